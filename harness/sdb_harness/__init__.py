@@ -1,0 +1,1 @@
+"""Runs benchmarks: problems in, generations and verdicts out, one row per program."""

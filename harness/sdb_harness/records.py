@@ -1,0 +1,177 @@
+"""The nouns that flow through the harness: problems, cells, completions, stored rows.
+
+Flow: `Problem` -> `Generator.generate(problems, SamplingConfig)` -> `Completion` -> extracted
+program -> `Verdict` -> `SampleRow`. A `Cell` is one grid point of a sweep: everything that may
+move a number. Its hash is part of the key of every row, so a rerun resumes and nothing is
+doubled. Wire types are frozen and strict: an unknown field or a wrong type is an error.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sdb_sandboxes.types import Check
+
+SCHEMA_VERSION = 1
+"""Rides on every stored row; raised whenever the meaning of a column changes."""
+
+
+class Wire(BaseModel):
+    """Base of everything that is written to disk or hashed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def to_canonical_json(self) -> str:
+        """One spelling per value: sorted keys, no spaces, ASCII."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def compute_hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_canonical_json().encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One task. `prompt + reference` is a full program that passes `check`."""
+
+    problem_id: str
+    """Unique inside its benchmark, for example `HumanEval/0` or `minipy/17`."""
+    prompt: str
+    """Source that a base model continues: imports, signature, docstring, final newline."""
+    reference: str
+    """Canonical completion of `prompt`."""
+    entry_point: str
+    check: Check
+    group: str = "all"
+    """Reported apart, for example `level-2` or `renaming`."""
+
+
+class SamplingConfig(Wire):
+    """How tokens are chosen. Fields that a generator does not use must stay None."""
+
+    max_new_tokens: int = Field(default=256, gt=0)
+    temperature: float = Field(default=0.0, ge=0.0)
+    block_size: int | None = Field(default=None, gt=0)
+    """Tokens in one diffusion block. None for autoregressive generators."""
+    threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Commit every masked token whose probability is strictly above; 1.0 = one token a forward."""
+    num_steps: int | None = Field(default=None, gt=0)
+    """Denoising steps per block, fixed; the other policy. Exactly one of the two for diffusion."""
+    batch_size: int = Field(default=1, gt=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def check_policy(self) -> Self:
+        """A diffusion block needs exactly one policy; without a block there is none."""
+        num_policies = (self.threshold is not None) + (self.num_steps is not None)
+        if self.block_size is None and num_policies:
+            raise ValueError("threshold and num_steps need a block_size; set it or drop them")
+        if self.block_size is not None and num_policies != 1:
+            raise ValueError(
+                f"block_size={self.block_size} needs exactly one of threshold, num_steps; "
+                f"got threshold={self.threshold}, num_steps={self.num_steps}"
+            )
+        return self
+
+
+class Cell(Wire):
+    """One grid point: everything that may move a number. Identity, not results."""
+
+    benchmark: str
+    """Name with options, for example `minipy:split=test,level=2`."""
+    benchmark_revision: str
+    """SHA-256 over the problems' ids, prompts and checks: a changed problem is another cell."""
+    protocol: str
+    """Prompt and extraction preset, for example `base` or `chat`."""
+    generator: str
+    """Generator specification as the user wrote it, for example `seed_diffusion:demo`."""
+    generator_revision: str
+    """Hash of weights, config and tokenizer; model name and URL for a server."""
+    sampling: SamplingConfig
+    samples_per_problem: int = Field(default=1, gt=0)
+    precision: str = "float32"
+    engine: str
+    """Implementation and version that generate, for example `sdb-block-sampler/0.1.0`."""
+    hardware: str
+    """Hash of the hardware description: the same sweep on another machine is another cell."""
+
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+class Completion(Wire):
+    """One generation with its counters and times. Seconds are relative to submission."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """Committed ids up to and without the first end token; empty if the server hides them."""
+    output_tokens: int = Field(ge=0)
+    """Tokens up to and without the first end token: no pads, masks or rewritten duplicates."""
+    finish_reason: FinishReason
+    nfe_prefill: int = Field(default=0, ge=0)
+    nfe_denoise: int = Field(default=0, ge=0)
+    """Denoising forwards; for an autoregressive model, the decoding forwards."""
+    nfe_commit: int = Field(default=0, ge=0)
+    commit_times_s: tuple[float, ...] = ()
+    """When each block (or streamed chunk, or token) became final."""
+    commit_tokens: tuple[int, ...] = ()
+    """How many output tokens each of those commits carried; sums to `output_tokens`."""
+    e2e_s: float = Field(ge=0.0)
+    """Wall time from submission to the last commit, this batch member's own."""
+    error: str = ""
+    """Why `finish_reason` is `error`; such a row is an infrastructure fault, not a wrong answer."""
+
+    @property
+    def tok_s_user(self) -> float | None:
+        """Output tokens per second of wall time; None where there is nothing to divide."""
+        return self.output_tokens / self.e2e_s if self.e2e_s > 0 and self.output_tokens else None
+
+    @property
+    def tokens_per_forward(self) -> float | None:
+        """Output tokens over all forwards but the prefill (denoise + commit)."""
+        nfe = self.nfe_denoise + self.nfe_commit
+        return self.output_tokens / nfe if nfe else None
+
+
+class SampleRow(Wire):
+    """One generated program as stored: the completion, the program that ran, the verdict."""
+
+    schema_version: int = SCHEMA_VERSION
+    cell_hash: str
+    problem_id: str
+    group: str
+    sample_index: int = Field(ge=0)
+    run_id: str
+    """The `RunManifest` under which this row was generated."""
+    completion: Completion
+    program: str
+    """The whole source that was executed, after extraction and assembly."""
+    extraction_rule: str
+    status: str
+    """A `sdb_sandboxes.types.Status` value."""
+    num_tests: int
+    num_tests_passed: int
+    cpu_s: float
+    wall_s: float
+    peak_memory_bytes: int
+    trust_level: str
+    sandbox_level: str
+    detail: str = ""
+
+
+class RunManifest(Wire):
+    """Where and with what a run happened; every row points to one."""
+
+    run_id: str
+    started_at: str
+    """UTC, ISO 8601."""
+    command: str
+    git_commit: str
+    is_git_dirty: bool
+    packages: dict[str, str]
+    hardware: dict[str, str]
+    implementations: dict[str, str]
+    """What really ran: attention, sampler, sandbox level, device, threads."""

@@ -1,0 +1,1 @@
+"""GPU kernels, each beside the plain PyTorch function that defines it."""

@@ -1,0 +1,1 @@
+"""Turns stored rows into frontiers, tables and one self-contained page."""

@@ -1,0 +1,1 @@
+"""The reference Seed Diffusion: model, objective, sampler and training."""

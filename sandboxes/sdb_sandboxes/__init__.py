@@ -1,0 +1,1 @@
+"""Runs model-written programs safely and judges them."""

@@ -1,0 +1,53 @@
+"""The one interface every sandbox offers, whatever isolates it (processes here, Docker, ...).
+
+What a sandbox does not do: it never compares answers and never sees expected ones. That is the
+verifiers' part, outside.
+"""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from sdb_sandboxes.types import AssertionCheck, ExecutionRequest, ExecutionResult, ResourceLimits
+
+
+class Sandbox(Protocol):
+    """A pool of slots in which untrusted programs run. Thread-safe: one call per free slot."""
+
+    @property
+    def level(self) -> str:
+        """Name of the isolation that really holds, for example `embedded/native-root`."""
+        ...
+
+    @property
+    def num_slots(self) -> int:
+        """How many programs run at once; further calls wait."""
+        ...
+
+    def call_functions(self, request: ExecutionRequest) -> ExecutionResult:
+        """Run a program and call its functions with plain data (trust level L3).
+
+        A fault of ours is returned as status `INFRASTRUCTURE`, never raised.
+        """
+        ...
+
+    def run_assertions(
+        self, program: str, check: AssertionCheck, limits: ResourceLimits
+    ) -> ExecutionResult:
+        """Run `check.tests` in a test process against `program` in another (trust level L2).
+
+        Status is `PASSED` only if every assertion held and the candidate still answers.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop every process and remove every file of this sandbox. May be called twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...

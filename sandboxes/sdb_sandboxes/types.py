@@ -1,0 +1,146 @@
+"""The vocabulary of execution: what is asked of a sandbox, what it answers, and the verdict.
+
+Place in the flow: a verifier turns (program, check) into an `ExecutionRequest`, a `Sandbox`
+answers with an `ExecutionResult`, and the verifier compares outside the sandbox and returns a
+`Verdict`. Everything here is plain frozen data; nothing here runs code.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class Status(StrEnum):
+    """How an execution or a judgement ended. Only `PASSED` earns a reward."""
+
+    PASSED = "passed"
+    WRONG_ANSWER = "wrong_answer"
+    RUNTIME_ERROR = "runtime_error"
+    COMPILE_ERROR = "compile_error"
+    CPU_TIME = "cpu_time"
+    WALL_TIME = "wall_time"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    PROCESSES = "processes"
+    INFRASTRUCTURE = "infrastructure"
+    """Ours, never the candidate's: counted apart, retried, and no reward is given or refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """Limits of one execution; the wall limit is only a loose backstop for the CPU limit."""
+
+    cpu_s: float = 5.0
+    wall_s: float = 30.0
+    memory_bytes: int = 1 << 30
+    output_bytes: int = 4 << 20
+    """Bytes of stdout plus stderr after which the program is stopped (status `OUTPUT`)."""
+    file_bytes: int = 16 << 20
+    num_processes: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRequest:
+    """Run `program` and call its functions with plain data (trust level L3: data in, data out).
+
+    Each call is (function name, positional arguments). Arguments and returned values are
+    restricted to None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset.
+    """
+
+    program: str
+    calls: tuple[tuple[str, tuple[object, ...]], ...]
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """What one call gave: a decoded value, or the name of the exception it raised."""
+
+    value: object = None
+    exception: str | None = None
+    """Exception type name; `"Undecodable"` if the value is outside the plain-data codec."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """What really happened inside. `status` is PASSED when every call was answered."""
+
+    status: Status
+    outcomes: tuple[CallOutcome, ...]
+    cpu_s: float
+    wall_s: float
+    peak_memory_bytes: int
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+    signal: int | None = None
+    exit_code: int | None = None
+    is_output_truncated: bool = False
+    detail: str = ""
+
+
+TrustLevel = Literal["L3", "L2", "L2b", "L1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One call with its expected answer, as plain data."""
+
+    args: tuple[object, ...]
+    expected: object
+
+
+Comparison = Literal["exact", "float_tolerance"]
+"""`exact`: same types all the way down and `==`. `float_tolerance`: the same, but floats may
+differ by 1e-6 (absolute or relative); NaN equals nothing unless NaN is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCheck:
+    """L3: call `entry_point` on every case and compare outside the sandbox."""
+
+    entry_point: str
+    cases: tuple[Case, ...]
+    comparison: Comparison = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class AssertionCheck:
+    """L2: `tests` (source that defines `check(candidate)`) runs in a process of its own.
+
+    The test process holds a stub for `entry_point` whose calls are answered by the candidate's
+    process as plain data. `prelude` is trusted source (the prompt with its imports and helper
+    functions) made visible to the tests, never the candidate's code.
+    """
+
+    entry_point: str
+    tests: str
+    prelude: str = ""
+
+
+Check = FunctionCheck | AssertionCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of one program, with everything needed to trust or question it."""
+
+    status: Status
+    num_tests: int
+    num_tests_passed: int
+    cpu_s: float
+    wall_s: float
+    peak_memory_bytes: int
+    trust_level: TrustLevel
+    sandbox_level: str
+    """Which sandbox and which of its layers ran, for example `embedded/native-root`."""
+    signal: int | None = None
+    is_output_truncated: bool = False
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+    detail: str = ""
+    """One line: the first failing call and why, without the expected value."""
+
+    @property
+    def is_passed(self) -> bool:
+        """True only if every test ran and passed."""
+        return self.status is Status.PASSED
