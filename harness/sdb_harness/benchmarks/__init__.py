@@ -1,0 +1,107 @@
+"""The benchmarks: what one is, and the dictionary of those we have.
+
+First stage of the flow: `load_benchmark(spec)` -> `Benchmark` -> its problems, and the prompt
+presets ("protocols") that turn a problem into a prompt and a model's text back into a program.
+A benchmark is one file (or package) with a function `load(options) -> Benchmark`, named in
+`BENCHMARKS`; nothing registers itself on import.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
+
+from sdb_harness.errors import UserError, name_nearest
+from sdb_harness.records import Problem
+from sdb_sandboxes.types import ResourceLimits
+
+
+class ChatMessage(NamedTuple):
+    """One turn of a chat prompt."""
+
+    role: str
+    content: str
+
+
+Prompt = str | tuple[ChatMessage, ...]
+"""What a generator sees: source to continue, or the turns of a chat."""
+
+
+class PromptProtocol(Protocol):
+    """A named preset: how a problem is asked, and how the answer becomes a program."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end a generation; empty if the model ends by itself."""
+        ...
+
+    def build_prompt(self, problem: Problem) -> Prompt:
+        """Turn a problem into what the generator sees."""
+        ...
+
+    def extract(self, problem: Problem, text: str) -> tuple[str, str]:
+        """Turn the generated text into (whole program to execute, name of the rule used)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A set of problems with everything needed to ask and to judge them."""
+
+    name: str
+    revision: str
+    """SHA-256 over ids, prompts and checks: a changed problem is another benchmark."""
+    problems: tuple[Problem, ...]
+    protocols: Mapping[str, PromptProtocol]
+    """Presets by name; the first one is the default."""
+    licence: str
+    citation: str
+    limits: ResourceLimits
+
+
+BENCHMARKS: dict[str, str] = {
+    "humaneval": "sdb_harness.benchmarks.humaneval:load",
+    "minipy": "sdb_harness.benchmarks.minipy:load",
+}
+"""Name -> `module:function`, where the function takes the options and returns a `Benchmark`."""
+
+
+def parse_benchmark_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """Split `minipy:split=test,level=1+2` into the name and its options.
+
+    Raises:
+        UserError: unknown name, an option without `=`, or an option given twice.
+    """
+    name, _, tail = spec.strip().partition(":")
+    if name not in BENCHMARKS:
+        raise UserError(f"unknown benchmark {name!r}; {name_nearest(name, BENCHMARKS)}")
+    options: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in tail.split(","))):
+        key, separator, value = part.partition("=")
+        if not separator or key in options:
+            raise UserError(
+                f"benchmark {spec!r}: cannot read {part!r}; write each option once as key=value"
+            )
+        options[key] = value
+    return name, options
+
+
+def spell_benchmark_spec(name: str, options: Mapping[str, str]) -> str:
+    """Write a specification in its one spelling, options sorted, as a `Cell` holds it."""
+    tail = ",".join(f"{key}={options[key]}" for key in sorted(options))
+    return f"{name}:{tail}" if tail else name
+
+
+def load_benchmark(spec: str) -> Benchmark:
+    """Load the benchmark that a specification such as `minipy:split=test,level=2` names.
+
+    Raises:
+        UserError: unknown benchmark or malformed option.
+        ValueError: an option that this benchmark does not have, from its own loader.
+    """
+    name, options = parse_benchmark_spec(spec)
+    module, _, function = BENCHMARKS[name].partition(":")
+    load = cast(
+        Callable[[Mapping[str, str]], Benchmark], getattr(importlib.import_module(module), function)
+    )
+    return load(options)

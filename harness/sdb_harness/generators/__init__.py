@@ -1,0 +1,133 @@
+"""The generators: what one is, and the dictionary of those we have.
+
+Second stage of the flow: prompts in, `Completion`s out, with counters and times. A generator is one
+file with a function `load(argument) -> Generator`, named in `GENERATORS`; its module is imported
+only when it is asked for, so a run that needs no model never imports torch.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from sdb_harness.benchmarks import Prompt
+from sdb_harness.errors import UserError, name_nearest
+from sdb_harness.records import Completion, Problem, SamplingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """One program to generate."""
+
+    problem: Problem
+    prompt: Prompt
+    sample_index: int
+    seed: int
+    """Own seed of this sample, derived from the cell's seed, the problem and the index."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the generation; the text may or may not still contain them."""
+
+
+class Generator(Protocol):
+    """Something that writes programs. Opened by its `load`, used by one thread, then closed."""
+
+    revision: str
+    """Hash of weights, config and tokenizer; model name and URL for a server."""
+    engine: str
+    """Implementation and version, for example `sdb-block-sampler/0.1.0`."""
+    precision: str
+    implementations: dict[str, str]
+    """What really runs: attention, head, device, threads."""
+
+    def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:
+        """Make the next timed call as fast as the ones after it; the output is thrown away.
+
+        Raises:
+            ValueError: `sampling` does not fit this generator (value, limit, way out).
+        """
+        ...
+
+    def generate(
+        self, batch: Sequence[Prompted], sampling: SamplingConfig
+    ) -> Iterator[tuple[int, Completion]]:
+        """Yield (position in the batch, completion) as each member finishes.
+
+        The whole batch is submitted at once: its members run together, whether as one tensor or
+        as concurrent requests, and each carries its own times. A member that could not be
+        generated for a reason of ours is yielded with `finish_reason="error"`, never raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what was loaded. May be called twice."""
+        ...
+
+
+GridAxis = str
+"""Name of a `SamplingConfig` field or `samples_per_problem` that a sweep may vary."""
+
+AUTOREGRESSIVE_AXES = frozenset(
+    {"max_new_tokens", "temperature", "batch_size", "seed", "samples_per_problem"}
+)
+DIFFUSION_AXES = AUTOREGRESSIVE_AXES | {"block_size", "threshold", "num_steps"}
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorEntry:
+    """Where a generator is loaded from, and which axes of a sweep move it."""
+
+    loader: str
+    """`module:function`; the function takes the text after the colon and returns a `Generator`."""
+    axes: frozenset[GridAxis]
+    """Axes it uses. Grid points that differ only in the others are the same cell."""
+    argument: str
+    """What the text after the colon is, for messages; empty if there is none."""
+
+
+GENERATORS: dict[str, GeneratorEntry] = {
+    "autoregressive": GeneratorEntry(
+        "sdb_harness.generators.autoregressive:load", AUTOREGRESSIVE_AXES, "demo or a folder"
+    ),
+    "canonical": GeneratorEntry(
+        "sdb_harness.generators.canonical:load", frozenset({"samples_per_problem"}), ""
+    ),
+    "openai": GeneratorEntry(
+        "sdb_harness.generators.openai_api:load", AUTOREGRESSIVE_AXES, "URL,model=NAME"
+    ),
+    "replay": GeneratorEntry(
+        "sdb_harness.generators.replay:load", frozenset({"samples_per_problem"}), "FILE.jsonl"
+    ),
+    "seed_diffusion": GeneratorEntry(
+        "sdb_harness.generators.seed_diffusion:load", DIFFUSION_AXES, "demo or a folder"
+    ),
+}
+
+
+def find_generator(spec: str) -> tuple[GeneratorEntry, str]:
+    """Split `seed_diffusion:demo` into the entry and the argument.
+
+    Raises:
+        UserError: unknown name, a missing argument, or one where none is taken.
+    """
+    name, _, argument = spec.strip().partition(":")
+    entry = GENERATORS.get(name)
+    if entry is None:
+        raise UserError(f"unknown generator {name!r}; {name_nearest(name, GENERATORS)}")
+    if entry.argument and not argument:
+        raise UserError(f"generator {name!r} needs an argument; write {name}:{entry.argument}")
+    if argument and not entry.argument:
+        raise UserError(f"generator {name!r} takes no argument; got {argument!r}; write {name}")
+    return entry, argument
+
+
+def load_generator(spec: str) -> Generator:
+    """Open the generator that a specification such as `replay:samples.jsonl` names.
+
+    Raises:
+        UserError: unknown generator or missing argument.
+        ValueError: the argument cannot be opened, from the generator's own loader.
+    """
+    entry, argument = find_generator(spec)
+    module, _, function = entry.loader.partition(":")
+    load = cast(Callable[[str], Generator], getattr(importlib.import_module(module), function))
+    return load(argument)
