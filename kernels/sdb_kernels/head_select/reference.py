@@ -1,0 +1,90 @@
+"""`head_select` in plain PyTorch: the definition of the operator, and what runs on CPU.
+
+`kernel.py` must return the same tokens and confidences without ever storing the logits;
+`tests/kernels/test_head_select.py` compares the two. The formula is derived in `README.md`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: the Weyl increment of SplitMix
+FMIX_1, FMIX_2 = 0x85EBCA6B, 0xC2B2AE35  # multipliers of MurmurHash3's 32-bit finalizer
+
+
+def head_select(
+    hidden: Tensor,
+    weight: Tensor,
+    *,
+    forbidden_id: int | None,
+    temperature: float,
+    seeds: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Select one token per row and the probability the model gives it; see the package docstring.
+
+    Arguments are those of `sdb_kernels.head_select.head_select`, already checked.
+    """
+    logits = hidden.float() @ weight.float().T  # [N, V]
+    if forbidden_id is not None:
+        logits[:, forbidden_id] = -math.inf
+    if temperature == 0.0:
+        chosen_logit, token_ids = logits.max(dim=-1)  # the first of equals, so the smallest id
+    else:
+        assert seeds is not None
+        gumbel = -exponential_noise(seeds, weight.shape[0]).log()
+        token_ids = (logits * (1.0 / temperature) + gumbel).argmax(dim=-1)
+        chosen_logit = logits.gather(-1, token_ids[:, None]).squeeze(-1)
+    confidence = (chosen_logit - logits.logsumexp(dim=-1)).exp()
+    return token_ids, confidence
+
+
+def exponential_noise(seeds: Tensor, vocabulary_size: int) -> Tensor:
+    """Draw Exp(1) variates that depend on nothing but (row seed, token id).
+
+    -log(1 - v) loses v's low bits when v is small, which is where the race between tokens is won:
+    over a flat vocabulary of 150,000, 2 % of the draws would end in a tie. The series keeps them.
+
+    Args:
+        seeds: [N] int64, any value.
+        vocabulary_size: V.
+
+    Returns:
+        [N, V] float32, in [2**-32, 16.7].
+    """
+    bits = (hash_bits(seeds, vocabulary_size) >> 1) & 0x7FFFFFFF  # [N, V], 31 of the 32
+    v = ((bits.float() + 0.5) * 2.0**-31).clamp(max=1.0 - 2.0**-24)
+    return torch.where(v < 2.0**-10, v + 0.5 * v * v, -torch.log(1.0 - v))
+
+
+def hash_bits(seeds: Tensor, vocabulary_size: int) -> Tensor:
+    """Hash (row seed, token id) to 32 bits: a SplitMix step keyed by both halves of the seed.
+
+    Args:
+        seeds: [N] int64.
+        vocabulary_size: V.
+
+    Returns:
+        [N, V] int32, whose bits are those of the unsigned hash.
+    """
+    low, high = seeds.to(torch.int32), (seeds >> 32).to(torch.int32)  # conversions keep 32 bits
+    key_0 = _fmix32(low + _int32(GOLDEN))
+    key_1 = _fmix32(high ^ key_0)
+    ids = torch.arange(vocabulary_size, dtype=torch.int32, device=seeds.device)
+    return _fmix32(ids * _int32(GOLDEN) + key_0[:, None], key_1[:, None])
+
+
+def _fmix32(h: Tensor, key: Tensor | int = 0) -> Tensor:
+    """Finalize as MurmurHash3 does, with a key mixed in half way; int32 arithmetic wraps."""
+    h = ((h ^ _shift_right(h, 16)) * _int32(FMIX_1)) ^ key
+    h = (h ^ _shift_right(h, 13)) * _int32(FMIX_2)
+    return h ^ _shift_right(h, 16)
+
+
+def _shift_right(h: Tensor, count: int) -> Tensor:
+    """Shift in zeros; `>>` on int32 shifts in the sign."""
+    return (h >> count) & ((1 << (32 - count)) - 1)
+
+
+def _int32(unsigned: int) -> int:
+    return unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
