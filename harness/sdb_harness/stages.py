@@ -1,0 +1,266 @@
+"""Runs cells: generate, then extract, execute and score; each stage resumable by itself.
+
+This is the main path of the harness, to be read from top to bottom. For every cell in turn:
+
+1. `generate_cell` submits the missing programs batch by batch and stores each completion the moment
+   it is finished.
+2. `judge_cell` extracts and executes every stored completion that has no verdict, in parallel over
+   the sandbox's slots, and stores the verdicts.
+
+A cell is generated completely before any of its programs is executed, and nothing is executed while
+a model generates: judging uses every core, so running both at once would slow down the very
+generations whose speed is published.
+
+Infrastructure faults (the server hung up, the sandbox broke) are retried once, logged apart, and
+leave no row, so the next run tries again. A wrong program is just a verdict.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from sdb_harness.benchmarks import ChatMessage, Prompt
+from sdb_harness.errors import UserError
+from sdb_harness.generators import Generator, Prompted, load_generator
+from sdb_harness.records import Cell, Completion
+from sdb_harness.store import Stage, Store, StoredCompletion
+from sdb_harness.sweep import PlannedCell
+from sdb_harness.timing import check_times
+from sdb_sandboxes.sandbox import Sandbox
+from sdb_sandboxes.types import Status, Verdict
+from sdb_sandboxes.verifiers import verify
+
+WARM_UP_MARK = "# Warm-up; the next lines only have the right shape.\n"
+"""In front of warm-up prompts, so that no prefix cache holds a benchmark prompt afterwards."""
+
+
+class Observer(Protocol):
+    """Sees the run go by; the command line draws progress bars with it."""
+
+    def begin_cell(self, planned: PlannedCell, num_generated: int, num_judged: int) -> None:
+        """A cell starts, with what the store already has of it."""
+        ...
+
+    def advance(self, stage: Stage) -> None:
+        """One more program has passed this stage."""
+        ...
+
+    def end_cell(self, planned: PlannedCell) -> None:
+        """A cell is done."""
+        ...
+
+
+def run_cells(
+    cells: Iterable[PlannedCell],
+    store: Store,
+    run_id: str,
+    sandbox: Sandbox,
+    observer: Observer,
+) -> int:
+    """Run every cell as far as it is not stored yet.
+
+    Returns:
+        Number of programs that an infrastructure fault left without a row, after one retry.
+
+    Raises:
+        UserError: a generator changed since it was planned, or the store cannot be written.
+        ValueError: the sampling does not fit a generator; earlier rows are kept.
+    """
+    num_faults = 0
+    generators = _GeneratorHolder()
+    try:
+        for planned in cells:
+            cell_hash = planned.cell.compute_hash()
+            store.add_cell(planned.cell)
+            progress = store.measure_progress(cell_hash)
+            observer.begin_cell(planned, progress.num_generated, progress.num_judged)
+            if progress.num_generated < planned.num_programs:
+                generator = generators.open(planned.cell)
+                num_faults += generate_cell(planned, generator, store, run_id, observer)
+            num_faults += judge_cell(planned, sandbox, store, run_id, observer)
+            observer.end_cell(planned)
+    finally:
+        generators.close()
+    return num_faults
+
+
+class _GeneratorHolder:
+    """Keeps one generator open: the one of the current cell."""
+
+    def __init__(self) -> None:
+        self._spec = ""
+        self._generator: Generator | None = None
+
+    def open(self, cell: Cell) -> Generator:
+        if self._generator is None or self._spec != cell.generator:
+            self.close()
+            self._generator = load_generator(cell.generator)
+            self._spec = cell.generator
+        if self._generator.revision != cell.generator_revision:
+            raise UserError(
+                f"generator {cell.generator!r} changed from {cell.generator_revision} to "
+                f"{self._generator.revision} since the run was planned; run again"
+            )
+        return self._generator
+
+    def close(self) -> None:
+        if self._generator is not None:
+            self._generator.close()
+        self._generator = None
+
+
+# Generate
+
+
+def generate_cell(
+    planned: PlannedCell, generator: Generator, store: Store, run_id: str, observer: Observer
+) -> int:
+    """Generate the programs of a cell that are not stored; returns the faults that remain."""
+    cell = planned.cell
+    cell_hash = cell.compute_hash()
+    todo = list_missing(planned, store.list_generated(cell_hash))
+    if not todo:
+        return 0
+    generator.warm_up(build_warm_up(todo[: cell.sampling.batch_size]), cell.sampling)
+    faults: dict[int, str] = dict.fromkeys(range(len(todo)), "not generated")
+    for _ in range(2):  # the second round retries the faults of the first
+        for members in _split(list(faults), cell.sampling.batch_size):
+            batch = [todo[member] for member in members]
+            for position, completion in _generate_batch(generator, batch, cell):
+                prompted = batch[position]
+                if completion.finish_reason == "error":
+                    faults[members[position]] = completion.error
+                    continue
+                check_times(completion)
+                store.add_completion(
+                    cell_hash,
+                    prompted.problem.problem_id,
+                    prompted.problem.group,
+                    prompted.sample_index,
+                    run_id,
+                    completion,
+                )
+                del faults[members[position]]
+                observer.advance("generate")
+    for member, detail in faults.items():
+        prompted = todo[member]
+        problem_id = prompted.problem.problem_id
+        store.add_fault(run_id, "generate", cell_hash, problem_id, prompted.sample_index, detail)
+    return len(faults)
+
+
+def list_missing(planned: PlannedCell, done: set[tuple[str, int]]) -> list[Prompted]:
+    """List what has to be generated: sample 0 of every problem, then sample 1, and so on.
+
+    A cell that is stopped early has then seen all problems rather than all samples of a few.
+    """
+    cell, protocol = planned.cell, planned.protocol
+    return [
+        Prompted(
+            problem=problem,
+            prompt=protocol.build_prompt(problem),
+            sample_index=index,
+            seed=derive_seed(cell.sampling.seed, problem.problem_id, index),
+            stop=protocol.stop,
+        )
+        for index in range(cell.samples_per_problem)
+        for problem in planned.benchmark.problems
+        if (problem.problem_id, index) not in done
+    ]
+
+
+def derive_seed(seed: int, problem_id: str, sample_index: int) -> int:
+    """Own seed of one sample, in [0, 2**31), whatever else is generated beside it."""
+    text = f"{seed}\0{problem_id}\0{sample_index}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def build_warm_up(batch: Sequence[Prompted]) -> list[Prompted]:
+    """Make prompts of the batch's shape that are not benchmark prompts."""
+    return [replace(prompted, prompt=_mark_prompt(prompted.prompt)) for prompted in batch]
+
+
+def _mark_prompt(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return WARM_UP_MARK + prompt
+    first, *rest = prompt
+    return (ChatMessage(first.role, WARM_UP_MARK + first.content), *rest)
+
+
+def _generate_batch(
+    generator: Generator, batch: Sequence[Prompted], cell: Cell
+) -> Iterator[tuple[int, Completion]]:
+    """Pass a batch on and hold the generator to its contract: each member exactly once."""
+    missing = set(range(len(batch)))
+    for position, completion in generator.generate(batch, cell.sampling):
+        if position not in missing:
+            raise RuntimeError(
+                f"{cell.generator} yielded position {position} of a batch of {len(batch)} twice "
+                "or out of range"
+            )
+        missing.remove(position)
+        yield position, completion
+    if missing:
+        raise RuntimeError(f"{cell.generator} never yielded positions {sorted(missing)}")
+
+
+def _split(members: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(members), size):
+        yield members[start : start + size]
+
+
+# Extract, execute, score
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One completion with the program that ran and its verdict."""
+
+    stored: StoredCompletion
+    program: str
+    extraction_rule: str
+    verdict: Verdict
+
+
+def judge_cell(
+    planned: PlannedCell, sandbox: Sandbox, store: Store, run_id: str, observer: Observer
+) -> int:
+    """Judge the stored completions of a cell that have no verdict; returns the faults."""
+    cell_hash = planned.cell.compute_hash()
+    problems = {problem.problem_id: problem for problem in planned.benchmark.problems}
+
+    def judge(stored: StoredCompletion) -> _Judged:
+        problem = problems[stored.problem_id]
+        program, rule = planned.protocol.extract(problem, stored.completion.text)
+        verdict = verify(sandbox, program, problem.check, planned.benchmark.limits)
+        if verdict.status is Status.INFRASTRUCTURE:
+            verdict = verify(sandbox, program, problem.check, planned.benchmark.limits)
+        return _Judged(stored, program, rule, verdict)
+
+    num_faults = 0
+    pool = ThreadPoolExecutor(max_workers=sandbox.num_slots, thread_name_prefix="judge")
+    try:
+        futures = [pool.submit(judge, stored) for stored in store.list_unjudged(cell_hash)]
+        for future in as_completed(futures):
+            judged = future.result()
+            problem_id, index = judged.stored.problem_id, judged.stored.sample_index
+            if judged.verdict.status is Status.INFRASTRUCTURE:
+                detail = judged.verdict.detail
+                store.add_fault(run_id, "judge", cell_hash, problem_id, index, detail)
+                num_faults += 1
+                continue
+            store.add_verdict(
+                cell_hash,
+                problem_id,
+                index,
+                judged.program,
+                judged.extraction_rule,
+                judged.verdict,
+            )
+            observer.advance("judge")
+    finally:
+        # After an error or Ctrl-C the waiting programs are dropped; the next run judges them.
+        pool.shutdown(wait=True, cancel_futures=True)
+    return num_faults

@@ -1,0 +1,337 @@
+"""A sweep: the TOML file that says what to measure, expanded into cells.
+
+Place in the flow: before everything. `read_sweep` parses the file strictly, `expand_grid` gives the
+grid points of one generator, and `resolve_cells` opens each benchmark and generator once to
+pin what really would run (revisions, engine, precision, hardware) as frozen, hashed `Cell`s.
+
+    name = "blocks"
+    benchmarks = ["minipy:split=test,level=1,num_problems=50"]
+    protocol = "base"
+    generators = ["seed_diffusion:demo", "autoregressive:demo"]
+
+    [grid]
+    block_size = [4, 8, 16, 32]
+    threshold = [1.0, 0.9]        # num_steps = [...] adds points of the other policy
+    max_new_tokens = [128]
+    # also: temperature, batch_size, samples_per_problem, seeds
+
+The grid is the product of its lists, except that `threshold` and `num_steps` are two kinds of one
+policy and add up. Axes a generator does not use are dropped for it and equal points collapse: an
+autoregressive baseline appears once, not once per block size.
+"""
+
+import itertools
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sdb_harness.benchmarks import (
+    Benchmark,
+    PromptProtocol,
+    load_benchmark,
+    parse_benchmark_spec,
+    spell_benchmark_spec,
+)
+from sdb_harness.errors import UserError, name_nearest
+from sdb_harness.generators import find_generator, load_generator
+from sdb_harness.records import Cell, SamplingConfig
+
+GRID_AXES: dict[str, type[int] | type[float]] = {
+    "block_size": int,
+    "threshold": float,
+    "num_steps": int,
+    "temperature": float,
+    "samples_per_problem": int,
+    "batch_size": int,
+    "max_new_tokens": int,
+    "seeds": int,
+}
+"""Keys of `[grid]` and the type of their entries."""
+
+SWEEP_KEYS = ("name", "benchmarks", "protocol", "generators", "grid")
+DIFFUSION_FIELDS = ("block_size", "threshold", "num_steps")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What to measure, as written by the user and checked, but with nothing opened yet."""
+
+    name: str
+    benchmarks: tuple[str, ...]
+    generators: tuple[str, ...]
+    protocol: str | None = None
+    """Prompt preset; None means the first one of each benchmark."""
+    grid: Mapping[str, tuple[int | float, ...]] = field(default_factory=dict)
+    """Axis name of `GRID_AXES` -> values."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridPoint:
+    """One setting of the sampler, before it meets a benchmark."""
+
+    sampling: SamplingConfig
+    samples_per_problem: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """A cell with what is needed to run it."""
+
+    cell: Cell
+    benchmark: Benchmark
+    protocol: PromptProtocol
+
+    @property
+    def num_programs(self) -> int:
+        """How many programs this cell generates in all."""
+        return len(self.benchmark.problems) * self.cell.samples_per_problem
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSweep:
+    """Every cell of a sweep, and what each generator says it runs on."""
+
+    cells: tuple[PlannedCell, ...]
+    implementations: Mapping[str, str]
+    """`<generator>/<part>` -> what really runs, for the manifest."""
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Parse and check a sweep file without opening any benchmark or generator.
+
+    Raises:
+        UserError: unreadable file, bad TOML, unknown key, wrong type, unknown name. The message
+            names the file, the nearest right key and what is allowed.
+    """
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise UserError(f"cannot read sweep {path}: {error.strerror}; give a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"sweep {path} is not valid TOML: {error}") from error
+    try:
+        return parse_sweep(document)
+    except UserError as error:
+        raise UserError(f"sweep {path}: {error}") from error
+
+
+def parse_sweep(document: Mapping[str, object]) -> Sweep:
+    """Check a parsed sweep document; see `read_sweep` for the errors."""
+    _check_keys(document, SWEEP_KEYS, "")
+    name = document.get("name")
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise UserError(f"name = {name!r}; write a name of letters, digits and ._+- as in 'demo'")
+    protocol = document.get("protocol")
+    if protocol is not None and not isinstance(protocol, str):
+        raise UserError(f"protocol = {protocol!r}; write one name in quotes, as in 'base'")
+    grid_table = document.get("grid", {})
+    if not isinstance(grid_table, dict):
+        raise UserError(f"grid = {grid_table!r}; write a table: [grid] and lists below it")
+    _check_keys(grid_table, tuple(GRID_AXES), "[grid] ")
+    sweep = Sweep(
+        name=name,
+        benchmarks=_read_strings(document, "benchmarks"),
+        generators=_read_strings(document, "generators"),
+        protocol=protocol,
+        grid={axis: _read_axis(axis, values) for axis, values in grid_table.items()},
+    )
+    for spec in sweep.benchmarks:
+        parse_benchmark_spec(spec)
+    for spec in sweep.generators:
+        expand_grid(sweep, spec)
+    return sweep
+
+
+def _check_keys(table: Mapping[str, object], allowed: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in allowed:
+            raise UserError(f"unknown {where}key {key!r}; {name_nearest(key, allowed)}")
+
+
+def _read_strings(document: Mapping[str, object], key: str) -> tuple[str, ...]:
+    values = document.get(key)
+    if (
+        not isinstance(values, list)
+        or not values
+        or not all(isinstance(value, str) for value in values)
+    ):
+        raise UserError(f"{key} = {values!r}; write a list with at least one name in quotes")
+    return tuple(values)
+
+
+def _read_axis(axis: str, values: object) -> tuple[int | float, ...]:
+    kind = GRID_AXES[axis]
+    example = "[4, 8]" if kind is int else "[1.0, 0.9]"
+    if not isinstance(values, list) or not values:
+        raise UserError(f"[grid] {axis} = {values!r}; write a list, as in {axis} = {example}")
+    numbers: list[int | float] = []
+    for value in values:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or (kind is int and isinstance(value, float)):
+            raise UserError(
+                f"[grid] {axis} has the entry {value!r}; write a list of {kind.__name__}, "
+                f"as in {axis} = {example}"
+            )
+        numbers.append(kind(value))
+    return tuple(numbers)
+
+
+def expand_grid(sweep: Sweep, generator_spec: str) -> tuple[GridPoint, ...]:
+    """Expand the grid into the distinct points that this generator can tell apart.
+
+    Raises:
+        UserError: a diffusion generator without block size or policy, or a value that does not
+            fit (value, limit, way out).
+    """
+    entry, _ = find_generator(generator_spec)
+    is_diffusion = "block_size" in entry.axes
+    if is_diffusion and not (
+        "block_size" in sweep.grid and ("threshold" in sweep.grid or "num_steps" in sweep.grid)
+    ):
+        raise UserError(
+            f"generator {generator_spec!r} needs block_size and threshold or num_steps in the grid"
+        )
+    axes = [
+        [("seed" if axis == "seeds" else axis, value) for value in values]
+        for axis, values in sweep.grid.items()
+        if axis not in ("threshold", "num_steps")
+    ]
+    policies: list[tuple[tuple[str, int | float], ...]] = [
+        ((axis, value),)
+        for axis in ("threshold", "num_steps")
+        for value in sweep.grid.get(axis, ())
+    ]
+    points: dict[GridPoint, None] = {}
+    for choice, policy in itertools.product(itertools.product(*axes), policies or [()]):
+        used = {axis: value for axis, value in (*choice, *policy) if axis in entry.axes}
+        num_samples = used.pop("samples_per_problem", 1)
+        try:
+            point = GridPoint(SamplingConfig.model_validate(used), int(num_samples))
+        except ValidationError as error:
+            raise UserError(f"[grid] {spell_validation_error(error)}") from error
+        _check_point(point)
+        points[point] = None
+    return tuple(points)
+
+
+def _check_point(point: GridPoint) -> None:
+    """Refuse blocks that do not tile the generation, and schedules longer than a block."""
+    sampling = point.sampling
+    if point.samples_per_problem < 1:
+        raise UserError(
+            f"samples_per_problem={point.samples_per_problem} is below 1; use 1 or more"
+        )
+    if sampling.block_size is None:
+        return
+    if sampling.max_new_tokens % sampling.block_size:
+        nearest = round(sampling.max_new_tokens / sampling.block_size) or 1
+        raise UserError(
+            f"block_size={sampling.block_size} does not divide "
+            f"max_new_tokens={sampling.max_new_tokens}; "
+            f"use max_new_tokens={nearest * sampling.block_size} or another block_size"
+        )
+    if sampling.num_steps is not None and sampling.num_steps > sampling.block_size:
+        raise UserError(
+            f"num_steps={sampling.num_steps} exceeds block_size={sampling.block_size}: a block "
+            f"has no more tokens to commit; use num_steps={sampling.block_size} or less"
+        )
+
+
+def spell_validation_error(error: ValidationError) -> str:
+    """One line for the first thing that pydantic found wrong."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}={first['input']!r}: {message}" if where else message
+
+
+def list_ignored_axes(sweep: Sweep, generator_spec: str) -> list[str]:
+    """List the grid's axes with several values, or of diffusion, that a generator does not use."""
+    entry, _ = find_generator(generator_spec)
+    return [
+        axis
+        for axis, values in sweep.grid.items()
+        if axis.replace("seeds", "seed") not in entry.axes
+        and (len(values) > 1 or axis in DIFFUSION_FIELDS)
+    ]
+
+
+def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
+    """Open each benchmark and generator once and pin every cell, in running order.
+
+    Generators are the outer loop, so a run loads each model once. Everything is opened before
+    anything runs: a missing checkpoint is found now, not after the first model's hours.
+
+    Args:
+        sweep: What to measure.
+        hardware: Hash of the hardware description.
+
+    Raises:
+        UserError: unknown protocol; ValueError or OSError from a loader.
+    """
+    benchmarks = {spec: load_benchmark(spec) for spec in sweep.benchmarks}
+    cells: dict[str, PlannedCell] = {}
+    implementations: dict[str, str] = {}
+    for generator_spec in sweep.generators:
+        generator = load_generator(generator_spec)
+        try:
+            for part, name in generator.implementations.items():
+                implementations[f"{generator_spec}/{part}"] = name
+            for benchmark_spec, benchmark in benchmarks.items():
+                protocol_name = sweep.protocol or next(iter(benchmark.protocols))
+                protocol = find_protocol(benchmark, protocol_name)
+                for point in expand_grid(sweep, generator_spec):
+                    cell = Cell(
+                        benchmark=spell_benchmark_spec(*parse_benchmark_spec(benchmark_spec)),
+                        benchmark_revision=benchmark.revision,
+                        protocol=protocol_name,
+                        generator=generator_spec,
+                        generator_revision=generator.revision,
+                        sampling=point.sampling,
+                        samples_per_problem=point.samples_per_problem,
+                        precision=generator.precision,
+                        engine=generator.engine,
+                        hardware=hardware,
+                    )
+                    cells[cell.compute_hash()] = PlannedCell(cell, benchmark, protocol)
+        finally:
+            generator.close()
+    return ResolvedSweep(tuple(cells.values()), implementations)
+
+
+def find_protocol(benchmark: Benchmark, name: str) -> PromptProtocol:
+    """Find a prompt preset of a benchmark by name, or say which there are."""
+    if name not in benchmark.protocols:
+        raise UserError(
+            f"benchmark {benchmark.name!r} has no protocol {name!r}; "
+            f"{name_nearest(name, benchmark.protocols)}"
+        )
+    return benchmark.protocols[name]
+
+
+def describe_sampling(cell: Cell) -> str:
+    """Spell the settings that tell a cell from its neighbours, for people."""
+    sampling = cell.sampling
+    parts = []
+    if sampling.block_size is not None:
+        parts.append(f"block {sampling.block_size}")
+    if sampling.threshold is not None:
+        is_sequential = sampling.threshold == 1.0
+        parts.append("one token a forward" if is_sequential else f"threshold {sampling.threshold}")
+    if sampling.num_steps is not None:
+        parts.append(f"{sampling.num_steps} steps")
+    if sampling.temperature:
+        parts.append(f"temperature {sampling.temperature}")
+    if sampling.batch_size > 1:
+        parts.append(f"batch {sampling.batch_size}")
+    if cell.samples_per_problem > 1:
+        parts.append(f"{cell.samples_per_problem} samples")
+    if sampling.seed:
+        parts.append(f"seed {sampling.seed}")
+    return ", ".join(parts) or "default"
