@@ -64,9 +64,9 @@ def head_select(
             hidden, weight, forbidden_id=forbidden_id, temperature=temperature, seeds=seeds
         )
     # Imported here: Triton is optional, and reads TRITON_INTERPRET when this module is imported.
-    from sdb_kernels.head_select import kernel
+    from sdb_kernels.head_select.kernel import head_select as head_select_triton
 
-    return kernel.head_select(
+    return head_select_triton(
         hidden, weight, forbidden_id=forbidden_id, temperature=temperature, seeds=seeds
     )
 

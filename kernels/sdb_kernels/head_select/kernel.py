@@ -5,13 +5,19 @@ result needs: the best token, the largest logit and the sum of exponentials. The
 these partials over the vocabulary. Definition: `reference.py`; derivation: `README.md`.
 
 Choice: one tile shape for every N, so that a row's result does not depend on how many rows came
-with it. The option not taken, autotuning on N, may reorder the sums and flip near-ties.
+with it. The option not taken, autotuning on N, may reorder the sums and flip near-ties. For the
+same reason products and sums are rounded apart, as PyTorch rounds them.
 """
+
+# Triton's language has no types to check: device functions are unannotated and constexpr arguments
+# take plain values, and a launch takes compiler options.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type, call-arg"
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
 
 from sdb_kernels.head_select.reference import FMIX_1, FMIX_2, GOLDEN
 
@@ -76,9 +82,12 @@ def head_select(
         -1 if forbidden_id is None else forbidden_id,
         1.0 / temperature if is_sampled else 1.0,
         IS_SAMPLED=is_sampled,
+        # The interpreter multiplies bfloat16 operands as if their bits were integers.
+        IS_WIDENED=isinstance(head_select_tile_kernel, InterpretedFunction),
         TILE_N=TILE_N,
         TILE_V=TILE_V,
         TILE_D=TILE_D,
+        enable_fp_fusion=False,
     )
     head_select_combine_kernel[(num_rows,)](
         best_id,
@@ -90,6 +99,7 @@ def head_select(
         num_tiles,
         IS_SAMPLED=is_sampled,
         TILE_P=triton.next_power_of_2(num_tiles),
+        enable_fp_fusion=False,
     )
     return token_ids, confidence
 
@@ -112,6 +122,7 @@ def head_select_tile_kernel(
     forbidden_id,  # -1 forbids none
     inverse_temperature,
     IS_SAMPLED: tl.constexpr,
+    IS_WIDENED: tl.constexpr,
     TILE_N: tl.constexpr,
     TILE_V: tl.constexpr,
     TILE_D: tl.constexpr,
@@ -139,6 +150,8 @@ def head_select_tile_kernel(
             mask=is_feature[:, None] & is_id[None, :],
             other=0.0,
         )  # [TILE_D, TILE_V]
+        if IS_WIDENED:
+            h, w = h.to(tl.float32), w.to(tl.float32)
         # ieee: TF32 would keep 10 bits of a float32 product and flip near-ties.
         logits = tl.dot(h, w, logits, input_precision="ieee")
     is_allowed = is_id & (ids != forbidden_id)
@@ -150,7 +163,7 @@ def head_select_tile_kernel(
     sum_exp = tl.sum(tl.exp(logits - shift[:, None]), axis=1)
 
     partial = rows.to(tl.int64) * num_tiles + tile
-    plane = num_rows.to(tl.int64) * num_tiles
+    plane = tl.cast(num_rows, tl.int64) * num_tiles
     if IS_SAMPLED:
         seeds = tl.load(seeds_ptr + rows, mask=is_row, other=0)
         scores = logits * inverse_temperature - tl.log(_exponential_noise(seeds, ids))
@@ -184,7 +197,7 @@ def head_select_combine_kernel(
     tiles = tl.arange(0, TILE_P)
     is_tile = tiles < num_tiles
     partial = row.to(tl.int64) * num_tiles + tiles
-    plane = num_rows.to(tl.int64) * num_tiles
+    plane = tl.cast(num_rows, tl.int64) * num_tiles
 
     best_id = tl.load(best_id_ptr + partial, mask=is_tile, other=0)
     tile_max = tl.load(partials_ptr + 2 * plane + partial, mask=is_tile, other=float("-inf"))

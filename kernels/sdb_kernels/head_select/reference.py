@@ -32,8 +32,8 @@ def head_select(
         chosen_logit, token_ids = logits.max(dim=-1)  # the first of equals, so the smallest id
     else:
         assert seeds is not None
-        gumbel = -exponential_noise(seeds, weight.shape[0]).log()
-        token_ids = (logits * (1.0 / temperature) + gumbel).argmax(dim=-1)
+        log_noise = exponential_noise(seeds, weight.shape[0]).log_()  # minus a Gumbel variate
+        token_ids = (logits * (1.0 / temperature)).sub_(log_noise).argmax(dim=-1)
         chosen_logit = logits.gather(-1, token_ids[:, None]).squeeze(-1)
     confidence = (chosen_logit - logits.logsumexp(dim=-1)).exp()
     return token_ids, confidence
@@ -53,8 +53,8 @@ def exponential_noise(seeds: Tensor, vocabulary_size: int) -> Tensor:
         [N, V] float32, in [2**-32, 16.7].
     """
     bits = (hash_bits(seeds, vocabulary_size) >> 1) & 0x7FFFFFFF  # [N, V], 31 of the 32
-    v = ((bits.float() + 0.5) * 2.0**-31).clamp(max=1.0 - 2.0**-24)
-    return torch.where(v < 2.0**-10, v + 0.5 * v * v, -torch.log(1.0 - v))
+    v = bits.float().add_(0.5).mul_(2.0**-31).clamp_(max=1.0 - 2.0**-24)
+    return torch.where(v < 2.0**-10, v + 0.5 * v * v, (1.0 - v).log_().neg_())
 
 
 def hash_bits(seeds: Tensor, vocabulary_size: int) -> Tensor:
