@@ -160,7 +160,7 @@ def test_no_rows(backend: str, temperature: float) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_large_logits_do_not_overflow(backend: str, sign: int) -> None:
-    # Multiples of 128 below 2**31: exact in float32, and no two logits closer than any noise.
+    # Multiples of 128 below 2**31: exact in float32, and no two closer than any noise.
     hidden, weight, seeds = inputs(17, 40, 515)
     hidden = (hidden.abs() * 4).round()
     weight = (weight.abs() * 1000).round() * 128 * sign
@@ -176,7 +176,7 @@ def test_large_logits_do_not_overflow(backend: str, sign: int) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, in the interpreter
 def test_a_row_with_nan_says_so_and_leaves_the_others_alone(backend: str) -> None:
     hidden, weight, seeds = inputs(17, 40, 130)
     for temperature in (0.0, 0.7):

@@ -68,7 +68,7 @@ def head_select(
     head_select_tile_kernel[(triton.cdiv(num_rows, TILE_N), num_tiles)](
         hidden,
         weight,
-        seeds if is_sampled else None,
+        seeds.contiguous() if is_sampled and seeds is not None else None,
         best_id,
         partials,
         num_rows,
