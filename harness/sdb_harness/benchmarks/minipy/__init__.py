@@ -63,7 +63,7 @@ def make_example(
 def make_problem(
     index: int, *, split: Split, level: int, seed: int = 0, group: str = COMPOSITION
 ) -> Problem:
-    """Make one problem with its hidden inputs, the same in every process and Python version.
+    """Make one problem with its hidden inputs, the same in every process.
 
     Args:
         index: Any number from 0; it becomes the id `minipy/<index>`.

@@ -149,9 +149,14 @@ def draw_fresh_identifier(rng: random.Random, level: int) -> Draft:
 
 
 def draw_word(rng: random.Random) -> str:
-    """Draw a pronounceable name of two or three syllables that Python does not know."""
-    syllables = [rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(rng.randint(2, 3))]
-    return "".join(syllables)
+    """Draw a pronounceable name of two or three syllables that no problem uses otherwise."""
+    while True:
+        syllables = [rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(rng.randint(2, 3))]
+        word = "".join(syllables)
+        if word not in FUNCTION_NAMES and not any(
+            word in names for names in ARGUMENT_NAMES.values()
+        ):
+            return word
 
 
 FAMILIES: dict[str, Callable[[random.Random, int], Draft]] = {

@@ -33,7 +33,7 @@ Step = tuple[Operation, int]
 Function = Callable[[object], object]
 
 NUM_CASES = 12
-NUM_PROBES = 16
+NUM_EDGES = 5
 
 FUNCTION_NAMES = ("solve", "run", "calc", "apply", "make", "build", "process", "f")
 VARIABLE_NAMES = ("v", "n", "e", "y", "item", "elem")
@@ -42,7 +42,18 @@ ARGUMENT_NAMES: dict[Kind, tuple[str, ...]] = {
     "ints": ("xs", "nums", "values", "items", "data", "row", "seq", "arr", "vals", "ints"),
     "str": ("s", "text", "word", "line", "name", "msg", "title", "label", "phrase", "raw"),
     "strs": ("words", "names", "lines", "texts", "parts", "tags", "labels", "terms", "strs", "ws"),
-    "dict": ("d", "table", "counts", "scores", "ages", "prices", "stock", "votes", "sizes", "map_"),
+    "dict": (
+        "d",
+        "table",
+        "counts",
+        "scores",
+        "ages",
+        "prices",
+        "stock",
+        "votes",
+        "sizes",
+        "lookup",
+    ),
 }
 JOINERS = (", then ", "; then ")
 
@@ -160,13 +171,12 @@ def is_telling(steps: tuple[Step, ...], inputs: Sequence[object]) -> bool:
     functions = [compile_operation(operation, k) for operation, k in steps]
     pending = [i for i, (op, _) in enumerate(steps) if op.source == op.target]
     is_identity = is_constant = True
-    first: object = None
+    first = run_rest(functions, 0, inputs[0])
     for value in inputs:
         states = [value]
         for function in functions:
             states.append(function(states[-1]))
         output = states[-1]
-        first = output if value is inputs[0] else first
         is_constant = is_constant and output == first
         is_identity = is_identity and output == value
         pending = [i for i in pending if run_rest(functions, i + 1, states[i]) == output]
@@ -194,7 +204,7 @@ def compile_operation(operation: Operation, k: int) -> Function:
 def list_probes(kind: Kind) -> tuple[object, ...]:
     """Fixed inputs of one kind: larger random ones first, they tell the most."""
     rng = random.Random(f"minipy/probes/{kind}")
-    return (*[draw_input(rng, kind) for _ in range(NUM_PROBES)], *EDGES[kind])
+    return (*[draw_input(rng, kind) for _ in range(NUM_CASES - NUM_EDGES)], *EDGES[kind])
 
 
 def draw_input(rng: random.Random, kind: Kind) -> object:
@@ -212,31 +222,30 @@ def draw_input(rng: random.Random, kind: Kind) -> object:
 
 
 def draw_cases(draft: Draft, seed: str) -> tuple[Case, ...]:
-    """Draw hidden inputs and execute the reference on them.
-
-    Edge inputs and random ones up to `NUM_CASES`. Where twelve do not tell everything apart after a
-    few draws, the probes are the inputs, by which the chain was accepted.
-    """
-    arguments = draw_telling_inputs(draft, seed)
+    """Draw `NUM_CASES` hidden inputs and execute the reference on them."""
     namespace: dict[str, object] = {}
     exec(draft.prompt + draft.reference, namespace)
     function = namespace[draft.entry_point]
     assert callable(function)
-    return tuple(Case(args, function(*copy.deepcopy(args))) for args in arguments)
+    inputs = draw_inputs(draft, seed)
+    return tuple([Case(args, function(*copy.deepcopy(args))) for args in inputs])
 
 
-def draw_telling_inputs(draft: Draft, seed: str) -> list[tuple[object, ...]]:
-    """Draw argument tuples; for compositions, until they are telling."""
+def draw_inputs(draft: Draft, seed: str) -> list[tuple[object, ...]]:
+    """Draw argument tuples that are telling: the edge inputs and random ones.
+
+    Where a few draws do not tell everything apart the probes are the inputs, which do. Families
+    are telling by construction, and with several arguments all inputs are random.
+    """
+    kinds = draft.arguments
+    if len(kinds) > 1:
+        rng = random.Random(f"{seed}/inputs")
+        return [tuple([draw_input(rng, kind) for kind in kinds]) for _ in range(NUM_CASES)]
+    kind = kinds[0]
     for attempt in range(8):
         rng = random.Random(f"{seed}/inputs/{attempt}")
-        edges = [tuple([EDGES[kind][i] for kind in draft.arguments]) for i in range(5)]
-        if len(draft.arguments) > 1:
-            edges = []
-        drawn = [
-            tuple([draw_input(rng, kind) for kind in draft.arguments])
-            for _ in range(NUM_CASES - len(edges))
-        ]
-        arguments = [*edges, *drawn]
-        if not draft.steps or is_telling(draft.steps, [value for (value,) in arguments]):
-            return arguments
-    return [(value,) for value in list_probes(draft.arguments[0])]
+        drawn = [draw_input(rng, kind) for _ in range(NUM_CASES - NUM_EDGES)]
+        values = [*EDGES[kind], *drawn]
+        if not draft.steps or is_telling(draft.steps, values):
+            return [(value,) for value in values]
+    return [(value,) for value in list_probes(kind)]
