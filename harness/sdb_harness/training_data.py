@@ -1,0 +1,62 @@
+"""Training examples from minipy's train split, as the `datasets.Dataset` that training reads.
+
+Place in the flow: `sdbench train` -> `make_training_data(**config.data)` -> `train(dataset=...)`.
+The reference model reads data sets and never imports the harness; this is the bridge.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+
+from datasets import Dataset
+
+from sdb_harness.benchmarks import minipy
+
+PARTS = ("families", *(f"level-{level}" for level in minipy.LEVELS))
+"""What a mixture may name: compositions of one level, or the dependency-heavy families."""
+
+FAMILY_LEVELS = (1, 2)
+
+
+def make_training_data(num_examples: int, seed: int, mixture: Mapping[str, float]) -> Dataset:
+    """Draw examples of the train split in the given proportions.
+
+    Args:
+        num_examples: how many.
+        seed: another seed is another sample; the same arguments give the same data set anywhere.
+        mixture: weight of each part, see `PARTS`.
+
+    Returns:
+        Columns `prompt` and `completion`.
+
+    Raises:
+        ValueError: an unknown part, or nothing to draw.
+    """
+    if unknown := sorted(mixture.keys() - set(PARTS)):
+        raise ValueError(f"mixture names {unknown[0]!r}; use {', '.join(PARTS)}")
+    if num_examples < 1 or not mixture or min(mixture.values()) <= 0:
+        raise ValueError(
+            f"num_examples={num_examples} and mixture={dict(mixture)} must be positive"
+        )
+    examples = list(draw_examples(num_examples, seed, mixture))
+    return Dataset.from_dict(
+        {"prompt": [p for p, _ in examples], "completion": [c for _, c in examples]}
+    )
+
+
+def draw_examples(
+    num_examples: int, seed: int, mixture: Mapping[str, float]
+) -> Iterator[tuple[str, str]]:
+    """Yield (prompt, completion); the part of each index is drawn from (seed, index) in order."""
+    chooser = random.Random(f"minipy-mixture/{seed}")
+    parts, weights = list(mixture), list(mixture.values())
+    families = tuple(minipy.FAMILIES)
+    for index in range(num_examples):
+        part = chooser.choices(parts, weights)[0]
+        if part == "families":
+            family = families[index % len(families)]
+            level = FAMILY_LEVELS[index // len(families) % len(FAMILY_LEVELS)]
+            yield minipy.make_example(index, split="train", level=level, seed=seed, group=family)
+        else:
+            yield minipy.make_example(
+                index, split="train", level=int(part.removeprefix("level-")), seed=seed
+            )

@@ -1,0 +1,159 @@
+"""Checkpoints: a folder with `model.safetensors`, `config.json` and `tokenizer.json`.
+
+Nothing is ever unpickled. `config.json` holds the model's shape, its objective and how it was
+trained. Training state (optimizer included) is one more safetensors file, replaced atomically.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sdb_reference_model.model import ModelConfig, Transformer
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+Objective = Literal["diffusion", "autoregressive"]
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+"""Small checkpoints that come with the package, by name."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, truncated or of another shape; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded model with all that is needed to sample from it."""
+
+    model: Transformer
+    tokenizer: CodeTokenizer
+    objective: Objective
+    revision: str
+    """First 16 hex digits of the SHA-256 over the three files."""
+    training: dict[str, Any]
+    """How it was trained: config, steps, hardware, versions, commit."""
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Transformer,
+    tokenizer: CodeTokenizer,
+    objective: Objective,
+    training: dict[str, Any],
+) -> None:
+    """Write the three files; weights are stored in bfloat16, half the size of float32."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: w.detach().bfloat16().contiguous() for name, w in model.state_dict().items()}
+    save_tensors(folder / "model.safetensors", weights)
+    tokenizer.save(folder / "tokenizer.json")
+    config = {"model": asdict(model.config), "objective": objective, "training": training}
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Load a shipped checkpoint by name, or any checkpoint by folder.
+
+    Args:
+        name: for example `demo-diffusion`, or a path.
+        dtype: dtype of the weights in memory.
+
+    Raises:
+        CheckpointError: if it is missing, truncated, or its parts do not fit together.
+    """
+    folder = SHIPPED / name if (SHIPPED / name).is_dir() else Path(name)
+    if not folder.is_dir():
+        shipped = sorted(path.name for path in SHIPPED.glob("*/")) or ["none"]
+        raise CheckpointError(
+            f"no checkpoint {name!r}; shipped: {', '.join(shipped)}; or give the folder of one"
+        )
+    digest = hashlib.sha256()
+    for part in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / part).is_file():
+            raise CheckpointError(f"checkpoint {folder} lacks {part}; copy or train it again")
+        digest.update((folder / part).read_bytes())
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        model_config = ModelConfig(**config["model"])
+        objective, training = config["objective"], config["training"]
+        tokenizer = CodeTokenizer.load(folder / "tokenizer.json")
+    except Exception as error:  # `tokenizers` raises bare Exception on bad JSON
+        raise CheckpointError(f"checkpoint {folder} cannot be read: {error}") from error
+    if objective not in ("diffusion", "autoregressive"):
+        raise CheckpointError(f"checkpoint {folder} has the unknown objective {objective!r}")
+    if tokenizer.vocab_size > model_config.vocab_size:
+        raise CheckpointError(
+            f"checkpoint {folder}: tokenizer has {tokenizer.vocab_size} ids, the model only "
+            f"{model_config.vocab_size}; these files do not belong together"
+        )
+    with torch.device("meta"):
+        model = Transformer(model_config)
+    tensors = load_tensors(folder / "model.safetensors")
+    check_tensors(folder, model, tensors)
+    model.load_state_dict({k: w.to(dtype) for k, w in tensors.items()}, assign=True)
+    return Checkpoint(
+        model.eval().requires_grad_(False),
+        tokenizer,
+        objective,
+        digest.hexdigest()[:16],
+        training,
+    )
+
+
+def check_tensors(folder: Path, model: Transformer, tensors: dict[str, Tensor]) -> None:
+    """Compare names and shapes with the model's own, and say the first difference."""
+    expected = {name: tuple(w.shape) for name, w in model.state_dict().items()}
+    missing = sorted(expected.keys() - tensors.keys())
+    surplus = sorted(tensors.keys() - expected.keys())
+    if missing or surplus:
+        raise CheckpointError(
+            f"checkpoint {folder} lacks {missing[:3]} and has surplus {surplus[:3]}; "
+            "its config.json is of another model"
+        )
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CheckpointError(
+                f"checkpoint {folder}: {name} is {tuple(tensors[name].shape)}, "
+                f"config.json wants {shape}"
+            )
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CheckpointError: if it is truncated or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged ({error})") from error
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file so that a kill leaves the old one or the new one, never half."""
+    temporary = path.with_name(path.name + ".partial")
+    save_file(tensors, temporary)
+    replace_durably(temporary, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text with the same guarantee as `save_tensors`."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    replace_durably(temporary, path)
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Flush `temporary` to disk and rename it over `path`."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+

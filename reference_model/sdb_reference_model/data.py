@@ -1,0 +1,110 @@
+"""From (prompt, completion) text to batches of similar length, the same for both objectives.
+
+Place in the flow: the composition root hands over a `datasets.Dataset` with the columns `prompt`
+and `completion`; `train.py` asks for batch after batch by step number, so a resumed run sees
+exactly the batches that the interrupted one would have seen.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from sdb_reference_model.objective import Batch
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+BATCHES_PER_BUCKET = 64
+"""Examples are sorted by length inside groups of this many batches: little padding, still mixed."""
+
+
+def tokenize(dataset: Dataset, tokenizer: CodeTokenizer) -> Dataset:
+    """Add `prompt_ids` and `answer_ids` (completion + one end token); drop the text.
+
+    Raises:
+        ValueError: if a column is missing.
+    """
+    missing = {"prompt", "completion"} - set(dataset.column_names)
+    if missing:
+        raise ValueError(
+            f"data set lacks the columns {sorted(missing)}; it has {sorted(dataset.column_names)}"
+        )
+
+    def encode(rows: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        answers = tokenizer.encode_batch(rows["completion"])
+        return {
+            "prompt_ids": tokenizer.encode_batch(rows["prompt"]),
+            "answer_ids": [[*ids, tokenizer.end_id] for ids in answers],
+        }
+
+    return dataset.map(
+        encode, batched=True, batch_size=10_000, remove_columns=dataset.column_names
+    )
+
+
+class BatchStream:
+    """Batches by step number: shuffled per epoch, bucketed by length, without state."""
+
+    def __init__(self, tokenized: Dataset, batch_size: int, seed: int) -> None:
+        """Read lengths once; `tokenized` comes from `tokenize`.
+
+        Raises:
+            ValueError: if there are fewer examples than one batch.
+        """
+        if len(tokenized) < batch_size:
+            raise ValueError(
+                f"data set has {len(tokenized)} examples, fewer than batch_size={batch_size}"
+            )
+        columns = tokenized.with_format("numpy")
+        self.prompts: list[np.ndarray] = list(columns["prompt_ids"])
+        self.answers: list[np.ndarray] = list(columns["answer_ids"])
+        lengths = [(len(a), len(p)) for p, a in zip(self.prompts, self.answers, strict=True)]
+        self.sort_keys = np.array([a * 10_000 + p for a, p in lengths])
+        self.batch_size, self.seed = batch_size, seed
+        self.steps_per_epoch = len(tokenized) // batch_size
+        self.epoch, self.batches = -1, np.empty((0, batch_size), dtype=np.int64)
+
+    def select(self, train_step: int) -> np.ndarray:
+        """Row numbers int64 [batch_size] of the batch at `train_step`."""
+        epoch, index = divmod(train_step, self.steps_per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.batches = epoch, self.plan_epoch(epoch)
+        return self.batches[index]
+
+    def plan_epoch(self, epoch: int) -> np.ndarray:
+        """Row numbers int64 [steps_per_epoch, batch_size] of one epoch."""
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.sort_keys))
+        order = order[: self.steps_per_epoch * self.batch_size]
+        bucket = self.batch_size * BATCHES_PER_BUCKET
+        for start in range(0, len(order), bucket):
+            part = order[start : start + bucket]
+            order[start : start + bucket] = part[np.argsort(self.sort_keys[part], kind="stable")]
+        batches = order.reshape(self.steps_per_epoch, self.batch_size)
+        return batches[random.permutation(self.steps_per_epoch)]
+
+    def collate(self, rows: np.ndarray, pad_id: int, end_id: int, multiple: int) -> Batch:
+        """Stack the given rows; answers are filled with `end_id` to a multiple of `multiple`."""
+        prompts = [self.prompts[row] for row in rows]
+        answers = [self.answers[row] for row in rows]
+        width = -(-max(len(ids) for ids in answers) // multiple) * multiple
+        return Batch(
+            prompt=pad_left(prompts, pad_id),
+            prompt_lengths=torch.tensor([len(ids) for ids in prompts]),
+            answer=torch.stack(
+                [
+                    torch.from_numpy(np.pad(ids, (0, width - len(ids)), constant_values=end_id))
+                    for ids in answers
+                ]
+            ),
+            answer_lengths=torch.tensor([len(ids) for ids in answers]),
+        )
+
+
+def pad_left(rows: Sequence[Sequence[int] | np.ndarray], pad_id: int) -> Tensor:
+    """Stack rows of ids into int64 [B, P], padded on the left with `pad_id`."""
+    width = max(len(ids) for ids in rows)
+    return torch.stack(
+        [torch.tensor([pad_id] * (width - len(ids)) + [int(i) for i in ids]) for ids in rows]
+    )

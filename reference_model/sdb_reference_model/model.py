@@ -1,0 +1,258 @@
+"""The Transformer, used bidirectionally by diffusion and causally by its autoregressive twin.
+
+Pre-norm decoder-style blocks: RMSNorm, rotary positions, grouped-query attention, SwiGLU. The
+paper says only "a standard dense Transformer" (section 1.1 of its method notes), so this is the
+shape of its autoregressive relatives (Llama, Qwen, Seed-Coder).
+
+Shapes: B rows, L query positions, S key positions, D model width, H query heads, G key/value
+heads, E head width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Shape of a Transformer. Every field is part of a checkpoint's identity."""
+
+    vocab_size: int
+    d_model: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    d_ff: int
+    max_seq_len: int
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    tie_embeddings: bool = True
+    qkv_bias: bool = False
+    qk_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject shapes that cannot be built.
+
+        Raises:
+            ValueError: if heads do not divide the width, or groups do not divide the heads.
+        """
+        if self.d_model % self.num_heads or (self.d_model // self.num_heads) % 2:
+            raise ValueError(
+                f"d_model={self.d_model} over num_heads={self.num_heads} must give an even head "
+                "width; rotary positions turn pairs of channels"
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}; "
+                "use a divisor"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """E, channels per head."""
+        return self.d_model // self.num_heads
+
+
+SIZES: dict[str, ModelConfig] = {
+    "test": ModelConfig(64, 32, 2, 4, 2, 64, 128),
+    "demo": ModelConfig(768, 256, 4, 4, 2, 704, 512),
+    "0.5b": ModelConfig(
+        151_936, 896, 24, 14, 2, 4_864, 32_768, rope_theta=1e6, norm_eps=1e-6, qkv_bias=True
+    ),
+    "8b": ModelConfig(
+        155_136, 4_096, 32, 32, 8, 14_336, 32_768, rope_theta=5e5, tie_embeddings=False
+    ),
+}
+"""Named sizes; `0.5b` has Qwen2.5-Coder-0.5B's shape, `8b` that of Seed-Coder-8B."""
+
+
+class KVCache:
+    """Keys and values of finished positions, written in place, keys after rotation.
+
+    Positions `[0, length)` are final. A forward writes its own L positions behind them and reads
+    both; only `commit` makes them final, so a denoising step leaves nothing to undo.
+    """
+
+    def __init__(
+        self, config: ModelConfig, batch_size: int, capacity: int, like: Tensor
+    ) -> None:
+        """Allocate for `batch_size` rows and `capacity` positions with dtype/device of `like`."""
+        shape = (config.num_layers, batch_size, config.num_kv_heads, capacity, config.head_dim)
+        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)  # [layers, B, G, S, E]
+        self.values = torch.empty_like(self.keys)
+        self.length = 0
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put k, v [B, G, L, E] behind the final positions; return all of them [B, G, S, E]."""
+        end = self.length + k.shape[2]
+        if end > self.keys.shape[3]:
+            raise ValueError(
+                f"cache holds {self.keys.shape[3]} positions, {end} are needed; allocate more"
+            )
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def commit(self, num_positions: int) -> None:
+        """Declare the `num_positions` written last as final."""
+        self.length += num_positions
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary positions (rotate-half form) to x [B, heads, L, E]; cos, sin [B, 1, L, E/2]."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    x1, x2 = x.chunk(2, dim=-1)
+    return torch.cat((x1 * cos - x2 * sin, x2 * cos + x1 * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with one fused projection for queries, keys and values."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        heads = config.num_heads + 2 * config.num_kv_heads
+        self.qkv = nn.Linear(config.d_model, heads * config.head_dim, bias=config.qkv_bias)
+        self.out = nn.Linear(config.num_heads * config.head_dim, config.d_model, bias=False)
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        is_causal: bool,
+        cache: KVCache | None,
+        layer: int,
+    ) -> Tensor:
+        c = self.config
+        batch, length, _ = x.shape
+        heads = self.qkv(x).view(batch, length, -1, c.head_dim).transpose(1, 2)  # [B, H+2G, L, E]
+        q, k, v = heads.split([c.num_heads, c.num_kv_heads, c.num_kv_heads], dim=1)
+        if c.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, *rope), rotate(k, *rope)
+        if cache is not None:
+            k, v = cache.write(layer, k, v)  # [B, G, S, E]
+        attended = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=c.num_heads != c.num_kv_heads
+        )  # [B, H, L, E]
+        return self.out(attended.transpose(1, 2).reshape(batch, length, -1))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """SwiGLU with one fused projection for gate and value."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One pre-norm residual layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config)
+        self.feed_forward_norm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        is_causal: bool,
+        cache: KVCache | None,
+        layer: int,
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rope, mask, is_causal, cache, layer)
+        return x + self.feed_forward(self.feed_forward_norm(x))  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """Token ids in, hidden states out; `head_weight` turns hidden states into logits.
+
+    The head is not applied here, because every caller wants it on some positions only: training
+    on the masked ones, sampling on those still undecided.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = nn.RMSNorm(config.d_model, config.norm_eps)
+        if not config.tie_embeddings:
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Weight [V, D] of the language-model head; the embedding itself when tied."""
+        return self.embedding.weight if self.config.tie_embeddings else self.head.weight
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights: normal(0, 0.02), residual outputs scaled down by depth (GPT-2)."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.ones_(parameter)
+                continue
+            is_residual = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
+            std = 0.02 / (2 * self.config.num_layers) ** 0.5 if is_residual else 0.02
+            nn.init.normal_(parameter, std=std, generator=generator)
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Compute final hidden states.
+
+        Args:
+            token_ids: int64 [B, L].
+            positions: int64 [B, L] rotary positions; default continues the cache: 0..L-1 + length.
+            mask: bool [B or 1, 1, L, S], True where a query may attend; None attends everywhere.
+            is_causal: autoregressive attention; only without `mask`, and only when L == S.
+            cache: earlier keys and values; this call's own are written behind them.
+
+        Returns:
+            Hidden states [B, L, D] after the final norm.
+
+        Raises:
+            ValueError: if the default positions run past `max_seq_len`.
+        """
+        batch, length = token_ids.shape
+        start = cache.length if cache is not None else 0
+        if positions is None:
+            if start + length > self.config.max_seq_len:
+                raise ValueError(
+                    f"{start + length} positions exceed max_seq_len={self.config.max_seq_len}; "
+                    "shorten the prompt or lower max_new_tokens"
+                )
+            positions = torch.arange(start, start + length, device=token_ids.device)[None]
+        rope = self.compute_rope(positions)
+        x = self.embedding(token_ids)  # [B, L, D]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rope, mask, is_causal, cache, layer)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def compute_rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [B, 1, L, E/2] in float32 for integer positions [B, L]."""
+        half = self.config.head_dim // 2
+        exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / half
+        angles = positions[:, None, :, None] * self.config.rope_theta**-exponent
+        return angles.cos(), angles.sin()

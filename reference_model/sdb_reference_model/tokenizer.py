@@ -1,0 +1,75 @@
+"""Byte-level BPE through the `tokenizers` library, trained on the task's own text.
+
+Place in the flow: text -> ids before training and sampling, ids -> text after. Digits are split
+one by one, so that constants are copied digit by digit, and no merge crosses a word.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SPECIAL_TOKENS = ("<|pad|>", "<|endoftext|>", "<|mask|>")
+
+
+class CodeTokenizer:
+    """A trained tokenizer with its three special ids."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Wrap a `tokenizers.Tokenizer` that holds the special tokens.
+
+        Raises:
+            ValueError: if a special token is missing.
+        """
+        ids = [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+        if None in ids:
+            raise ValueError(f"tokenizer lacks one of {SPECIAL_TOKENS}; train it with this project")
+        tokenizer.encode_special_tokens = True  # "<|mask|>" in a prompt is text, not a mask
+        self.inner = tokenizer
+        self.pad_id, self.end_id, self.mask_id = ids
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "CodeTokenizer":
+        """Learn byte-level BPE merges from `texts` up to `vocab_size` entries, specials first."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(r"\d"), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> "CodeTokenizer":
+        """Read `tokenizer.json`."""
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json`."""
+        self.inner.save(str(path))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special ones included."""
+        return int(self.inner.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; special-token spellings inside it stay plain text."""
+        return list(self.inner.encode(text).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, on all cores."""
+        return [list(encoding.ids) for encoding in self.inner.encode_batch(list(texts))]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` without special tokens."""
+        return str(self.inner.decode(list(ids), skip_special_tokens=True))
