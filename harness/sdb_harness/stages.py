@@ -16,7 +16,7 @@ leave no row, so the next run tries again. A wrong program is just a verdict.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -39,6 +39,10 @@ WARM_UP_MARK = "# Warm-up; the next lines only have the right shape.\n"
 class Observer(Protocol):
     """Sees the run go by; the command line draws progress bars with it."""
 
+    def begin_run(self, cells: Sequence[PlannedCell], num_generated: int) -> None:
+        """The run starts, with how many of its programs are already generated."""
+        ...
+
     def begin_cell(self, planned: PlannedCell, num_generated: int, num_judged: int) -> None:
         """A cell starts, with what the store already has of it."""
         ...
@@ -47,13 +51,13 @@ class Observer(Protocol):
         """One more program has passed this stage."""
         ...
 
-    def end_cell(self, planned: PlannedCell) -> None:
-        """A cell is done."""
+    def end_cell(self, planned: PlannedCell, num_judged: int, num_passed: int) -> None:
+        """A cell is done, up to infrastructure faults."""
         ...
 
 
 def run_cells(
-    cells: Iterable[PlannedCell],
+    cells: Sequence[PlannedCell],
     store: Store,
     run_id: str,
     sandbox: Sandbox,
@@ -70,9 +74,11 @@ def run_cells(
     """
     num_faults = 0
     generators = _GeneratorHolder()
+    hashes = [planned.cell.compute_hash() for planned in cells]
+    num_generated = sum(store.measure_progress(cell_hash).num_generated for cell_hash in hashes)
+    observer.begin_run(cells, num_generated)
     try:
-        for planned in cells:
-            cell_hash = planned.cell.compute_hash()
+        for planned, cell_hash in zip(cells, hashes, strict=True):
             store.add_cell(planned.cell)
             progress = store.measure_progress(cell_hash)
             observer.begin_cell(planned, progress.num_generated, progress.num_judged)
@@ -80,7 +86,8 @@ def run_cells(
                 generator = generators.open(planned.cell)
                 num_faults += generate_cell(planned, generator, store, run_id, observer)
             num_faults += judge_cell(planned, sandbox, store, run_id, observer)
-            observer.end_cell(planned)
+            progress = store.measure_progress(cell_hash)
+            observer.end_cell(planned, progress.num_judged, progress.num_passed)
     finally:
         generators.close()
     return num_faults

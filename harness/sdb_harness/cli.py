@@ -1,0 +1,492 @@
+"""The command `sdbench`: the composition root. It may import every room; nothing imports it.
+
+Rooms that need torch or plotly are imported inside the commands that use them, so that `--help` and
+runs without a model stay quick. Every user error ends in one line on stderr and exit status 2,
+infrastructure faults in status 1 with a count, Ctrl-C in status 130 with how to resume. Set
+SDBENCH_TRACEBACK=1 to see where an error came from.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from sdb_harness.benchmarks import (
+    BENCHMARKS,
+    load_benchmark,
+    parse_benchmark_spec,
+    spell_benchmark_spec,
+)
+from sdb_harness.demo import find_demo_sweep
+from sdb_harness.errors import HarnessError, UserError
+from sdb_harness.hardware import describe_hardware
+from sdb_harness.plan import CellEstimate, estimate_cells, estimate_detectable_difference
+from sdb_harness.progress import RunProgress
+from sdb_harness.records import Cell, RunManifest, SampleRow
+from sdb_harness.runner import RunReport, find_store_path, run_sweep
+from sdb_harness.store import STORE_NAME, Store
+from sdb_harness.sweep import (
+    Sweep,
+    describe_sampling,
+    list_ignored_axes,
+    parse_sweep,
+    read_sweep,
+    resolve_cells,
+)
+
+EXIT_FAULTS = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+RUNS_OPTION = click.option(
+    "--runs",
+    "runs_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder that holds one folder per sweep.",
+)
+
+
+HELP = """Measure quality and speed of code models on the same generations.
+
+A benchmark gives problems, a generator writes programs, a sandbox executes them, a store keeps one
+row per program, a page shows the frontier. Every run resumes where it stopped.
+
+\b
+Start here:
+  sdbench demo                          a frontier page in minutes, without a GPU
+  sdbench benchmarks verify humaneval   does this machine judge rightly?
+  sdbench run --benchmark humaneval --generator canonical
+
+\b
+A model behind any OpenAI-compatible server, 8 requests at once:
+  sdbench run --benchmark humaneval --protocol chat --batch-size 8 \\
+      --generator openai:http://localhost:8000/v1,model=NAME
+
+\b
+A sweep over block sizes and thresholds, written in a file:
+  sdbench plan sweeps/demo.toml         cells, cost, what is done
+  sdbench run sweeps/demo.toml          runs or resumes it
+  sdbench leaderboard build             the page, from everything in runs/
+"""
+
+
+class OneLineErrors(click.Group):
+    """A command group whose every expected error is one line on stderr."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command and exit with the status that this module's docstring promises."""
+        kwargs["standalone_mode"] = False
+        try:
+            result = super().main(*args, **kwargs)
+        except (click.Abort, KeyboardInterrupt):
+            self._leave("stopped; nothing finished is lost, run the same command again to resume")
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(EXIT_USER_ERROR)
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            where = context.command_path if context else "sdbench"
+            self._fail(f"{error.format_message()} See `{where} --help`.", error)
+        except (HarnessError, ValueError, OSError) as error:
+            self._fail(str(error) or type(error).__name__, error)
+        sys.exit(result if isinstance(result, int) else 0)
+
+    def _fail(self, message: str, error: Exception) -> NoReturn:
+        if os.environ.get("SDBENCH_TRACEBACK") == "1":
+            raise error
+        print(f"sdbench: error: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+    def _leave(self, message: str) -> NoReturn:
+        print(f"sdbench: {message}", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+@click.group(
+    cls=OneLineErrors,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="seed-diffusion-bench", prog_name="sdbench")
+def main() -> None:
+    """Hold the commands below; `HELP` is what a user reads."""
+
+
+# Benchmarks
+
+
+@main.group()
+def benchmarks() -> None:
+    """List, show and verify the benchmarks."""
+
+
+@benchmarks.command("list")
+def list_benchmarks() -> None:
+    """List the benchmarks with their size, prompt presets and licence."""
+    table = Table("name", "problems", "protocols", "licence", "source")
+    for name in BENCHMARKS:
+        benchmark = load_benchmark(name)
+        presets = ", ".join(benchmark.protocols)
+        num_problems = str(len(benchmark.problems))
+        table.add_row(name, num_problems, presets, benchmark.licence, benchmark.citation)
+    _make_console().print(table)
+
+
+@benchmarks.command("show")
+@click.argument("problem")
+@click.option("--split", help="Split to take it from, where the benchmark has splits.")
+@click.option("--level", help="Level or levels, for example 2 or 1+2, where it has levels.")
+def show_problem(problem: str, split: str | None, level: str | None) -> None:
+    """Show a problem and its reference, for example minipy/123 or humaneval/0."""
+    name, _, index = problem.partition("/")
+    if not index.isdigit():
+        raise UserError(f"problem {problem!r}; write BENCHMARK/NUMBER, for example minipy/123")
+    name = name.lower()
+    options = {key: value for key, value in (("split", split), ("level", level)) if value}
+    if name == "minipy":  # made on demand: ask for as many as it takes
+        options["num_problems"] = str(int(index) + 1)
+    benchmark = load_benchmark(spell_benchmark_spec(name, options))
+    if int(index) >= len(benchmark.problems):
+        raise UserError(
+            f"benchmark {name} has no problem {index}; use 0 to {len(benchmark.problems) - 1}"
+        )
+    found = benchmark.problems[int(index)]
+    console = _make_console()
+    console.print(f"{found.problem_id} ({found.group}), prompt and reference:", highlight=False)
+    console.print(Syntax(found.prompt + found.reference, "python", background_color="default"))
+    console.print("check:", highlight=False)
+    console.print(found.check, soft_wrap=True)
+
+
+@benchmarks.command("verify")
+@click.argument("spec")
+def verify_benchmark(spec: str) -> None:
+    """Check that references pass and that empty or `return None` programs do not.
+
+    SPEC is a name with options, for example humaneval or minipy:level=3,num_problems=500.
+    """
+    from sdb_harness.verification import verify_judging
+    from sdb_sandboxes.open import open_sandbox
+
+    benchmark = load_benchmark(spec)
+    console = _make_console()
+    with open_sandbox() as sandbox:
+        findings = verify_judging(benchmark, sandbox)
+        level = sandbox.level
+    table = Table("programs", "expected", "passed", "of", "exceptions")
+    for finding in findings:
+        table.add_row(
+            finding.name,
+            "all pass" if finding.should_pass else "none pass",
+            str(finding.num_passed),
+            str(finding.num_programs),
+            ", ".join(finding.exceptions[:5]) or "none",
+        )
+    console.print(table)
+    num_wrong = sum(len(finding.exceptions) for finding in findings)
+    console.print(f"{spec}: {num_wrong} exceptions, judged by {level}", highlight=False)
+    if num_wrong:
+        sys.exit(EXIT_FAULTS)
+
+
+# Plan, run, status
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@RUNS_OPTION
+def plan(file: Path, runs_folder: Path) -> None:
+    """Print the cells of a sweep, their cost, what is done and what they can resolve."""
+    sweep = read_sweep(file)
+    resolved = resolve_cells(sweep, describe_hardware().compute_hash())
+    path = find_store_path(sweep.name, runs_folder)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(Store.open_for_reading(path)) if path.is_file() else None
+        estimates = estimate_cells(resolved.cells, store)
+    console = _make_console()
+    table = Table("#", "generator", "benchmark", "setting", "generated", "judged", "max forwards")
+    table.add_column("time to go", justify="right")
+    for number, estimate in enumerate(estimates, start=1):
+        cell, total = estimate.planned.cell, estimate.planned.num_programs
+        table.add_row(
+            str(number),
+            cell.generator,
+            cell.benchmark,
+            describe_sampling(cell),
+            f"{estimate.progress.num_generated} / {total}",
+            f"{estimate.progress.num_judged} / {total}",
+            f"{estimate.max_forwards:,}",
+            _format_seconds(estimate.remaining_s),
+        )
+    console.print(table)
+    _print_notes(sweep)
+    _print_plan_summary(console, estimates)
+
+
+def _print_plan_summary(console: Console, estimates: Sequence[CellEstimate]) -> None:
+    num_forwards = sum(estimate.max_forwards for estimate in estimates)
+    known = [e.remaining_s for e in estimates if e.remaining_s is not None]
+    num_unknown = len(estimates) - len(known)
+    time_left = _format_seconds(sum(known)) if known else "unknown"
+    unknown = f" and {num_unknown} cells never measured" if known and num_unknown else ""
+    lines = [
+        f"{len(estimates)} cells, at most {num_forwards:,} forwards to go, time to go {time_left}"
+        f"{unknown}; judging not counted"
+    ]
+    sizes = {
+        (len(e.planned.benchmark.problems), _count_independent_samples(e.planned.cell))
+        for e in estimates
+    }
+    for num_problems, num_samples in sorted(sizes):
+        difference = estimate_detectable_difference(num_problems, num_samples)
+        lines.append(
+            f"{num_problems} problems x {num_samples} independent samples resolve paired "
+            f"differences in pass rate from about {100 * difference:.1f} points (95 %)"
+        )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _count_independent_samples(cell: Cell) -> int:
+    """Greedy decoding repeats itself: more samples a problem then tell nothing new."""
+    return cell.samples_per_problem if cell.sampling.temperature > 0 else 1
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@RUNS_OPTION
+@click.option("--benchmark", help="One cell without a file: for example minipy:split=test,level=2.")
+@click.option(
+    "--generator", help="canonical, replay:FILE, seed_diffusion:demo, openai:URL,model=.."
+)
+@click.option("--protocol", help="Prompt and extraction preset; default: the benchmark's first.")
+@click.option("--block-size", type=int, help="Tokens in one diffusion block.")
+@click.option("--threshold", type=float, help="Commit tokens with more probability than this.")
+@click.option("--num-steps", type=int, help="Fixed denoising steps per block instead.")
+@click.option("--temperature", type=float, help="0 is greedy, the default.")
+@click.option("--samples-per-problem", type=int, help="Programs per problem, default 1.")
+@click.option("--batch-size", type=int, help="Programs at once, default 1.")
+@click.option("--max-new-tokens", type=int, help="Token budget of a program, default 256.")
+@click.option("--seed", type=int, help="Seed of the sampling, default 0.")
+@click.option("--name", help="Folder below runs; default: from benchmark and generator.")
+def run(
+    file: Path | None,
+    runs_folder: Path,
+    benchmark: str | None,
+    generator: str | None,
+    protocol: str | None,
+    name: str | None,
+    **settings: int | float | None,
+) -> None:
+    """Run a sweep FILE, or one cell given by options; either resumes by itself.
+
+    A cell is generated completely before its programs are executed, so that judging does not slow
+    down the generations that are timed. Ctrl-C or a kill loses at most the program in the making.
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    if file is not None:
+        if benchmark or generator or protocol or name or given:
+            raise UserError(f"give either the sweep {file} or --benchmark and --generator")
+        sweep = read_sweep(file)
+    else:
+        if not benchmark or not generator:
+            raise UserError("give a sweep file, or both --benchmark and --generator")
+        sweep = _make_one_cell_sweep(benchmark, generator, protocol, name, given)
+    _print_notes(sweep)
+    console = _make_console()
+    report = _run_and_report(sweep, runs_folder, console)
+    console.print(f"store: {report.store_path}", highlight=False, soft_wrap=True)
+    _exit_on_faults(report)
+
+
+def _make_one_cell_sweep(
+    benchmark: str,
+    generator: str,
+    protocol: str | None,
+    name: str | None,
+    given: dict[str, int | float],
+) -> Sweep:
+    automatic = "".join(
+        letter if letter.isalnum() or letter in "._+-" else "-"
+        for letter in f"{spell_benchmark_spec(*parse_benchmark_spec(benchmark))}-{generator}"
+    )
+    document: dict[str, object] = {
+        "name": automatic if name is None else name,
+        "benchmarks": [benchmark],
+        "generators": [generator],
+        "grid": {"seeds" if key == "seed" else key: [value] for key, value in given.items()},
+    }
+    if protocol is not None:
+        document["protocol"] = protocol
+    return parse_sweep(document)
+
+
+def _run_and_report(sweep: Sweep, runs_folder: Path, console: Console) -> RunReport:
+    """Run, then print the table of everything in the store."""
+    from sdb_leaderboard.table import build_table
+    from sdb_leaderboard.terminal import print_table
+
+    with RunProgress(console) as progress:
+        report = run_sweep(sweep, runs_folder, progress)
+    with Store.open_for_reading(report.store_path) as store:
+        table = build_table(store.list_cells(), store.iterate_rows())
+    print_table(table, console)
+    return report
+
+
+def _exit_on_faults(report: RunReport) -> None:
+    if report.num_faults:
+        print(
+            f"sdbench: {report.num_faults} programs could not be generated or judged because of "
+            "infrastructure faults (not wrong answers); run the same command again to retry them",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_FAULTS)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@RUNS_OPTION
+def status(file: Path | None, runs_folder: Path) -> None:
+    """Print what the stores hold: of one sweep FILE cell by cell, or of all runs."""
+    console = _make_console()
+    if file is not None:
+        path = find_store_path(read_sweep(file).name, runs_folder)
+        with Store.open_for_reading(path) as store:
+            table = Table("generator", "benchmark", "setting", "generated", "judged", "passed")
+            for cell_hash, cell in store.list_cells().items():
+                done = store.measure_progress(cell_hash)
+                table.add_row(
+                    cell.generator,
+                    cell.benchmark,
+                    describe_sampling(cell),
+                    str(done.num_generated),
+                    str(done.num_judged),
+                    str(done.num_passed),
+                )
+            num_faults = store.count_faults()
+        console.print(table)
+        console.print(f"{path}: {num_faults} infrastructure faults so far", highlight=False)
+        return
+    table = Table("run", "cells", "generated", "judged", "passed", "faults so far")
+    for path in _list_stores(runs_folder):
+        with Store.open_for_reading(path) as store:
+            counts = [store.measure_progress(cell_hash) for cell_hash in store.list_cells()]
+            table.add_row(
+                path.parent.name,
+                str(len(counts)),
+                str(sum(done.num_generated for done in counts)),
+                str(sum(done.num_judged for done in counts)),
+                str(sum(done.num_passed for done in counts)),
+                str(store.count_faults()),
+            )
+    console.print(table)
+
+
+# Leaderboard and demo
+
+
+@main.group()
+def leaderboard() -> None:
+    """Build the frontier page from stored rows."""
+
+
+@leaderboard.command("build")
+@RUNS_OPTION
+@click.option(
+    "--store",
+    "stores",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A store file; may be repeated. Default: every store below --runs.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the page. Default: `leaderboard` below --runs.",
+)
+def build(runs_folder: Path, stores: tuple[Path, ...], out: Path | None) -> None:
+    """Write one self-contained HTML page with its figures and tables beside it."""
+    page = _build_page(stores or _list_stores(runs_folder), out or runs_folder / "leaderboard")
+    print(page)
+
+
+def _build_page(stores: Sequence[Path], out: Path) -> Path:
+    from sdb_leaderboard.page import build_leaderboard
+
+    cells: dict[str, Cell] = {}
+    manifests: dict[str, RunManifest] = {}
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(Store.open_for_reading(path)) for path in stores]
+        for reader in readers:
+            cells |= reader.list_cells()
+            manifests |= reader.list_manifests()
+        rows = chain.from_iterable(reader.iterate_rows() for reader in readers)
+        return build_leaderboard(cells, _drop_repeated(rows), manifests, out)
+
+
+def _drop_repeated(rows: Iterator[SampleRow]) -> Iterator[SampleRow]:
+    """Keep the first row of each program: two stores may hold the same cell."""
+    seen: set[tuple[str, str, int]] = set()
+    for row in rows:
+        key = (row.cell_hash, row.problem_id, row.sample_index)
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+@main.command()
+@RUNS_OPTION
+def demo(runs_folder: Path) -> None:
+    """Sweep block sizes and thresholds of the shipped model and build the page.
+
+    Some minutes on 2 cores, resumable; SDBENCH_DEMO=short makes it half a minute. Prints the path
+    of the page last.
+    """
+    sweep = read_sweep(find_demo_sweep())
+    console = _make_console()
+    report = _run_and_report(sweep, runs_folder, console)
+    page = _build_page([report.store_path], report.store_path.parent / "leaderboard")
+    _exit_on_faults(report)
+    print(page)
+
+
+# What several commands share
+
+
+def _make_console() -> Console:
+    """A console for stdout; a log gets lines as long as they are, not folded at 80."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _list_stores(runs_folder: Path) -> list[Path]:
+    paths = sorted(runs_folder.glob(f"*/{STORE_NAME}"))
+    if not paths:
+        raise UserError(f"no store below {runs_folder}; run `sdbench run` first or give --runs")
+    return paths
+
+
+def _print_notes(sweep: Sweep) -> None:
+    """Say which settings have no effect on which generator."""
+    for generator in sweep.generators:
+        if ignored := list_ignored_axes(sweep, generator):
+            print(f"note: {generator} does not use {', '.join(ignored)}", file=sys.stderr)
+
+
+def _format_seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

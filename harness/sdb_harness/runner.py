@@ -1,0 +1,62 @@
+"""One run of a sweep, put together: resolve, open the store, record the manifest, run the cells.
+
+Place in the flow: called by `sdbench run` and `sdbench demo`; everything it does for a cell is in
+`stages`. Running a sweep that is already complete opens no sandbox and writes nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdb_harness.hardware import describe_hardware
+from sdb_harness.provenance import build_manifest
+from sdb_harness.stages import Observer, run_cells
+from sdb_harness.store import STORE_NAME, Store
+from sdb_harness.sweep import PlannedCell, Sweep, resolve_cells
+from sdb_sandboxes.open import open_sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did."""
+
+    store_path: Path
+    num_cells: int
+    num_faults: int
+    """Programs left without a row by infrastructure faults; the next run tries them again."""
+
+
+def find_store_path(sweep_name: str, runs_folder: Path) -> Path:
+    """Where the store of a sweep lies."""
+    return runs_folder / sweep_name / STORE_NAME
+
+
+def run_sweep(sweep: Sweep, runs_folder: Path, observer: Observer) -> RunReport:
+    """Run what is missing of a sweep.
+
+    Args:
+        sweep: What to measure.
+        runs_folder: Holds one folder per sweep name, made if needed.
+        observer: Sees the run go by.
+
+    Raises:
+        UserError: wrong input, or a store that cannot be used.
+        ValueError: a generator refuses the sampling.
+        OSError: a loader cannot read its files or reach its server.
+    """
+    hardware = describe_hardware()
+    resolved = resolve_cells(sweep, hardware.compute_hash())
+    path = find_store_path(sweep.name, runs_folder)
+    with Store.open_for_writing(path) as store:
+        num_faults = 0
+        if not all(_is_complete(planned, store) for planned in resolved.cells):
+            with open_sandbox() as sandbox:
+                implementations = {**resolved.implementations, "sandbox": sandbox.level}
+                manifest = build_manifest(hardware, implementations)
+                store.add_manifest(manifest)
+                num_faults = run_cells(resolved.cells, store, manifest.run_id, sandbox, observer)
+    return RunReport(path, len(resolved.cells), num_faults)
+
+
+def _is_complete(planned: PlannedCell, store: Store) -> bool:
+    progress = store.measure_progress(planned.cell.compute_hash())
+    return progress.num_judged == planned.num_programs
