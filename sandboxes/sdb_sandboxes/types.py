@@ -89,9 +89,11 @@ class Case:
     expected: object
 
 
-Comparison = Literal["exact", "float_tolerance"]
+Comparison = Literal["exact", "float_tolerance", "python_equality"]
 """`exact`: same types all the way down and `==`. `float_tolerance`: the same, but floats may
-differ by 1e-6 (absolute or relative); NaN equals nothing unless NaN is expected."""
+differ by 1e-6 (absolute or relative); NaN equals nothing unless NaN is expected.
+`python_equality`: Python's `==` on the decoded plain data, so True equals 1 and 1 equals 1.0, as
+in an upstream `assert f(x) == y`; safe because decoded values carry no code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""What a forked cell does once it is locked: serve one program, or run trusted tests.
+
+Place in the flow: `zygote.py` forks and locks the cell, then calls `serve_candidate` or
+`run_tests`. The two never share a process: tests call a stub, and the stub's calls are answered by
+the other cell as plain data. What it does not do: the candidate's cell never holds an expected
+value, and whatever a program changes in its own interpreter can only spoil its own answers.
+"""
+
+import builtins
+import contextlib
+import os
+import sys
+import traceback
+import types
+from typing import Any
+
+from sdb_sandboxes.agent.codec import (
+    ProtocolError,
+    UnsendableError,
+    decode,
+    encode,
+    receive_frame,
+    send_frame,
+)
+
+CHANNEL, VERDICT = 3, 4
+"""Descriptors of a cell: calls and answers; for tests also the line to the judge."""
+
+
+def serve_candidate() -> None:
+    """Load the one program that comes, then answer calls with plain data until killed."""
+    own_pid = os.getpid()
+    request = receive_frame(CHANNEL)
+    module = types.ModuleType("candidate")
+    sys.modules["candidate"] = module
+    failure: dict[str, Any] | None = None
+    stage = "compile"
+    try:
+        code = compile(request["program"], "<candidate>", "exec", dont_inherit=True)
+        stage = "load"
+        exec(code, module.__dict__)
+    except BaseException as error:
+        show_error()
+        failure = {"failed": type(error).__name__, "stage": stage}
+    if os.getpid() != own_pid:
+        os._exit(1)
+    flush_output()
+    send_frame(CHANNEL, failure or {"ready": True})
+    while True:
+        message = receive_frame(CHANNEL)
+        if "ping" in message:
+            send_frame(CHANNEL, {"pong": message["ping"]})
+            continue
+        reply = answer_call(module.__dict__, message)
+        if os.getpid() != own_pid:
+            os._exit(1)
+        flush_output()
+        try:
+            send_frame(CHANNEL, reply)
+        except UnsendableError:
+            send_frame(CHANNEL, {"id": message["id"], "v": {"o": "too large"}})
+
+
+def answer_call(names: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    """Call once: the value, or the name of the exception, and on request the arguments after."""
+    reply: dict[str, Any] = {"id": message["id"]}
+    try:
+        arguments = [decode(item) for item in message["a"]]
+        keywords = {name: decode(item) for name, item in message.get("k", {}).items()}
+        if message["f"] not in names:
+            raise NameError(f"the program defines no {message['f']!r}")
+        value = names[message["f"]](*arguments, **keywords)
+        reply["v"] = encode_or_name(value)
+        if message.get("m"):
+            reply["m"] = [encode_or_name(item) for item in arguments]
+    except BaseException as error:
+        show_error()
+        reply = {"id": message["id"], "e": str.__str__(type(error).__name__)[:80]}
+    return reply
+
+
+def encode_or_name(value: Any) -> Any:
+    try:
+        return encode(value)
+    except MemoryError:
+        raise
+    except BaseException:
+        return {"o": str.__str__(type(value).__name__)[:80]}
+
+
+def show_error() -> None:
+    """A short traceback on stderr; whatever the program did to `traceback` is its own loss."""
+    with contextlib.suppress(BaseException):
+        traceback.print_exc(limit=-4)
+
+
+def flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+
+
+class CandidateGone(BaseException):
+    """The candidate's process died or broke the protocol: nothing that tests may catch."""
+
+
+class CandidateError(Exception):
+    """The candidate raised something that is not a built-in exception."""
+
+
+class Stub:
+    """Stands for the entry point inside the test process; every call is answered over there."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+        self.num_calls = 0
+        self.raised: BaseException | None = None
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        self.num_calls += 1
+        message = {
+            "id": self.num_calls,
+            "f": self.__name__,
+            "a": [encode(item) for item in arguments],
+            "k": {name: encode(item) for name, item in keywords.items()},
+            "m": True,
+        }
+        reply = self.exchange(message)
+        if reply.get("id") != self.num_calls:
+            raise CandidateGone
+        if "e" in reply:
+            kind: Any = getattr(builtins, str(reply["e"]), None)
+            is_known = isinstance(kind, type) and issubclass(kind, Exception)
+            self.raised = (kind if is_known else CandidateError)(f"candidate raised {reply['e']}")
+            raise self.raised
+        try:
+            for before, after in zip(arguments, reply["m"], strict=True):
+                write_back(before, decode(after))
+            return decode(reply["v"])
+        except (ProtocolError, ValueError, KeyError, TypeError):
+            raise CandidateGone from None
+
+    def exchange(self, message: dict[str, Any]) -> dict[str, Any]:
+        try:
+            send_frame(CHANNEL, message)
+            return receive_frame(CHANNEL)
+        except (EOFError, OSError, ProtocolError):
+            raise CandidateGone from None
+
+
+def write_back(before: Any, after: Any) -> None:
+    """Tasks that change an argument in place: the caller's object takes the new contents."""
+    if type(before) is not type(after) or before == after:
+        return
+    if isinstance(before, list):
+        before[:] = after
+    elif isinstance(before, dict | set):
+        before.clear()
+        before.update(after)
+
+
+def run_tests() -> None:
+    """Run trusted test code against the stub; the nonce goes back only after the last statement."""
+    request = receive_frame(VERDICT)
+    stub = Stub(request["entry_point"])
+    names: dict[str, Any] = {"__name__": "tests"}
+    report: dict[str, Any] = {"stage": "setup"}
+    try:
+        exec(compile(request["prelude"], "<prelude>", "exec", dont_inherit=True), names)
+        names[request["entry_point"]] = stub
+        exec(compile(request["tests"], "<tests>", "exec", dont_inherit=True), names)
+        check = names["check"]
+        report["stage"] = "check"
+        check(stub)
+        if stub.exchange({"ping": request["nonce"]}).get("pong") != request["nonce"]:
+            raise CandidateGone
+        report = {"nonce": request["nonce"]}
+    except BaseException as error:
+        report["error"] = type(error).__name__
+        report["is_candidates"] = error is stub.raised
+    send_frame(VERDICT, {**report, "num_calls": stub.num_calls})

@@ -1,0 +1,197 @@
+"""Plain data on the wire: JSON frames in which a one-key object names what JSON lacks.
+
+Place in the flow: both ends of every channel speak this and nothing else. It is closed: None,
+bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset; depth, count and size are
+capped, and decoding trusts nothing. What it does not do: no object, no code, no reference passes.
+"""
+
+import json
+import os
+import struct
+from typing import Any
+
+MAX_FRAME_BYTES = 8 << 20
+MAX_DEPTH = 100
+MAX_NODES = 1_000_000
+MAX_HARD_KEYS = 10_000
+"""Keys other than str, bytes and small int in one message: their hashes can be made to collide."""
+MAX_PLAIN_INT = 1 << 53
+
+
+class UnsendableError(Exception):
+    """A value outside the plain data of the codec; the message is its type's name."""
+
+
+class ProtocolError(Exception):
+    """The other side sent bytes that this protocol does not know."""
+
+
+class Foreign:
+    """Stands for an answer that cannot travel: equal to nothing, neither true nor false."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"an object of type {self.name} cannot leave the sandbox")
+
+    def __repr__(self) -> str:
+        return f"<foreign {self.name}>"
+
+
+def encode(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
+    """Turn plain data into what JSON can carry.
+
+    An instance of a subclass travels as its plain base value (a Counter as dict, a named tuple as
+    tuple), so overridden methods such as `__eq__` never leave the cell.
+
+    Raises:
+        UnsendableError: The value, or one inside it, is not plain data, or there is too much of it.
+    """
+    budget = [MAX_NODES] if budget is None else budget
+    budget[0] -= 1
+    if depth > MAX_DEPTH or budget[0] < 0:
+        raise UnsendableError("too deep or too large")
+    kind = type(value)
+    if value is None or kind is bool or kind is str or kind is float:
+        return value
+    if kind is int:
+        return value if -MAX_PLAIN_INT < value < MAX_PLAIN_INT else {"i": hex(value)}
+    if kind is list:
+        return [encode(item, depth + 1, budget) for item in value]
+    if kind is tuple:
+        return {"t": [encode(item, depth + 1, budget) for item in value]}
+    if kind is dict:
+        pairs = value.items()
+        return {
+            "d": [[encode(k, depth + 1, budget), encode(v, depth + 1, budget)] for k, v in pairs]
+        }
+    if kind is set or kind is frozenset:
+        tag = "s" if kind is set else "f"
+        return {tag: [encode(item, depth + 1, budget) for item in value]}
+    if kind is bytes:
+        return {"b": value.hex()}
+    if kind is complex:
+        return {"c": [value.real, value.imag]}
+    return encode(to_plain_base(value), depth + 1, budget)
+
+
+def to_plain_base(value: Any) -> Any:
+    """Copy an instance of a subclass into its exact plain base, past overridden methods."""
+    if isinstance(value, int):
+        return int.__add__(value, 0)
+    if isinstance(value, float):
+        return float.__mul__(value, 1.0)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, list):
+        return list(list.__iter__(value))
+    if isinstance(value, tuple):
+        return tuple(tuple.__iter__(value))
+    if isinstance(value, dict):
+        return dict(dict.items(value))
+    if isinstance(value, set):
+        return set(set.__iter__(value))
+    if isinstance(value, frozenset):
+        return frozenset(frozenset.__iter__(value))
+    raise UnsendableError(type(value).__name__)
+
+
+def decode(wire: Any, depth: int = 0, hard_keys: list[int] | None = None) -> Any:
+    """Turn a parsed frame back into plain data, trusting nothing about it.
+
+    Raises:
+        ProtocolError: Unknown tag, wrong shape, too deep, or keys made to collide.
+    """
+    hard_keys = [MAX_HARD_KEYS] if hard_keys is None else hard_keys
+    if depth > 2 * MAX_DEPTH:
+        raise ProtocolError("too deep")
+    if isinstance(wire, list):
+        return [decode(item, depth + 1, hard_keys) for item in wire]
+    if not isinstance(wire, dict):
+        return wire
+    try:
+        ((tag, body),) = wire.items()
+        if tag == "i":
+            return int(body, 16)
+        if tag == "b":
+            return bytes.fromhex(body)
+        if tag == "c":
+            return complex(float(body[0]), float(body[1]))
+        if tag == "o":
+            return Foreign(str(body)[:80])
+        if tag == "d":
+            keys = [check_key(decode(k, depth + 1, hard_keys), hard_keys) for k, _ in body]
+            values = [decode(v, depth + 1, hard_keys) for _, v in body]
+            return dict(zip(keys, values, strict=True))
+        items = [decode(item, depth + 1, hard_keys) for item in body]
+        if tag == "t":
+            return tuple(items)
+        if tag in ("s", "f"):
+            keys = [check_key(item, hard_keys) for item in items]
+            return set(keys) if tag == "s" else frozenset(keys)
+    except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise ProtocolError(f"malformed value: {type(error).__name__}") from None
+    raise ProtocolError("unknown tag")
+
+
+def check_key(key: Any, hard_keys: list[int]) -> Any:
+    """Count keys whose hashes an attacker can make collide; refuse too many of them."""
+    if type(key) not in (str, bytes) and not (type(key) is int and abs(key) < MAX_PLAIN_INT):
+        hard_keys[0] -= 1
+        if hard_keys[0] < 0:
+            raise ProtocolError("too many keys that are neither text nor small integers")
+    return key
+
+
+def pack_frame(message: Any) -> bytes:
+    """Four bytes of little-endian length, then JSON.
+
+    Raises:
+        UnsendableError: The frame would be longer than `MAX_FRAME_BYTES`.
+    """
+    body = json.dumps(message, separators=(",", ":")).encode()
+    if len(body) > MAX_FRAME_BYTES:
+        raise UnsendableError(f"a message of {len(body)} bytes")
+    return struct.pack("<I", len(body)) + body
+
+
+def parse_frame(body: bytes) -> dict[str, Any]:
+    """Parse a frame's body. Raises ProtocolError for anything but one JSON object."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ProtocolError("not JSON") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("not an object")
+    return message
+
+
+def send_frame(descriptor: int, message: Any) -> None:
+    """Write one frame, waiting as long as it takes."""
+    left = memoryview(pack_frame(message))
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def receive_frame(descriptor: int) -> dict[str, Any]:
+    """Read one frame. Raises EOFError when the other side is gone."""
+    (length,) = struct.unpack("<I", read_exactly(descriptor, 4))
+    if length > MAX_FRAME_BYTES:
+        raise ProtocolError("frame too long")
+    return parse_frame(read_exactly(descriptor, length))
+
+
+def read_exactly(descriptor: int, length: int) -> bytes:
+    body = bytearray()
+    while len(body) < length:
+        piece = os.read(descriptor, min(1 << 20, length - len(body)))
+        if not piece:
+            raise EOFError
+        body += piece
+    return bytes(body)

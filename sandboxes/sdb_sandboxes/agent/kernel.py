@@ -1,0 +1,202 @@
+"""The kernel's locks: namespaces around a bare root, Landlock, a seccomp allow-list, capabilities.
+
+Place in the flow: `zygote.py` enters the jail once per slot, every cell adds the rest to itself.
+Sources: landlock(7), seccomp(2), namespaces(7), pid_namespaces(7), SECCOMP_FILTER in the kernel
+documentation; system call numbers from asm/unistd_64.h (x86-64) and asm-generic/unistd.h (arm64).
+What it does not do: it decides nothing; a lock that cannot be had is an OSError.
+"""
+
+import ctypes
+import glob
+import os
+import platform
+import stat
+import struct
+import sys
+from typing import Any
+
+IS_ARM = platform.machine() in ("aarch64", "arm64")
+AUDIT_ARCH = 0xC00000B7 if IS_ARM else 0xC000003E
+CLONE, KILL, TGKILL, PRCTL, PRLIMIT64, PIVOT_ROOT, CAPSET = (
+    (220, 129, 131, 167, 261, 41, 91) if IS_ARM else (56, 62, 234, 157, 302, 155, 126)
+)
+CLONE3, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 435, 444, 445, 446
+ALLOWED = (
+    "17 19-25 29 32 34-38 43-50 52-53 56-57 59 61-74 78-80 82-83 85-88 93-96 98-103 107-111 "
+    "113-115 120-121 123-128 132-137 139 141 148 150 153-158 160 163-166 169 172-179 199 204-212 "
+    "214-216 222-223 226-227 232-233 260 276 278 283 285 291 293 436 439 441"
+    if IS_ARM
+    else "0-28 32-40 44-48 51-55 57-58 60-61 63 72-91 95-100 102 104 107-112 115 118 120-121 124 "
+    "127-128 130-132 137-138 140 143 145-148 158 160 186 201-202 204 213 217-219 221-226 228-233 "
+    "235 247 257-258 261-271 273-274 280-281 283-287 289-293 295-296 316 318 324 326 332 334 436 "
+    "439 441"
+)
+"""System calls a Python program needs. Left out, so refused: execve, socket, connect, bind, ptrace,
+process_vm_*, mount, unshare, setns, set*id, io_uring, bpf, perf, keyrings, SysV and POSIX queues
+and shared memory, memfd, userfaultfd, personality, setpriority, sched_set*, clock setting."""
+
+NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NET = (
+    0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
+)  # fmt: skip
+NEW_ANY = 0x7E020000
+READ_ONLY, NOSUID, NODEV, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+NUM_DESCRIPTORS = 64
+
+libc = ctypes.PyDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+
+def call_kernel(number: int, *arguments: Any) -> int:
+    """A system call without a wrapper. Raises OSError as the wrappers of `os` do."""
+    result = int(libc.syscall(ctypes.c_long(number), *arguments))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"system call {number}")
+    return result
+
+
+def set_process_option(option: int, value: Any = 0, more: Any = 0) -> None:
+    if libc.prctl(option, ctypes.c_ulong(value), more, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    texts = [text.encode() for text in (source, target, kind)]
+    if libc.mount(*texts, ctypes.c_ulong(flags), options.encode()):
+        raise OSError(ctypes.get_errno(), f"mount {target}")
+
+
+def list_runtime_paths() -> tuple[list[str], set[str]]:
+    """Folders the interpreter needs, and those inside them that stay hidden (data sets!)."""
+    standard_library = os.path.dirname(os.path.realpath(os.__file__))
+    folders = {standard_library, os.path.join(sys.base_prefix, "lib"), "/lib", "/lib64"}
+    folders |= {"/usr/lib", "/usr/lib64"}
+    found = sorted({os.path.realpath(folder) for folder in folders if os.path.isdir(folder)})
+    outermost = [f for f in found if not any(f.startswith(other + "/") for other in found)]
+    hidden = {os.path.join(standard_library, "test")}
+    for folder in outermost:
+        for pattern in ("*-packages", "python3*/*-packages", "*/python3*/*-packages"):
+            hidden |= set(glob.glob(os.path.join(folder, pattern)))
+    return outermost, {path for path in hidden if os.path.isdir(path)}
+
+
+def list_visible(path: str, hidden: set[str]) -> list[str]:
+    """Cover `path` with paths that leave the hidden ones out."""
+    if path in hidden:
+        return []
+    if any(other.startswith(path + "/") for other in hidden):
+        names = sorted(os.listdir(path))
+        return [p for name in names for p in list_visible(os.path.join(path, name), hidden)]
+    return [path]
+
+
+def enter_jail(is_user_namespace: bool) -> None:
+    """New mount, network, IPC and host-name namespaces around a root with the runtime only."""
+    user, group = os.geteuid(), os.getegid()
+    flags = NEW_MOUNTS | NEW_NET | NEW_IPC | NEW_UTS | (NEW_USER if is_user_namespace else 0)
+    if libc.unshare(flags):
+        raise OSError(ctypes.get_errno(), "unshare")
+    if is_user_namespace:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    visible, hidden = list_runtime_paths()
+    root = next(
+        place
+        for place in ("/mnt", "/media", "/srv", "/tmp")
+        if os.path.isdir(place) and not any(v.startswith(place + "/") for v in visible)
+    )
+    mount("none", "/", "none", RECURSIVE | PRIVATE)
+    mount("tmpfs", root, "tmpfs", NOSUID, "size=1m,mode=755")
+    for path in visible:
+        os.makedirs(root + path, exist_ok=True)
+        mount(path, root + path, "none", BIND | RECURSIVE)
+        # A user namespace may not drop the flags the mount came with, so they are repeated.
+        kept = os.statvfs(path).f_flag & (os.ST_NOEXEC | os.ST_NOATIME | os.ST_RELATIME)
+        flags = (kept & os.ST_NOEXEC) | READ_ONLY | NOSUID | NODEV
+        flags |= 1024 if kept & os.ST_NOATIME else (1 << 21 if kept & os.ST_RELATIME else 0)
+        mount("none", root + path, "none", REMOUNT | BIND | flags)
+    for path in hidden:
+        mount("tmpfs", root + path, "tmpfs", READ_ONLY | NOSUID | NODEV, "size=4k,mode=755")
+    os.makedirs(root + "/work")
+    os.makedirs(root + "/dev")
+    os.close(os.open(root + "/dev/null", os.O_CREAT | os.O_WRONLY))
+    mount("/dev/null", root + "/dev/null", "none", BIND)
+    os.chdir(root)
+    call_kernel(PIVOT_ROOT, b".", b".")
+    if libc.umount2(b".", 2):
+        raise OSError(ctypes.get_errno(), "umount of the old root")
+    os.chdir("/")
+
+
+def read_landlock_version() -> int:
+    """The kernel's Landlock ABI version; 0 where there is none."""
+    return max(0, int(libc.syscall(ctypes.c_long(LANDLOCK_CREATE), None, ctypes.c_size_t(0), 1)))
+
+
+def build_landlock_rules(version: int, readable: list[str], work: str) -> int:
+    """A ruleset descriptor: read the runtime, write one folder, no TCP, no outside signals."""
+    every_right = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}.get(version, 0xFFFF)
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    attributes = struct.pack("<QQQ", every_right, 3, 3)[:size]
+    rules = call_kernel(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0)
+    read_file, read_folder, write = 4, 8, 2 | 0x4000
+    # Everything but execute, device nodes, sockets and ioctl on devices.
+    work_rights = 0x7FFF & ~(1 | 64 | 512 | 2048)
+    wanted = [(path, read_file | read_folder) for path in readable]
+    for path, rights in [*wanted, ("/dev/null", read_file | write), (work, work_rights)]:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            rights &= read_file | write
+        rule = struct.pack("<Qi", rights & every_right, descriptor)
+        call_kernel(LANDLOCK_ADD, rules, 1, rule, 0)
+        os.close(descriptor)
+    return rules
+
+
+def build_seccomp_filter(own_pid: int | None) -> bytes:
+    """Compile the allow-list to BPF. `own_pid` set: signals only to oneself (no pid namespace)."""
+    load, equal, at_least, above, any_bit, give = 0x20, 0x15, 0x35, 0x25, 0x45, 0x06
+    allow, refuse, unknown = 0x7FFF0000, 0x00050001, 0x00050026
+    first_argument = 16
+    code: list[tuple[int, int, int, int]] = [
+        (load, 0, 0, 4), (equal, 1, 0, AUDIT_ARCH), (give, 0, 0, 0x80000000), (load, 0, 0, 0),
+        (at_least, 0, 1, 0x40000000), (give, 0, 0, unknown),
+        (equal, 0, 4, CLONE), (load, 0, 0, first_argument), (any_bit, 0, 1, NEW_ANY),
+        (give, 0, 0, refuse), (give, 0, 0, allow),
+        # Refused: clearing the parent-death signal, dumpability, memory maps, the subreaper flag.
+        (equal, 0, 7, PRCTL), (load, 0, 0, first_argument), (equal, 3, 0, 1), (equal, 2, 0, 4),
+        (equal, 1, 0, 35), (equal, 0, 1, 36), (give, 0, 0, refuse), (give, 0, 0, allow),
+        (equal, 0, 4, PRLIMIT64), (load, 0, 0, first_argument), (equal, 0, 1, 0),
+        (give, 0, 0, allow), (give, 0, 0, refuse),
+    ]  # fmt: skip
+    for number in (KILL, TGKILL):
+        if own_pid is None:
+            code += [(equal, 0, 1, number), (give, 0, 0, allow)]
+        else:
+            code += [(equal, 0, 4, number), (load, 0, 0, first_argument), (equal, 0, 1, own_pid)]
+            code += [(give, 0, 0, allow), (give, 0, 0, refuse)]
+    for part in ALLOWED.split():
+        low, _, high = part.partition("-")
+        code += [(at_least, 0, 2, int(low)), (above, 1, 0, int(high or low)), (give, 0, 0, allow)]
+    # ENOSYS for newer calls (clone3 among them): libraries then fall back to the older ones.
+    code += [(at_least, 0, 1, 424), (give, 0, 0, unknown), (give, 0, 0, refuse)]
+    return b"".join(struct.pack("<HBBI", *line) for line in code)
+
+
+def install_seccomp_filter(code: bytes) -> None:
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
+    address = ctypes.create_string_buffer(program, len(program))
+    set_process_option(22, 2, address)
+
+
+def drop_capabilities() -> None:
+    for capability in range(64):
+        if libc.prctl(24, capability, 0, 0, 0):
+            break
+    header, data = struct.pack("<Ii", 0x20080522, 0), bytes(24)
+    call_kernel(CAPSET, header, data)

@@ -1,0 +1,151 @@
+"""Memory and process limits of a whole process tree, where the host lets us write control groups.
+
+Place in the flow: each slot of a root sandbox owns one group; every cell is admitted before it
+reads its request. Without a group, resource limits per process and per user hold instead.
+Source: the kernel's cgroup-v1 and cgroup-v2 documentation. What it does not do: no CPU control.
+"""
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sdb_sandboxes.types import ResourceLimits
+
+PREFIX = "sdb-sandbox"
+
+
+@dataclass
+class ControlGroup:
+    """One group: a folder in version 2, a folder in each hierarchy in version 1."""
+
+    memory: Path
+    pids: Path
+    limits: tuple[int, int] = (0, 0)
+    num_kills: int = 0
+    num_refused: int = 0
+
+    @classmethod
+    def create(cls) -> Self | None:
+        """Make a group below our own; None where that is not allowed."""
+        parents = find_parents()
+        if parents is None:
+            return None
+        remove_stale(parents)
+        name = f"{PREFIX}-{os.getpid()}-{secrets.token_hex(4)}"
+        group = cls(parents[0] / name, parents[1] / name)
+        try:
+            for folder in group.folders:
+                folder.mkdir()
+            group.prepare(ResourceLimits())
+        except OSError:
+            group.remove()
+            return None
+        return group
+
+    @property
+    def folders(self) -> list[Path]:
+        return sorted({self.memory, self.pids})
+
+    @property
+    def is_v2(self) -> bool:
+        return self.memory == self.pids
+
+    def prepare(self, limits: ResourceLimits) -> None:
+        """Set the limits of the next cell and remember the counters before it."""
+        wanted = (limits.memory_bytes, limits.num_processes)
+        if wanted != self.limits:
+            name = "memory.max" if self.is_v2 else "memory.limit_in_bytes"
+            # The cell's files live in memory too and are counted here.
+            (self.memory / name).write_text(str(limits.memory_bytes + 2 * limits.file_bytes))
+            (self.pids / "pids.max").write_text(str(limits.num_processes))
+            self.limits = wanted
+        if not self.is_v2:
+            with contextlib.suppress(OSError):
+                (self.memory / "memory.max_usage_in_bytes").write_text("0")
+        self.num_kills = self.count_kills()
+        self.num_refused = self.count_refused()
+
+    def admit(self, pid: int) -> None:
+        """Move a waiting cell in. A cell that is gone already is not our problem here."""
+        for folder in self.folders:
+            with contextlib.suppress(ProcessLookupError):
+                (folder / "cgroup.procs").write_text(str(pid))
+
+    def was_out_of_memory(self) -> bool:
+        """Whether the kernel killed for memory since `prepare`."""
+        return self.count_kills() > self.num_kills
+
+    def was_out_of_processes(self) -> bool:
+        """Whether a fork was refused since `prepare`."""
+        return self.count_refused() > self.num_refused
+
+    def read_peak_bytes(self) -> int:
+        """Most memory since `prepare`; 0 where the kernel does not say (version 2 cannot reset)."""
+        if self.is_v2:
+            return 0
+        try:
+            return int((self.memory / "memory.max_usage_in_bytes").read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def count_kills(self) -> int:
+        name = "memory.events" if self.is_v2 else "memory.oom_control"
+        return read_counter(self.memory / name, "oom_kill")
+
+    def count_refused(self) -> int:
+        return read_counter(self.pids / "pids.events", "max")
+
+    def remove(self) -> None:
+        """Remove the folders; a group that is still busy is swept by the next sandbox."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def read_counter(path: Path, key: str) -> int:
+    try:
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def find_parents() -> tuple[Path, Path] | None:
+    """Our own (memory, pids) groups, below which new ones may be made."""
+    own: dict[str, str] = {}
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for controller in controllers.split(","):
+                own[controller] = path.lstrip("/")
+    except (OSError, ValueError):
+        return None
+    mount = Path("/sys/fs/cgroup")
+    if "memory" in own and "pids" in own:
+        parents = (mount / "memory" / own["memory"], mount / "pids" / own["pids"])
+        return parents if all(parent.is_dir() for parent in parents) else None
+    folder = mount / own.get("", "")
+    for candidate in (folder, *folder.parents):
+        if mount not in (candidate, *candidate.parents):
+            return None
+        with contextlib.suppress(OSError):
+            enabled = (candidate / "cgroup.subtree_control").read_text().split()
+            if {"memory", "pids"} <= set(enabled):
+                return candidate, candidate
+    return None
+
+
+def remove_stale(parents: tuple[Path, Path]) -> None:
+    """Remove groups whose sandbox was killed: their folders are empty and name its process."""
+    for parent in set(parents):
+        for folder in parent.glob(f"{PREFIX}-*"):
+            pid = folder.name.split("-")[2]
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()

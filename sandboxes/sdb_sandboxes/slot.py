@@ -1,0 +1,375 @@
+"""A slot: the judge's handle on its two fork servers, and one sample's life between them.
+
+Place in the flow: `embedded_sandbox.py` keeps a pool of slots and borrows one per sample. A slot
+has one zygote for candidates and, once needed, one for tests; each keeps only its own descriptors.
+What it does not do: it knows levels of isolation only as a configuration to pass on, never decides
+on retries, and compares no answers.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+from sdb_sandboxes.agent.codec import (
+    Foreign,
+    ProtocolError,
+    UnsendableError,
+    decode,
+    encode,
+    pack_frame,
+)
+from sdb_sandboxes.cgroups import ControlGroup
+from sdb_sandboxes.errors import RunStopped, SlotLost
+from sdb_sandboxes.types import (
+    AssertionCheck,
+    CallOutcome,
+    ExecutionRequest,
+    ExecutionResult,
+    ResourceLimits,
+    Status,
+)
+from sdb_sandboxes.watch import Watch, read_waiting_s
+
+BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from sdb_sandboxes.agent.zygote import main; del sys.path[0]; main()"
+)
+REPLY_S = 30.0
+"""How long a server may take to fork or to bury before it counts as lost."""
+MAX_PROGRAM_BYTES = 1 << 20
+SIGKILL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What the servers of a slot are told to set up."""
+
+    jail: Literal["root", "user", "none"]
+    has_seccomp: bool = True
+    has_landlock: bool = True
+    has_own_uid: bool = True
+
+
+class Zygote:
+    """The judge's end of one fork server."""
+
+    def __init__(
+        self, role: Literal["candidate", "tests"], isolation: Isolation, uid: int | None
+    ) -> None:
+        """Start the server and wait until it is locked up. Raises SlotLost with its reason."""
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = str(Path(__file__).resolve().parent.parent)
+        python = getattr(sys, "_base_executable", None) or sys.executable
+        with theirs:
+            self.process = subprocess.Popen(
+                [str(python), "-s", "-S", "-B", "-P", "-X", "utf8", "-c", BOOT, root],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Nothing but a fixed order of sets; the server clears even this.
+                env={"PYTHONHASHSEED": "0"},
+                cwd="/",
+            )
+        self.control.settimeout(REPLY_S)
+        config = {
+            "role": role,
+            "jail": isolation.jail,
+            "seccomp": isolation.has_seccomp,
+            "landlock": isolation.has_landlock,
+            "uid": uid,
+        }
+        try:
+            hello = json.loads(self.ask(json.dumps(config).encode()))
+            if "error" in hello:
+                raise SlotLost(hello["error"])
+        except SlotLost:
+            self.close()
+            raise
+        self.landlock = int(hello["landlock"])
+
+    def ask(self, order: bytes, descriptors: tuple[int, ...] = ()) -> bytes:
+        """Send an order and return the answer. Raises SlotLost if there is none."""
+        try:
+            socket.send_fds(self.control, [order], descriptors)
+            answer = self.control.recv(4096)
+        except OSError as error:
+            raise SlotLost(f"the fork server does not answer: {error}") from None
+        if not answer:
+            raise SlotLost("the fork server died")
+        if answer[:1] == b"!":
+            raise SlotLost(answer[1:].decode("utf-8", "replace"))
+        return answer
+
+    def fork(self, limits: ResourceLimits, descriptors: tuple[int, ...]) -> int:
+        """Start a cell around stdout, stderr, channel (and verdict); returns its process id."""
+        numbers = {
+            # A hard stop in the kernel, above the exact limit that the watch enforces.
+            "cpu_s": ceil(limits.cpu_s) + 1,
+            "memory_bytes": limits.memory_bytes,
+            "file_bytes": limits.file_bytes,
+            "num_processes": limits.num_processes,
+        }
+        answer = self.ask(b"F" + json.dumps(numbers).encode(), descriptors)
+        return int(struct.unpack("<i", answer)[0])
+
+    def kill(self) -> tuple[int, float, int]:
+        """End the cell and all it started: (wait status, CPU seconds, peak bytes)."""
+        status, cpu_s, peak_bytes = struct.unpack("<idq", self.ask(b"K"))
+        return int(status), float(cpu_s), int(peak_bytes)
+
+    def close(self) -> None:
+        """Let the server clean up and end; kill it if it does not."""
+        self.control.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass
+class Run:
+    """The judge's ends of one running sample."""
+
+    watch: Watch
+    channel: socket.socket
+    pid: int
+
+
+class Slot:
+    """One place where one sample at a time runs."""
+
+    def __init__(self, isolation: Isolation, uid: int) -> None:
+        """`uid` and `uid + 1` are the users of the candidate's and the tests' cells."""
+        self.isolation = isolation
+        self.uid = uid if isolation.has_own_uid else None
+        self.candidates = Zygote("candidate", isolation, self.uid)
+        self.tests: Zygote | None = None
+        self.group = ControlGroup.create() if os.geteuid() == 0 else None
+        self.waiting_s = 0.0
+
+    def close(self) -> None:
+        """Stop both servers and everything below them."""
+        self.candidates.close()
+        if self.tests is not None:
+            self.tests.close()
+            self.tests = None
+        if self.group is not None:
+            self.group.remove()
+            self.group = None
+
+    def call_functions(self, request: ExecutionRequest) -> ExecutionResult:
+        """Run one L3 request. Raises SlotLost if the slot must be thrown away."""
+        outcomes: list[CallOutcome] = []
+        questions = [pack_question(number, *call) for number, call in enumerate(request.calls, 1)]
+
+        def answer_all(run: Run) -> None:
+            load_program(run, request.program)
+            for number, question in enumerate(questions, 1):
+                reply = run.watch.exchange(run.channel, question)
+                outcomes.append(read_outcome(reply, number))
+
+        with self.open_run(request.limits) as run:
+            result = self.finish(run, request.limits, answer_all)
+        return replace(result, outcomes=tuple(outcomes))
+
+    def run_assertions(
+        self, program: str, check: AssertionCheck, limits: ResourceLimits
+    ) -> ExecutionResult:
+        """Run one L2 request. Raises SlotLost if the slot must be thrown away."""
+        nonce = secrets.token_hex(16)
+        request = {
+            "entry_point": check.entry_point,
+            "tests": check.tests,
+            "prelude": check.prelude,
+            "nonce": nonce,
+        }
+        frame = pack_question_frame(request)
+
+        def ask_tests(run: Run) -> None:
+            load_program(run, program)
+            # From here on the test process alone talks to the candidate, and it waits patiently.
+            run.channel.setblocking(True)
+            read_report(run.watch.exchange(verdict, frame), nonce)
+
+        with self.open_run(limits) as run, contextlib.ExitStack() as stack:
+            verdict, theirs = socket.socketpair()
+            stack.enter_context(verdict)
+            null = os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, null)
+            tests = self.tests = self.tests or self.start_tests()
+            with theirs:
+                pid = tests.fork(limits, (null, null, run.channel.fileno(), theirs.fileno()))
+            stack.callback(tests.kill)
+            run.watch.add_process(pid)
+            try:
+                run.watch.exchange(verdict, b"")
+            except RunStopped as stopped:
+                raise SlotLost(f"the tests' cell could not be locked: {stopped.detail}") from None
+            return self.finish(run, limits, ask_tests)
+
+    def start_tests(self) -> Zygote:
+        """Start the second server, as another user: test code never shares a process or a jail."""
+        uid = None if self.uid is None else self.uid + 1
+        return Zygote("tests", self.isolation, uid)
+
+    @contextlib.contextmanager
+    def open_run(self, limits: ResourceLimits) -> Iterator[Run]:
+        """Fork a locked cell with empty hands; close every descriptor at the end."""
+        with contextlib.ExitStack() as stack:
+            ours, theirs = socket.socketpair()
+            stack.enter_context(ours)
+            readers = []
+            with theirs, contextlib.ExitStack() as writers:
+                ends = []
+                for _ in ("stdout", "stderr"):
+                    reader, writer = os.pipe()
+                    stack.callback(os.close, reader)
+                    writers.callback(os.close, writer)
+                    readers.append(reader)
+                    ends.append(writer)
+                if self.group is not None:
+                    self.group.prepare(limits)
+                pid = self.candidates.fork(limits, (*ends, theirs.fileno()))
+            if self.group is not None:
+                self.group.admit(pid)
+            watch = Watch((pid,), readers[0], readers[1], limits)
+            stack.callback(watch.close)
+            try:
+                watch.exchange(ours, b"")
+            except RunStopped as stopped:
+                raise SlotLost(f"the cell could not be locked: {stopped.detail}") from None
+            yield Run(watch, ours, pid)
+
+    def finish(self, run: Run, limits: ResourceLimits, converse: Any) -> ExecutionResult:
+        """Hold the conversation, end the cell, and name how it ended."""
+        status, detail = Status.PASSED, ""
+        try:
+            converse(run)
+        except RunStopped as stopped:
+            status, detail = stopped.status, stopped.detail
+        wall_s = time.monotonic() - run.watch.started
+        self.waiting_s = read_waiting_s(run.pid) if status is Status.WALL_TIME else 0.0
+        wait_status, cpu_s, peak_bytes = self.candidates.kill()
+        run.watch.drain_rest()
+        signal_number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else None
+        exit_code = os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else None
+        if self.group is not None:
+            peak_bytes = max(peak_bytes, self.group.read_peak_bytes())
+        # What the kernel says about the end outranks how it looked from the channel.
+        if cpu_s > limits.cpu_s and status in (Status.PASSED, Status.RUNTIME_ERROR):
+            status = Status.CPU_TIME
+            detail = f"used more than cpu_s={limits.cpu_s:g} seconds of CPU"
+        elif status is Status.RUNTIME_ERROR:
+            if self.group is not None and self.group.was_out_of_memory():
+                status, detail = Status.MEMORY, "killed for memory"
+            elif signal_number not in (None, SIGKILL):
+                detail = f"died by signal {signal_number}"
+            elif exit_code is not None:
+                detail = f"the process ended with exit code {exit_code}"
+        tails = [tail.decode("utf-8", "replace") for tail in run.watch.tails.values()]
+        return ExecutionResult(
+            status=status,
+            outcomes=(),
+            cpu_s=cpu_s,
+            wall_s=wall_s,
+            peak_memory_bytes=peak_bytes,
+            stdout_tail=tails[0],
+            stderr_tail=tails[1],
+            signal=signal_number if status is not Status.PASSED else None,
+            exit_code=exit_code,
+            is_output_truncated=run.watch.num_output_bytes
+            > sum(map(len, run.watch.tails.values())),
+            detail=detail,
+        )
+
+
+def pack_question(number: int, name: str, arguments: tuple[object, ...]) -> bytes:
+    """Encode one call. Raises ValueError if an argument is not plain data."""
+    try:
+        encoded = [encode(item) for item in arguments]
+        return pack_frame({"id": number, "f": name, "a": encoded})
+    except UnsendableError as error:
+        raise ValueError(
+            f"call {number} of {name!r} has an argument that is not plain data: {error}; "
+            "use None, bool, int, float, complex, str, bytes and their containers"
+        ) from None
+
+
+def load_program(run: Run, program: str) -> None:
+    """Send the program and wait until it is loaded. Raises RunStopped if it cannot be."""
+    if len(program) > MAX_PROGRAM_BYTES:
+        detail = f"a program of {len(program)} characters; the limit is {MAX_PROGRAM_BYTES}"
+        raise RunStopped(Status.COMPILE_ERROR, detail)
+    reply = run.watch.exchange(run.channel, pack_frame({"program": program}))
+    if "failed" in reply:
+        name = str(reply["failed"])[:80]
+        if reply.get("stage") == "compile":
+            raise RunStopped(Status.COMPILE_ERROR, f"{name} while compiling")
+        is_memory = name == "MemoryError"
+        status = Status.MEMORY if is_memory else Status.RUNTIME_ERROR
+        raise RunStopped(status, f"{name} while loading")
+    if reply != {"ready": True}:
+        raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: unknown answer")
+
+
+def pack_question_frame(request: dict[str, Any]) -> bytes:
+    """Pack the tests. Raises ValueError if they are too long to travel."""
+    try:
+        return pack_frame(request)
+    except UnsendableError as error:
+        raise ValueError(f"the tests do not fit into one message: {error}") from None
+
+
+def read_report(report: dict[str, Any], nonce: str) -> None:
+    """Accept the tests' success or raise RunStopped with what went wrong."""
+    name, num_calls = str(report.get("error"))[:80], report.get("num_calls")
+    if report.get("nonce") == nonce:
+        if not num_calls:
+            raise RunStopped(Status.WRONG_ANSWER, "the tests never called the program")
+        return
+    if report.get("stage") != "check":
+        raise RunStopped(Status.INFRASTRUCTURE, f"the tests cannot be loaded: {name}")
+    if name == "CandidateGone":
+        raise RunStopped(Status.RUNTIME_ERROR, f"the program ended in call {num_calls}")
+    if report.get("is_candidates"):
+        status = Status.MEMORY if name == "MemoryError" else Status.RUNTIME_ERROR
+        raise RunStopped(status, f"call {num_calls} raised {name}")
+    raise RunStopped(Status.WRONG_ANSWER, f"the tests ended with {name} after call {num_calls}")
+
+
+def read_outcome(reply: dict[str, Any], number: int) -> CallOutcome:
+    """Decode one answer without trusting it."""
+    if reply.get("id") != number or not ("e" in reply or "v" in reply):
+        raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: answer to another question")
+    if "e" in reply:
+        return CallOutcome(exception=str(reply["e"])[:80])
+    try:
+        value = decode(reply["v"])
+    except (ProtocolError, RecursionError) as error:
+        raise RunStopped(Status.RUNTIME_ERROR, f"broke the protocol: {error}") from None
+    if contains_foreign(value):
+        return CallOutcome(exception="Undecodable")
+    return CallOutcome(value=value)
+
+
+def contains_foreign(value: Any) -> bool:
+    """Whether a decoded value holds an object that could not travel."""
+    if isinstance(value, Foreign):
+        return True
+    if isinstance(value, dict):
+        return any(contains_foreign(k) or contains_foreign(v) for k, v in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(contains_foreign(item) for item in value)
+    return False

@@ -1,0 +1,187 @@
+"""One loop that looks after a running sample: moves frames, drains output, enforces limits.
+
+Place in the flow: `slot.py` starts a cell and hands its descriptors to a `Watch`; every question
+goes through `Watch.exchange`. Output is read all the time and capped, so a chatty program can
+neither block nor fill the judge. Limits are CPU seconds of the process tree; the wall limit is a
+loose backstop. What it does not do: it never waits without a deadline, and it trusts no length.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from sdb_sandboxes.agent.codec import MAX_FRAME_BYTES, ProtocolError, parse_frame
+from sdb_sandboxes.errors import RunStopped
+from sdb_sandboxes.types import ResourceLimits, Status
+
+TAIL_BYTES = 2048
+TICK_S = 0.05
+TREE_SCAN_S = 0.5
+CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Watch:
+    """Watches one cell (or the pair of an L2 run) from the judge's side."""
+
+    def __init__(
+        self, pids: Iterable[int], stdout: int, stderr: int, limits: ResourceLimits
+    ) -> None:
+        """`pids` are the cells; `stdout` and `stderr` the judge's ends of the candidate's pipes."""
+        self.limits = limits
+        self.started = time.monotonic()
+        self.num_output_bytes = 0
+        self.tails = {stdout: b"", stderr: b""}
+        self.clocks = {pid: os.pidfd_open(pid) for pid in pids}
+        self.next_tick = self.started + min(TICK_S, limits.cpu_s / 4)
+        self.next_scan = self.started + TREE_SCAN_S
+        self.poller = select.poll()
+        for descriptor in (stdout, stderr, *self.clocks.values()):
+            self.poller.register(descriptor, select.POLLIN)
+        os.set_blocking(stdout, False)
+        os.set_blocking(stderr, False)
+
+    def add_process(self, pid: int) -> None:
+        """Watch one more process: its CPU time counts, its end ends the run."""
+        self.clocks[pid] = os.pidfd_open(pid)
+        self.poller.register(self.clocks[pid], select.POLLIN)
+
+    def exchange(self, channel: socket.socket, frame: bytes) -> dict[str, Any]:
+        """Send one frame (may be empty) and wait for the one frame that answers it.
+
+        Raises:
+            RunStopped: A limit was hit, a process ended, or the other side broke the protocol.
+        """
+        channel.setblocking(False)
+        outgoing, incoming = memoryview(frame), bytearray()
+        descriptor = channel.fileno()
+        try:
+            while True:
+                events = select.POLLIN | (select.POLLOUT if outgoing else 0)
+                self.poller.register(descriptor, events)
+                ready = dict(self.poller.poll(max(0.0, self.next_tick - time.monotonic()) * 1000))
+                if time.monotonic() >= self.next_tick:
+                    self.check_limits()
+                for pipe in self.tails:
+                    if pipe in ready:
+                        self.drain(pipe)
+                if descriptor in ready:
+                    if outgoing and ready[descriptor] & select.POLLOUT:
+                        outgoing = outgoing[channel.send(outgoing) :]
+                    if ready[descriptor] & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                        message = self.read_frame(channel, incoming)
+                        if message is not None:
+                            return message
+                elif any(pidfd in ready for pidfd in self.clocks.values()):
+                    raise RunStopped(Status.RUNTIME_ERROR, "a process ended without an answer")
+        except OSError:
+            raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed") from None
+        finally:
+            with contextlib.suppress(KeyError):
+                self.poller.unregister(descriptor)
+
+    def read_frame(self, channel: socket.socket, incoming: bytearray) -> dict[str, Any] | None:
+        """Add what has come; the parsed frame once it is whole and nothing follows it."""
+        piece = channel.recv(1 << 20)
+        if not piece:
+            raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed")
+        incoming += piece
+        if len(incoming) < 4:
+            return None
+        (length,) = struct.unpack_from("<I", incoming)
+        if length > MAX_FRAME_BYTES or len(incoming) > length + 4:
+            raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: frame of a wrong length")
+        if len(incoming) < length + 4:
+            return None
+        try:
+            return parse_frame(bytes(incoming[4:]))
+        except ProtocolError as error:
+            raise RunStopped(Status.RUNTIME_ERROR, f"broke the protocol: {error}") from None
+
+    def drain(self, pipe: int) -> None:
+        """Read what the program printed, keep the tail, stop it above the output limit."""
+        try:
+            piece = os.read(pipe, 1 << 16)
+        except BlockingIOError:
+            return
+        if not piece:
+            self.poller.unregister(pipe)
+            return
+        self.num_output_bytes += len(piece)
+        self.tails[pipe] = (self.tails[pipe] + piece)[-TAIL_BYTES:]
+        if self.num_output_bytes > self.limits.output_bytes:
+            detail = f"printed more than output_bytes={self.limits.output_bytes}"
+            raise RunStopped(Status.OUTPUT, detail)
+
+    def drain_rest(self) -> None:
+        """After the end: read what is still in the pipes, within the limit."""
+        for pipe in self.tails:
+            before = -1
+            while before != self.num_output_bytes:
+                before = self.num_output_bytes
+                with contextlib.suppress(RunStopped, KeyError):
+                    self.drain(pipe)
+                if self.num_output_bytes > self.limits.output_bytes:
+                    break
+
+    def check_limits(self) -> None:
+        """Compare CPU and wall time with the limits. Raises RunStopped at the first one hit."""
+        now = time.monotonic()
+        for pid in self.clocks:
+            cpu_s = read_cpu_s(pid)
+            if now >= self.next_scan:
+                cpu_s = max(cpu_s, read_tree_cpu_s(pid))
+            if cpu_s > self.limits.cpu_s:
+                detail = f"used more than cpu_s={self.limits.cpu_s:g} seconds of CPU"
+                raise RunStopped(Status.CPU_TIME, detail)
+        if now - self.started > self.limits.wall_s:
+            raise RunStopped(Status.WALL_TIME, f"took longer than wall_s={self.limits.wall_s:g}")
+        if now >= self.next_scan:
+            self.next_scan = now + TREE_SCAN_S
+        left_s = self.limits.wall_s - (now - self.started)
+        self.next_tick = now + min(TICK_S, self.limits.cpu_s / 4, left_s + 0.001)
+
+    def close(self) -> None:
+        """Close the process descriptors; the pipes belong to the slot."""
+        for pidfd in self.clocks.values():
+            os.close(pidfd)
+        self.clocks = {}
+
+
+def read_cpu_s(pid: int) -> float:
+    """CPU seconds of one process, all threads: clock id as in clock_getcpuclockid(3)."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+def read_waiting_s(pid: int) -> float:
+    """Seconds a process was ready but had no processor; infinite where the kernel hides it."""
+    try:
+        with open(f"/proc/{pid}/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return float("inf")
+
+
+def read_tree_cpu_s(root: int) -> float:
+    """CPU seconds of a process, its children that ended, and every living descendant."""
+    parents: dict[int, int] = {}
+    cpu_s: dict[int, float] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            parents[int(name)] = int(fields[1])
+            cpu_s[int(name)] = sum(int(field) for field in fields[11:15]) / CLOCK_TICKS_PER_S
+    tree = {root}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return sum(cpu_s.get(pid, 0.0) for pid in tree)
