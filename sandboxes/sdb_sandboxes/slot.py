@@ -21,6 +21,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
+from sdb_sandboxes.agent.cell import EXIT_FAILED, EXIT_MEMORY
 from sdb_sandboxes.agent.codec import (
     Foreign,
     ProtocolError,
@@ -91,8 +92,6 @@ class Zygote:
         }
         try:
             hello = json.loads(self.ask(json.dumps(config).encode()))
-            if "error" in hello:
-                raise SlotLost(hello["error"])
         except SlotLost:
             self.close()
             raise
@@ -107,9 +106,9 @@ class Zygote:
             raise SlotLost(f"the fork server does not answer: {error}") from None
         if not answer:
             raise SlotLost("the fork server died")
-        if answer[:1] == b"!":
+        if answer[:1] != b".":
             raise SlotLost(answer[1:].decode("utf-8", "replace"))
-        return answer
+        return answer[1:]
 
     def fork(self, limits: ResourceLimits, descriptors: tuple[int, ...]) -> int:
         """Start a cell around stdout, stderr, channel (and verdict); returns its process id."""
@@ -201,7 +200,14 @@ class Slot:
             load_program(run, program)
             # From here on the test process alone talks to the candidate, and it waits patiently.
             run.channel.setblocking(True)
-            read_report(run.watch.exchange(verdict, frame), nonce)
+            try:
+                report = run.watch.exchange(verdict, frame)
+            except RunStopped as stopped:
+                is_tests_fault = stopped.status is Status.RUNTIME_ERROR
+                if is_tests_fault and run.watch.is_alive(run.pid):
+                    raise SlotLost("the tests' process ended without a report") from None
+                raise
+            read_report(report, nonce)
 
         with self.open_run(limits) as run, contextlib.ExitStack() as stack:
             verdict, theirs = socket.socketpair()
@@ -213,10 +219,6 @@ class Slot:
                 pid = tests.fork(limits, (null, null, run.channel.fileno(), theirs.fileno()))
             stack.callback(tests.kill)
             run.watch.add_process(pid)
-            try:
-                run.watch.exchange(verdict, b"")
-            except RunStopped as stopped:
-                raise SlotLost(f"the tests' cell could not be locked: {stopped.detail}") from None
             return self.finish(run, limits, ask_tests)
 
     def start_tests(self) -> Zygote:
@@ -246,10 +248,6 @@ class Slot:
                 self.group.admit(pid)
             watch = Watch((pid,), readers[0], readers[1], limits)
             stack.callback(watch.close)
-            try:
-                watch.exchange(ours, b"")
-            except RunStopped as stopped:
-                raise SlotLost(f"the cell could not be locked: {stopped.detail}") from None
             yield Run(watch, ours, pid)
 
     def finish(self, run: Run, limits: ResourceLimits, converse: Any) -> ExecutionResult:
@@ -272,7 +270,13 @@ class Slot:
             status = Status.CPU_TIME
             detail = f"used more than cpu_s={limits.cpu_s:g} seconds of CPU"
         elif status is Status.RUNTIME_ERROR:
-            if self.group is not None and self.group.was_out_of_memory():
+            if exit_code == EXIT_FAILED and not run.watch.num_frames:
+                raise SlotLost("the cell could not be locked")
+            if self.group is not None and self.group.was_out_of_processes():
+                status = Status.PROCESSES
+            if exit_code == EXIT_MEMORY:
+                status, detail = Status.MEMORY, "ran out of memory"
+            elif self.group is not None and self.group.was_out_of_memory():
                 status, detail = Status.MEMORY, "killed for memory"
             elif signal_number not in (None, SIGKILL):
                 detail = f"died by signal {signal_number}"

@@ -35,6 +35,7 @@ class Watch:
         self.limits = limits
         self.started = time.monotonic()
         self.num_output_bytes = 0
+        self.num_frames = 0
         self.tails = {stdout: b"", stderr: b""}
         self.clocks = {pid: os.pidfd_open(pid) for pid in pids}
         self.next_tick = self.started + min(TICK_S, limits.cpu_s / 4)
@@ -97,10 +98,15 @@ class Watch:
             raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: frame of a wrong length")
         if len(incoming) < length + 4:
             return None
+        self.num_frames += 1
         try:
             return parse_frame(bytes(incoming[4:]))
         except ProtocolError as error:
             raise RunStopped(Status.RUNTIME_ERROR, f"broke the protocol: {error}") from None
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether a watched process still runs."""
+        return not select.select([self.clocks[pid]], [], [], 0)[0]
 
     def drain(self, pipe: int) -> None:
         """Read what the program printed, keep the tail, stop it above the output limit."""

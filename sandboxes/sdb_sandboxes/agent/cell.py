@@ -23,6 +23,9 @@ from sdb_sandboxes.agent.codec import (
     send_frame,
 )
 
+EXIT_FAILED, EXIT_MEMORY = 97, 98
+"""A cell that could not lock itself; one that ran out of memory where nothing could catch it."""
+
 CHANNEL, VERDICT = 3, 4
 """Descriptors of a cell: calls and answers; for tests also the line to the judge."""
 

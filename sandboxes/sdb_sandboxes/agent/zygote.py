@@ -27,10 +27,8 @@ import tempfile
 from typing import Any, NoReturn
 
 from sdb_sandboxes.agent import kernel
-from sdb_sandboxes.agent.cell import CHANNEL, VERDICT, run_tests, serve_candidate
-from sdb_sandboxes.agent.codec import send_frame
+from sdb_sandboxes.agent.cell import EXIT_FAILED, EXIT_MEMORY, run_tests, serve_candidate
 
-EXIT_FAILED, EXIT_MEMORY = 97, 98
 PRELOADED = (
     "abc array bisect builtins calendar cmath collections copy dataclasses datetime decimal enum "
     "fractions functools hashlib heapq io itertools math numbers operator random re statistics "
@@ -147,7 +145,7 @@ class Zygote:
 
 
 def lock_cell(zygote: Zygote, limits: dict[str, int], descriptors: list[int]) -> None:
-    """Give up everything a program does not need, then say so on the channel."""
+    """Give up everything a program does not need. Any failure ends the cell with EXIT_FAILED."""
     os.setsid()
     # Descriptors: 0 nothing, 1 stdout, 2 stderr, 3 the channel (4 the verdict, for tests).
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 200) for fd in (zygote.null, *descriptors)]
@@ -196,7 +194,6 @@ def lock_cell(zygote: Zygote, limits: dict[str, int], descriptors: list[int]) ->
         signal.signal(number, signal.SIG_DFL)
     gc.enable()
     random.seed(0)
-    send_frame(VERDICT if zygote.role == "tests" else CHANNEL, {"locked": True})
 
 
 def count_tasks(uid: int) -> int:
@@ -213,6 +210,11 @@ def bury_orphans() -> float:
     """Without a pid namespace orphans come to us (subreaper): kill until none is left."""
     cpu_s = 0.0
     while True:
+        try:
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:
+                cpu_s += ended[2].ru_utime + ended[2].ru_stime
+        except ChildProcessError:
+            return cpu_s
         me, parents = os.getpid(), {}
         for name in os.listdir("/proc"):
             with contextlib.suppress(OSError):
@@ -225,11 +227,6 @@ def bury_orphans() -> float:
         for pid in ours - {me}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        try:
-            _, _, usage = os.wait4(-1, 0)
-            cpu_s += usage.ru_utime + usage.ru_stime
-        except ChildProcessError:
-            return cpu_s
 
 
 def remove_folder(path: str) -> None:
@@ -271,9 +268,9 @@ def main() -> NoReturn:
         zygote = Zygote(json.loads(control.recv(4096)))
         if zygote.has_seccomp and not os.path.exists("/proc/self") and not zygote.has_jail:
             raise OSError("no /proc")
-        control.send(json.dumps({"landlock": zygote.landlock}).encode())
+        control.send(b"." + json.dumps({"landlock": zygote.landlock}).encode())
     except (OSError, StopIteration) as error:
-        control.send(json.dumps({"error": str(error)}).encode())
+        control.send(b"!" + str(error).encode()[:200])
         os._exit(1)
     gc.collect()
     gc.freeze()
@@ -290,9 +287,9 @@ def main() -> NoReturn:
             zygote.close()
         try:
             if order[:1] == b"F":
-                answer = struct.pack("<i", zygote.fork(json.loads(order[1:]), descriptors))
+                answer = b"." + struct.pack("<i", zygote.fork(json.loads(order[1:]), descriptors))
             else:
-                answer = zygote.kill()
+                answer = b"." + zygote.kill()
         except OSError as error:
             answer = b"!" + str(error).encode()[:200]
         for descriptor in descriptors:

@@ -68,8 +68,8 @@ def name_failure(entry_point: str, number: int, exception: str | None) -> tuple[
         return Status.WRONG_ANSWER, f"{where}: wrong answer"
     if exception == "Undecodable":
         return Status.WRONG_ANSWER, f"{where}: the answer is not plain data"
-    status = Status.MEMORY if exception == "MemoryError" else Status.RUNTIME_ERROR
-    return status, f"{where}: raised {exception}"
+    limits = {"MemoryError": Status.MEMORY, "BlockingIOError": Status.PROCESSES}
+    return limits.get(exception, Status.RUNTIME_ERROR), f"{where}: raised {exception}"
 
 
 def verify_assertions(
