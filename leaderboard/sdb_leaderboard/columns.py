@@ -1,0 +1,197 @@
+"""The columns of the page's table: label, definition, and how a value is printed.
+
+Place in the flow: `page.py` prints the table and the list of definitions from this one tuple.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sdb_leaderboard.table import GROUP_PREFIX, PASS_AT_K, format_policy
+
+Line = pd.Series
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; `key` gives the value that is sorted by, `write` the text."""
+
+    key: str
+    label: str
+    definition: str
+    write: Callable[[Line], str]
+
+
+def _number(key: str, spec: str) -> Callable[[Line], str]:
+    return lambda line: _format(line[key], spec)
+
+
+def _pair(first: str, second: str, spec: str) -> Callable[[Line], str]:
+    return lambda line: f"{_format(line[first], spec)} / {_format(line[second], spec)}"
+
+
+def _text(key: str) -> Callable[[Line], str]:
+    return lambda line: str(line[key])
+
+
+def _format(value: float, spec: str) -> str:
+    return "-" if math.isnan(value) else format(value, spec)
+
+
+def _write_standing(line: Line) -> str:
+    if not line["is_ranked"]:
+        return "no speed" if line["is_complete"] else "incomplete"
+    mark = "● " if line["is_on_frontier"] else ""
+    return f"{mark}{line['inclusion_probability']:.0%}"
+
+
+def _write_score(line: Line) -> str:
+    low, high = _format(100 * line["pass_at_1_low"], ".1f"), line["pass_at_1_high"] * 100
+    return f"{_format(100 * line['pass_at_1'], '.1f')} [{low}, {_format(high, '.1f')}]"
+
+
+def _write_speed(line: Line) -> str:
+    low, high = _format(line["tok_s_user_p10"], ".0f"), _format(line["tok_s_user_p90"], ".0f")
+    return f"{_format(line['tok_s_user'], '.1f')} ({low} to {high})"
+
+
+def _write_forwards(line: Line) -> str:
+    keys = ("nfe_prefill_mean", "nfe_denoise_mean", "nfe_commit_mean")
+    return " / ".join(_format(line[key], ".1f") for key in keys)
+
+
+COLUMNS = (
+    Column(
+        "inclusion_probability",
+        "Frontier",
+        "● marks the observed frontier; the percentage is the share of paired bootstrap draws over "
+        "problems in which the cell is on it. Cells that are incomplete or have no speed are not "
+        "ranked.",
+        _write_standing,
+    ),
+    Column(
+        "pass_at_1",
+        "pass@1 %, 95 % CI",
+        "Mean over problems of the share of samples that pass. Wilson interval at the effective "
+        "sample size from the variance between problems.",
+        _write_score,
+    ),
+    Column(
+        "tok_s_user",
+        "tokens/s/user",
+        "Output tokens over wall time from submission to the last commit, of each sample: median, "
+        "in brackets the 10th to 90th percentile. The median is the drawn speed.",
+        _write_speed,
+    ),
+    Column(
+        "speed_vs_baseline",
+        "vs baseline",
+        "Median speed over that of the autoregressive cell with the best pass@1 in this view. "
+        "It says nothing about quality.",
+        _number("speed_vs_baseline", ".2f"),
+    ),
+    Column("block_size", "Block", "Tokens in one diffusion block.", _number("block_size", ".0f")),
+    Column(
+        "threshold",
+        "Commit policy",
+        "A probability threshold, or a fixed number of denoising steps per block.",
+        lambda line: format_policy(line["threshold"], line["num_steps"]),
+    ),
+    Column(
+        "tokens_per_forward",
+        "Tokens/forward",
+        "All output tokens over all forwards except the prefill (denoise and commit).",
+        _number("tokens_per_forward", ".2f"),
+    ),
+    Column(
+        "nfe_denoise_mean",
+        "Forwards",
+        "Model forwards per sample by kind: prefill / denoise / commit. For an autoregressive "
+        "model the decoding forwards stand under denoise.",
+        _write_forwards,
+    ),
+    Column(
+        "first_block_s_p50",
+        "First block s",
+        "Seconds until the first block, or first token, is final: 50th / 90th percentile.",
+        _pair("first_block_s_p50", "first_block_s_p90", ".3f"),
+    ),
+    Column(
+        "e2e_s_p50",
+        "End to end s",
+        "Seconds from submission to the last commit: 50th / 90th percentile.",
+        _pair("e2e_s_p50", "e2e_s_p90", ".3f"),
+    ),
+    Column(
+        "tok_s_user_pooled",
+        "Pooled tokens/s",
+        "Sum of output tokens over sum of seconds; long outputs weigh more than in the median.",
+        _number("tok_s_user_pooled", ".1f"),
+    ),
+    Column(
+        "output_tokens_mean",
+        "Tokens",
+        "Mean output tokens, without the end token, padding and masks.",
+        _number("output_tokens_mean", ".1f"),
+    ),
+    Column(
+        "truncation_rate",
+        "Truncated",
+        "Share of samples that ended at the token limit.",
+        _number("truncation_rate", ".1%"),
+    ),
+    Column(
+        "num_problems", "Problems", "Problems with a scored sample.", _number("num_problems", ".0f")
+    ),
+    Column("num_samples", "Samples", "Scored samples.", _number("num_samples", ".0f")),
+    Column(
+        "num_infrastructure",
+        "Lost",
+        "Samples lost to our infrastructure: not scored, never counted as failures.",
+        _number("num_infrastructure", ".0f"),
+    ),
+    Column(
+        "coverage",
+        "Coverage",
+        "Scored samples over what the problems of this revision and the cell's samples per "
+        "problem ask for. Under 100 % the cell is incomplete.",
+        _number("coverage", ".0%"),
+    ),
+    Column(
+        "temperature", "Temp.", "Sampling temperature; 0 is greedy.", _number("temperature", "g")
+    ),
+    Column("batch_size", "Batch", "Prompts generated together.", _number("batch_size", ".0f")),
+    Column("precision", "Precision", "Number format of the weights.", _text("precision")),
+    Column("protocol", "Protocol", "Prompt and extraction preset.", _text("protocol")),
+    Column("engine", "Engine", "Implementation that generated.", _text("engine")),
+    Column(
+        "trust_level",
+        "Trust",
+        "How far the verdict is out of the program's reach: at L3 only data leaves the sandbox; "
+        "at L2 the tests run in a process of their own.",
+        _text("trust_level"),
+    ),
+    Column("sandbox_level", "Sandbox", "Isolation that really ran.", _text("sandbox_level")),
+    Column("hardware", "Hardware", "Hash of the hardware description.", _text("hardware")),
+    Column("cell_hash", "Cell", "Hash of everything that may move a number.", _text("cell_hash")),
+)
+
+
+def select_columns(table: pd.DataFrame) -> list[Column]:
+    """The fixed columns, pass@k where there are samples for it, and pass@1 of every group."""
+    extra = [
+        Column(f"pass_at_{k}", f"pass@{k} %", "Unbiased estimate.", _percent(f"pass_at_{k}"))
+        for k in PASS_AT_K
+        if f"pass_at_{k}" in table
+    ]
+    extra += [
+        Column(key, key.removeprefix(GROUP_PREFIX), "pass@1 % of this group.", _percent(key))
+        for key in sorted(name for name in map(str, table) if name.startswith(GROUP_PREFIX))
+    ]
+    return [*COLUMNS[:4], *extra, *COLUMNS[4:]]
+
+
+def _percent(key: str) -> Callable[[Line], str]:
+    return lambda line: _format(100 * line[key], ".1f")

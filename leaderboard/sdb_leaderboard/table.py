@@ -1,0 +1,234 @@
+"""Stored rows to pandas: one line per sample, then one line per cell.
+
+Place in the flow: `build_table` is what the terminal, the CSV file and the page print;
+`panel.py` adds what needs several cells of one view (inclusion probability, ratios).
+Speed and quality of a line come from the same samples. A sample that our infrastructure lost
+(status "infrastructure" or finish reason "error") is counted, never scored as a failure, and
+makes its cell incomplete; an incomplete cell keeps its numbers but cannot be on the frontier.
+
+It does not average over benchmarks or machines, and it does not read the store.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from sdb_harness.records import Cell, SampleRow
+from sdb_leaderboard.pareto import find_frontier
+from sdb_leaderboard.statistics import compute_score_interval, estimate_pass_at_k
+
+VIEW_COLUMNS = ["benchmark", "benchmark_revision", "hardware"]
+"""Cells that share these are comparable; a frontier never crosses them."""
+
+GROUP_PREFIX = "pass_at_1:"
+"""Columns with the pass@1 of one problem group, for example `pass_at_1:level-2`."""
+
+PASS_AT_K = (5, 10)
+"""Shown for cells with at least that many samples per problem."""
+
+_NFE_COLUMNS = ("nfe_prefill", "nfe_denoise", "nfe_commit")
+
+RECORDED_GENERATORS = ("canonical", "replay")
+"""Generators that run no model: they have a score but no speed, and are never ranked."""
+
+CellKind = Literal["diffusion", "autoregressive", "recorded"]
+
+
+def build_table(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.DataFrame:
+    """One line per cell that has rows, sorted by view, then by falling pass@1.
+
+    Args:
+        cells: Cell hash -> cell; cells without a row are left out.
+        rows: Stored samples, in any order.
+
+    Raises:
+        ValueError: If a row names an unknown cell, or a sample occurs twice.
+    """
+    return summarise_samples(cells, flatten_rows(cells, rows))
+
+
+def flatten_rows(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.DataFrame:
+    """One line per sample with what the summaries read, without texts and token ids.
+
+    Raises:
+        ValueError: If a row names an unknown cell, or a sample occurs twice.
+    """
+    lines = []
+    for row in rows:
+        if row.cell_hash not in cells:
+            raise ValueError(f"row of unknown cell {row.cell_hash}; pass all cells of the store")
+        done = row.completion
+        is_lost = row.status == "infrastructure" or done.finish_reason == "error"
+        lines.append(
+            {
+                "cell_hash": row.cell_hash,
+                "problem_id": row.problem_id,
+                "group": row.group,
+                "sample_index": row.sample_index,
+                "run_id": row.run_id,
+                "is_lost": is_lost,
+                "is_passed": row.status == "passed" and not is_lost,
+                "is_truncated": done.finish_reason == "length",
+                "output_tokens": done.output_tokens,
+                "tok_s_user": np.nan if done.tok_s_user is None else done.tok_s_user,
+                "first_block_s": done.commit_times_s[0] if done.commit_times_s else np.nan,
+                "e2e_s": done.e2e_s,
+                "nfe_prefill": done.nfe_prefill,
+                "nfe_denoise": done.nfe_denoise,
+                "nfe_commit": done.nfe_commit,
+                "trust_level": row.trust_level,
+                "sandbox_level": row.sandbox_level,
+            }
+        )
+    samples = pd.DataFrame(lines)
+    if samples.empty:
+        return samples
+    key = ["cell_hash", "problem_id", "sample_index"]
+    doubled = samples[samples.duplicated(key)]
+    if not doubled.empty:
+        raise ValueError(f"sample stored twice: {doubled[key].iloc[0].tolist()}; repair the store")
+    return samples.sort_values(key, ignore_index=True)
+
+
+def summarise_samples(cells: Mapping[str, Cell], samples: pd.DataFrame) -> pd.DataFrame:
+    """Fold samples into one line per cell and flag the observed frontier of each view.
+
+    Args:
+        cells: Cell hash -> cell.
+        samples: From `flatten_rows`, possibly narrowed to one problem group.
+    """
+    if samples.empty:
+        return pd.DataFrame()
+    problems = _collect_problems(cells, samples)
+    lines = [
+        _describe_cell(str(cell_hash), cells[str(cell_hash)])
+        | _summarise_cell(cells[str(cell_hash)], of_cell, problems)
+        for cell_hash, of_cell in samples.groupby("cell_hash")
+    ]
+    table = pd.DataFrame(lines)
+    table["is_timed"] = (table["kind"] != "recorded") & table["tok_s_user"].notna()
+    is_ranked = table["is_complete"] & table["is_timed"]
+    table["is_on_frontier"] = False
+    for _, view in table[is_ranked].groupby(VIEW_COLUMNS):
+        flags = find_frontier(view["tok_s_user"].to_numpy(), view["pass_at_1"].to_numpy())
+        table.loc[view.index, "is_on_frontier"] = flags
+    table["is_ranked"] = is_ranked
+    order = [*VIEW_COLUMNS, "pass_at_1", "tok_s_user", "cell_hash"]
+    ascending = [True] * len(VIEW_COLUMNS) + [False, False, True]
+    return table.sort_values(order, ascending=ascending, ignore_index=True)
+
+
+def classify_cell(cell: Cell) -> CellKind:
+    """Diffusion has a block; a recorded text has no speed of its own."""
+    if cell.generator.split(":")[0] in RECORDED_GENERATORS:
+        return "recorded"
+    return "autoregressive" if cell.sampling.block_size is None else "diffusion"
+
+
+def format_policy(threshold: float, num_steps: float) -> str:
+    """How positions are committed: `p > 0.9`, `one by one`, `8 steps`, or `-`."""
+    if not np.isnan(threshold):
+        return f"p > {threshold:g}" if threshold < 1.0 else "one by one"
+    if not np.isnan(num_steps):
+        return f"{num_steps:.0f} steps"
+    return "-"
+
+
+def _collect_problems(cells: Mapping[str, Cell], samples: pd.DataFrame) -> dict[str, int]:
+    """Problems seen per benchmark revision: what a complete cell has to cover."""
+    revisions = samples["cell_hash"].map(lambda h: cells[h].benchmark_revision)
+    counts = samples.groupby(revisions)["problem_id"].nunique()
+    return {str(revision): int(count) for revision, count in counts.items()}
+
+
+def _describe_cell(cell_hash: str, cell: Cell) -> dict[str, object]:
+    """The identity columns."""
+    sampling = cell.sampling
+    return {
+        "cell_hash": cell_hash,
+        "benchmark": cell.benchmark,
+        "benchmark_revision": cell.benchmark_revision,
+        "hardware": cell.hardware,
+        "protocol": cell.protocol,
+        "generator": cell.generator,
+        "generator_revision": cell.generator_revision,
+        "kind": classify_cell(cell),
+        "block_size": np.nan if sampling.block_size is None else sampling.block_size,
+        "threshold": np.nan if sampling.threshold is None else sampling.threshold,
+        "num_steps": np.nan if sampling.num_steps is None else sampling.num_steps,
+        "temperature": sampling.temperature,
+        "batch_size": sampling.batch_size,
+        "max_new_tokens": sampling.max_new_tokens,
+        "seed": sampling.seed,
+        "precision": cell.precision,
+        "engine": cell.engine,
+    }
+
+
+def _summarise_cell(
+    cell: Cell, of_cell: pd.DataFrame, problems: Mapping[str, int]
+) -> dict[str, object]:
+    """The measured columns. Units are in the names; empty means there was nothing to measure."""
+    scored = of_cell[~of_cell["is_lost"]]
+    num_expected = problems[cell.benchmark_revision]
+    num_problems = scored["problem_id"].nunique()
+    coverage = len(scored) / (num_expected * cell.samples_per_problem)
+    num_lost = int(of_cell["is_lost"].sum())
+    summary: dict[str, object] = {
+        "num_problems": num_problems,
+        "num_samples": len(scored),
+        "num_infrastructure": num_lost,
+        "coverage": coverage,
+        "is_complete": num_lost == 0 and coverage >= 1.0 and num_problems == num_expected,
+        "trust_level": ", ".join(sorted(set(of_cell["trust_level"]))),
+        "sandbox_level": ", ".join(sorted(set(of_cell["sandbox_level"]))),
+    }
+    return summary | _summarise_quality(scored) | _summarise_speed(scored)
+
+
+def _summarise_quality(scored: pd.DataFrame) -> dict[str, object]:
+    by_problem = scored.groupby("problem_id")["is_passed"].agg(["sum", "count"])
+    quality: dict[str, object] = dict.fromkeys(
+        ("pass_at_1", "pass_at_1_low", "pass_at_1_high", "effective_n"), np.nan
+    )
+    if not by_problem.empty:
+        fractions = (by_problem["sum"] / by_problem["count"]).to_numpy(dtype=np.float64)
+        score = compute_score_interval(fractions)
+        quality = {
+            "pass_at_1": score.mean,
+            "pass_at_1_low": score.low,
+            "pass_at_1_high": score.high,
+            "effective_n": score.effective_n,
+        }
+    for k in PASS_AT_K:
+        if not by_problem.empty and by_problem["count"].min() >= k:
+            pairs = zip(by_problem["count"], by_problem["sum"], strict=True)
+            values = [estimate_pass_at_k(int(n), int(c), k) for n, c in pairs]
+            quality[f"pass_at_{k}"] = float(np.mean(values))
+    by_group = scored.groupby(["group", "problem_id"])["is_passed"].mean().groupby("group").mean()
+    if len(by_group) > 1:
+        quality |= {f"{GROUP_PREFIX}{group}": value for group, value in by_group.items()}
+    return quality
+
+
+def _summarise_speed(scored: pd.DataFrame) -> dict[str, object]:
+    """Speeds, latencies and forwards. `tok_s_user` is the median over samples: the drawn speed."""
+    speed: dict[str, object] = {}
+    for column, quantiles in (
+        ("tok_s_user", {"": 0.5, "_p10": 0.1, "_p90": 0.9}),
+        ("first_block_s", {"_p50": 0.5, "_p90": 0.9}),
+        ("e2e_s", {"_p50": 0.5, "_p90": 0.9}),
+    ):
+        for suffix, quantile in quantiles.items():
+            speed[f"{column}{suffix}"] = float(scored[column].quantile(quantile))
+    tokens, seconds = scored["output_tokens"].sum(), scored["e2e_s"].sum()
+    forwards = scored["nfe_denoise"].sum() + scored["nfe_commit"].sum()
+    speed |= {
+        "tok_s_user_pooled": tokens / seconds if seconds > 0 else np.nan,
+        "tokens_per_forward": tokens / forwards if forwards > 0 else np.nan,
+        "output_tokens_mean": scored["output_tokens"].mean(),
+        "truncation_rate": scored["is_truncated"].mean(),
+    }
+    return speed | {f"{k}_mean": scored[k].mean() for k in _NFE_COLUMNS}

@@ -1,0 +1,57 @@
+"""The leaderboard in a terminal: one Rich table per view.
+
+Place in the flow: `sdbench leaderboard show` and the end of a sweep print it. The short form of
+the page; intervals included, because a score without one is half a number.
+"""
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sdb_leaderboard.panel import label_cells
+from sdb_leaderboard.table import VIEW_COLUMNS
+
+
+def print_table(table: pd.DataFrame, console: Console) -> None:
+    """Print every view of `build_table`, best pass@1 first, the observed frontier marked.
+
+    Args:
+        table: From `table.build_table`.
+        console: Where to print.
+    """
+    if table.empty:
+        console.print("No stored sample to show; run a sweep first.")
+        return
+    for _, view in table.groupby(VIEW_COLUMNS, sort=False):
+        benchmark, revision, hardware = (str(view[column].iloc[0]) for column in VIEW_COLUMNS)
+        title = f"{benchmark} · revision {revision[:8]} · hardware {hardware}"
+        console.print(_format_view(view, title))
+
+
+def _format_view(view: pd.DataFrame, title: str) -> Table:
+    # Names are wrapped in Text: Rich would read square brackets in them as markup.
+    output = Table(title=Text(title), title_justify="left", title_style="bold", box=None)
+    output.add_column("")
+    output.add_column("configuration", overflow="fold")
+    for name in ("pass@1 %", "95 % interval", "tok/s/user", "tok/fwd", "problems"):
+        output.add_column(name, justify="right", no_wrap=True)
+    for label, (_, line) in zip(label_cells(view), view.iterrows(), strict=True):
+        output.add_row(
+            Text("●" if line["is_on_frontier"] else ""),
+            Text(label),
+            _format(100 * line["pass_at_1"], "{:.1f}"),
+            f"{_format(100 * line['pass_at_1_low'], '{:.1f}')} to "
+            f"{_format(100 * line['pass_at_1_high'], '{:.1f}')}",
+            _format(line["tok_s_user"], "{:.1f}"),
+            _format(line["tokens_per_forward"], "{:.2f}"),
+            f"{line['num_problems']:.0f}{'' if line['is_complete'] else ', incomplete'}",
+            style=None if line["is_on_frontier"] else "dim",
+        )
+    output.caption = "● observed frontier of speed and quality in this view"
+    output.caption_justify = "left"
+    return output
+
+
+def _format(value: float, spec: str) -> str:
+    return "-" if pd.isna(value) else spec.format(value)
