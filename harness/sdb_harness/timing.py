@@ -6,13 +6,11 @@ tokens over that whole time. Serving formulas that leave out the time to the fir
 block diffusion, whose first tokens arrive as a whole block, so they are not used.
 
 What it does not do: it does not synchronise a device (the generator must, before `commit`), it
-does not count warm-up (`Generator.warm_up` runs before any clock starts), and it gives no
-confidence bounds for percentiles.
+does not count warm-up (`Generator.warm_up` runs before any clock starts), and it does not
+summarise: medians and percentiles are the leaderboard's part.
 """
 
-import math
 import time
-from collections.abc import Sequence
 
 from sdb_harness.records import Completion
 
@@ -59,23 +57,3 @@ def check_times(completion: Completion) -> None:
         raise ValueError(
             f"commit times {times} must rise and end by e2e_s={completion.e2e_s}; use one clock"
         )
-
-
-def compute_quantile(values: Sequence[float], q: float) -> float:
-    """The smallest value that at least a fraction `q` of the values does not exceed.
-
-    Args:
-        values: At least one number, in any order.
-        q: In (0, 1]; 0.5 for the median, 0.9 for p90.
-
-    Raises:
-        ValueError: no values, or `q` outside (0, 1].
-    """
-    if not values or not 0 < q <= 1:
-        raise ValueError(f"quantile q={q} of {len(values)} values; need values and 0 < q <= 1")
-    return sorted(values)[math.ceil(q * len(values)) - 1]
-
-
-def get_first_block_s(completion: Completion) -> float | None:
-    """Seconds to the first final text; None if the generator saw no commits."""
-    return completion.commit_times_s[0] if completion.commit_times_s else None

@@ -1,0 +1,188 @@
+"""Every command, on real input; every user error is one line on stderr and exit status 2."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sdb_harness import cli
+from sdb_harness.cli import main
+from sdb_harness.progress import RunProgress
+from sdb_harness.runner import RunReport
+from sdb_harness.store import Store
+from sdb_harness.sweep import Sweep
+
+SWEEP = """
+name = "small"
+benchmarks = ["minipy:num_problems=4"]
+generators = ["canonical"]
+[grid]
+samples_per_problem = [1, 2]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(SWEEP)
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def run_one(*arguments: str) -> Result:
+    return call("run", "--benchmark", "minipy:num_problems=3", *arguments)
+
+
+def assert_one_line(result: Result, message: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("sdbench: error: ")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["run", "--block-sizes", "4"], "'--block-size'?) See `sdbench run --help`"),
+        (["run", "--benchmark", "minipy", "--block-size", "x"], "'x' is not a valid integer"),
+        (["run"], "give a sweep file, or both --benchmark and --generator"),
+        (["run", "small.toml", "--seed", "1"], "give either the sweep small.toml or"),
+        (["run", "missing.toml"], "cannot read sweep missing.toml: No such file"),
+        (["plan", "missing.toml"], "cannot read sweep missing.toml: No such file"),
+        (["status"], "no store below runs"),
+        (["status", "small.toml"], "no store at runs/small/store.sqlite"),
+        (["leaderboard", "build"], "no store below runs; run `sdbench run` first"),
+        (["leaderboard", "build", "--store", "x.sqlite"], "no store at x.sqlite"),
+        (["benchmarks", "show", "minipy"], "write BENCHMARK/NUMBER"),
+        (["benchmarks", "show", "humaneval/164"], "use 0 to 163"),
+        (["benchmarks", "show", "humaneval/1", "--level", "2"], "humaneval has no options"),
+        (["benchmarks", "verify", "minipi"], "did you mean 'minipy'? allowed: humaneval, minipy"),
+        (["benchmarks", "verify", "minipy:lvl=1"], "no option 'lvl'; did you mean 'level'?"),
+        (["benchmarks", "verify", "minipy:level=9"], "level=9; use 1 to 5"),
+    ],
+)
+def test_wrong_arguments(folder: Path, arguments: list[str], message: str) -> None:
+    assert_one_line(call(*arguments), message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--generator", "canonicel"], "unknown generator 'canonicel'; did you mean 'canonical'?"),
+        (["--generator", "replay:no.jsonl"], "no.jsonl"),
+        (
+            [*("--generator", "seed_diffusion:nowhere"), *("--block-size", "4"), "--num-steps=2"],
+            "no checkpoint 'nowhere'",
+        ),
+        (["--generator", "seed_diffusion:demo", "--block-size", "4"], "needs block_size and thres"),
+        (["--generator", "canonical", "--protocol", "bas"], "no protocol 'bas'; did you mean"),
+        (["--generator", "canonical", "--name", "../x"], "name = '../x'; write a name"),
+        (["--generator", "canonical", "--runs", "small.toml/x"], "can be written"),
+        (
+            [
+                *("--generator", "seed_diffusion:demo", "--threshold", "0.9"),
+                *("--block-size", "48", "--max-new-tokens", "100"),
+            ],
+            "block_size=48 does not divide max_new_tokens=100; use max_new_tokens=96",
+        ),
+    ],
+)
+def test_wrong_cells(folder: Path, arguments: list[str], message: str) -> None:
+    assert_one_line(run_one(*arguments), message)
+    assert not list(folder.glob("runs/*/store.sqlite"))
+
+
+def test_mistyped_key_names_file_and_nearest(folder: Path) -> None:
+    (folder / "small.toml").write_text(SWEEP.replace("samples_per_problem", "samples_by_problem"))
+    result = call("run", "small.toml")
+    assert_one_line(result, "sweep small.toml: unknown [grid] key 'samples_by_problem'; did you")
+
+
+def test_store_in_use_damaged_or_of_a_stranger(folder: Path) -> None:
+    path = folder / "runs" / "small" / "store.sqlite"
+    with Store.open_for_writing(path):
+        assert_one_line(call("run", "small.toml"), "is being written by process")
+    path.write_bytes(b"not a database at all" * 100)
+    for command in ("run", "plan", "status"):
+        assert_one_line(call(command, "small.toml"), "is damaged (file is not a database)")
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_sweep_is_planned_run_resumed_and_listed(folder: Path) -> None:
+    plan = call("plan", "small.toml")
+    assert plan.exit_code == 0, plan.output
+    assert "2 cells, at most 0 forwards to go" in plan.output
+    assert "4 problems x 1 independent samples resolve" in plan.output
+    assert not (folder / "runs").exists()
+    first = call("run", "small.toml")
+    assert first.exit_code == 0, first.output
+    assert "[2/2] 100.0% passed (8 of 8): canonical on minipy:num_problems=4, 2 sa" in first.output
+    again = call("run", "small.toml")
+    assert again.exit_code == 0, again.output
+    assert "[1/2]" not in again.output
+    with Store.open_for_reading(folder / "runs" / "small" / "store.sqlite") as store:
+        assert len(list(store.iterate_rows())) == 12
+        (manifest,) = store.list_manifests().values()
+        assert manifest.implementations["sandbox"].startswith("embedded")
+    assert "8 / 8" in call("plan", "small.toml").output
+    assert "0 infrastructure faults" in call("status", "small.toml").output
+    assert "small" in call("status").output
+
+
+def test_one_cell_run_says_what_is_ignored(folder: Path) -> None:
+    result = run_one("--generator", "canonical", "--block-size", "4")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "note: canonical does not use block_size\n"
+    assert (folder / "runs" / "minipy-num_problems-3-canonical" / "store.sqlite").is_file()
+
+
+def test_benchmarks_are_listed_shown_and_verified(folder: Path) -> None:
+    listed = call("benchmarks", "list").output
+    assert "humaneval" in listed
+    assert "164" in listed
+    shown = call("benchmarks", "show", "minipy/3", "--level", "2", "--split", "train").output
+    assert "minipy/3 (level-2)" in shown
+    assert "entry_point=" in shown
+    verified = call("benchmarks", "verify", "minipy:num_problems=5")
+    assert verified.exit_code == 0, verified.output
+    assert "0 exceptions" in verified.output
+
+
+def test_faults_make_the_exit_status_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call("run", "small.toml").exit_code == 0
+
+    def run_with_faults(sweep: Sweep, runs_folder: Path, observer: RunProgress) -> RunReport:
+        return RunReport(runs_folder / "small" / "store.sqlite", 2, num_faults=3)
+
+    monkeypatch.setattr(cli, "run_sweep", run_with_faults)
+    result = call("run", "small.toml")
+    assert result.exit_code == 1
+    assert "3 programs could not be generated or judged because of infrastructure" in result.stderr
+
+
+def test_ctrl_c_says_how_to_resume(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(sweep: Sweep, runs_folder: Path, observer: RunProgress) -> RunReport:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_sweep", interrupt)
+    result = call("run", "small.toml")
+    assert result.exit_code == 130
+    assert "run the same command again to resume" in result.stderr
+
+
+def test_help_has_an_example_and_names_every_command() -> None:
+    result = call("--help")
+    assert result.exit_code == 0
+    assert "sdbench run sweeps/demo.toml" in result.output
+    for name in main.commands:
+        assert f"  {name}" in result.output
+
+
+def test_demo_variable_is_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDBENCH_DEMO", "tiny")
+    assert_one_line(call("demo"), "SDBENCH_DEMO='tiny'; use full or short, or unset it")
