@@ -37,14 +37,15 @@ def choose(op: str, requested: str | None, device: torch.device | str) -> str:
     request = requested or os.environ.get(REQUEST_VARIABLE) or None
     if request is not None and request not in BACKENDS:
         raise ValueError(f"kernel backend {request!r} is unknown; use one of {', '.join(BACKENDS)}")
-    if request == "reference":
+    is_cuda = torch.device(device).type == "cuda"
+    if request == "reference" or (request is None and not is_cuda):
         return "reference"
     obstacle = _what_stops_triton(torch.device(device))
-    if request == "triton" and obstacle is not None:
-        raise RuntimeError(f"{op}: the triton backend cannot run: {obstacle}")
-    if request is None and (obstacle is not None or torch.device(device).type != "cuda"):
+    if obstacle is None:
+        return "triton"
+    if request is None:
         return "reference"
-    return "triton"
+    raise RuntimeError(f"{op}: the triton backend cannot run: {obstacle}")
 
 
 def _what_stops_triton(device: torch.device) -> str | None:

@@ -1,8 +1,14 @@
 """`head_select`: the reference against float64, and Triton against the reference.
 
-Without a CUDA device the kernel runs on Triton's interpreter (see conftest.py), and is compiled
-for a GPU, though not run, in a process of its own.
+Without a CUDA device the kernel runs on Triton's interpreter (see conftest.py); that it compiles
+for a GPU is tested apart, in a process without the interpreter.
 """
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +21,8 @@ from sdb_kernels.head_select.reference import exponential_noise, hash_bits
 from sdb_kernels.testing import assert_close, nan_filled_outputs
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-BACKENDS = ("reference", "triton")
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+BACKENDS = ("reference", pytest.param("triton", marks=needs_triton))
 SIZES = [  # N, D, V: below, across and past the kernel's tiles of 32, 64 and 128
     (1, 24, 7),
     (1, 100, 515),
@@ -42,24 +49,25 @@ def inputs(
     return hidden.to(DEVICE, dtype), weight.to(DEVICE, dtype), seeds.to(DEVICE)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("forbidden_id", [None, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_greedy_is_argmax_and_softmax_in_float64(
-    size: tuple[int, int, int], dtype: torch.dtype, forbidden_id: int | None
+    size: tuple[int, int, int], dtype: torch.dtype, forbidden_id: int | None, backend: str
 ) -> None:
     hidden, weight, _ = inputs(*size, dtype)
     logits = hidden.double() @ weight.double().T
     if forbidden_id is not None:
         logits[:, forbidden_id] = -torch.inf
     confidence, token_ids = logits.softmax(dim=-1).max(dim=-1)
-    for backend in BACKENDS:
-        with nan_filled_outputs():
-            actual = head_select(hidden, weight, forbidden_id=forbidden_id, backend=backend)
-        assert_close(token_ids, actual[0])
-        assert_close(confidence.float(), actual[1])
+    with nan_filled_outputs():
+        actual = head_select(hidden, weight, forbidden_id=forbidden_id, backend=backend)
+    assert_close(token_ids, actual[0])
+    assert_close(confidence.float(), actual[1])
 
 
+@needs_triton
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -234,6 +242,7 @@ def test_inputs_may_have_any_strides(backend: str) -> None:
     assert_close(expected[1], actual[1])
 
 
+@needs_triton
 def test_triton_makes_no_tensor_the_size_of_the_logits() -> None:
     hidden, weight, seeds = inputs(33, 4, 515)
     for temperature in (0.0, 1.0):
@@ -352,3 +361,52 @@ def test_wrong_arguments_are_errors(arguments: dict[str, object], message: str) 
     call: dict[str, object] = {"hidden": H, "weight": W, "forbidden_id": None, "seeds": S}
     with pytest.raises(ValueError, match=message):
         head_select(**(call | arguments))  # type: ignore[arg-type]
+
+
+COMPILE_FOR_SM_90 = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from sdb_kernels.head_select import kernel
+
+def compile_kernel(fn, types, constants):
+    constants = {name: constants[name] for name in fn.arg_names if name in constants}
+    signature = {
+        name: "constexpr" if name in constants else types.get(name, "i32") for name in fn.arg_names
+    }
+    positions = {(fn.arg_names.index(name),): value for name, value in constants.items()}
+    compiled = compile(
+        ASTSource(fn=fn, signature=signature, constexprs=positions),
+        target=GPUTarget("cuda", 90, 32),
+        options={"enable_fp_fusion": False},
+    )
+    print(fn.__name__, len(compiled.asm["cubin"]) > 0)
+
+tiles = {"TILE_N": kernel.TILE_N, "TILE_V": kernel.TILE_V, "TILE_D": kernel.TILE_D, "TILE_P": 2048}
+for dtype, is_sampled, ones in (
+    ("*bf16", True, {}),
+    ("*fp32", False, {"seeds_ptr": None}),
+    # Triton turns an argument that equals 1 into a constant.
+    ("*bf16", False, {"seeds_ptr": None, "num_rows": 1, "num_tiles": 1, "hidden_stride_d": 1}),
+):
+    types = {"hidden_ptr": dtype, "weight_ptr": dtype, "seeds_ptr": "*i64", "best_id_ptr": "*i32"}
+    types |= {"partials_ptr": "*fp32", "token_ids_ptr": "*i64", "confidence_ptr": "*fp32"}
+    types |= {"inverse_temperature": "fp32"}
+    constants = tiles | ones | {"IS_SAMPLED": is_sampled, "IS_WIDENED": False}
+    compile_kernel(kernel.head_select_tile_kernel, types, constants)
+    compile_kernel(kernel.head_select_combine_kernel, types, constants)
+"""
+
+
+@needs_triton
+@pytest.mark.slow
+def test_both_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    process = subprocess.run(
+        [sys.executable, "-c", COMPILE_FOR_SM_90],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    kernels = ["head_select_tile_kernel True", "head_select_combine_kernel True"]
+    assert process.stdout.splitlines() == kernels * 3

@@ -68,7 +68,7 @@ def head_select(
     head_select_tile_kernel[(triton.cdiv(num_rows, TILE_N), num_tiles)](
         hidden,
         weight,
-        seeds.contiguous() if is_sampled and seeds is not None else None,
+        None if seeds is None else seeds.contiguous(),
         best_id,
         partials,
         num_rows,

@@ -28,14 +28,13 @@ def head_select(
     logits = hidden.float() @ weight.float().T  # [N, V]
     if forbidden_id is not None:
         logits[:, forbidden_id] = -math.inf
-    if temperature == 0.0:
-        chosen_logit, token_ids = logits.max(dim=-1)  # the first of equals, so the smallest id
-    else:
+    scores = logits
+    if temperature > 0.0:
         assert seeds is not None
         log_noise = exponential_noise(seeds, weight.shape[0]).log_()  # minus a Gumbel variate
-        token_ids = (logits * (1.0 / temperature)).sub_(log_noise).argmax(dim=-1)
-        chosen_logit = logits.gather(-1, token_ids[:, None]).squeeze(-1)
-    confidence = (chosen_logit - logits.logsumexp(dim=-1)).exp()
+        scores = (logits * (1.0 / temperature)).sub_(log_noise)
+    token_ids = scores.argmax(dim=-1)  # the first of equals, so the smallest id
+    confidence = logits.softmax(dim=-1).gather(-1, token_ids[:, None]).squeeze(-1)
     return token_ids, confidence
 
 
@@ -52,7 +51,7 @@ def exponential_noise(seeds: Tensor, vocabulary_size: int) -> Tensor:
     Returns:
         [N, V] float32, in [2**-32, 16.7].
     """
-    bits = (hash_bits(seeds, vocabulary_size) >> 1) & 0x7FFFFFFF  # [N, V], 31 of the 32
+    bits = _shift_right(hash_bits(seeds, vocabulary_size), 1)  # [N, V], 31 of the 32
     v = bits.float().add_(0.5).mul_(2.0**-31).clamp_(max=1.0 - 2.0**-24)
     return torch.where(v < 2.0**-10, v + 0.5 * v * v, (1.0 - v).log_().neg_())
 
@@ -75,16 +74,21 @@ def hash_bits(seeds: Tensor, vocabulary_size: int) -> Tensor:
 
 
 def _fmix32(h: Tensor, key: Tensor | int = 0) -> Tensor:
-    """Finalize as MurmurHash3 does, with a key mixed in half way; int32 arithmetic wraps."""
-    h = ((h ^ _shift_right(h, 16)) * _int32(FMIX_1)) ^ key
-    h = (h ^ _shift_right(h, 13)) * _int32(FMIX_2)
-    return h ^ _shift_right(h, 16)
+    """Finalize `h` in place as MurmurHash3 does, with a key mixed in; int32 arithmetic wraps."""
+    h ^= _shift_right(h, 16)
+    h *= _int32(FMIX_1)
+    h ^= key
+    h ^= _shift_right(h, 13)
+    h *= _int32(FMIX_2)
+    h ^= _shift_right(h, 16)
+    return h
 
 
 def _shift_right(h: Tensor, count: int) -> Tensor:
     """Shift in zeros; `>>` on int32 shifts in the sign."""
-    return (h >> count) & ((1 << (32 - count)) - 1)
+    return (h >> count).bitwise_and_((1 << (32 - count)) - 1)
 
 
 def _int32(unsigned: int) -> int:
+    """Return the signed number with the same 32 bits."""
     return unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
