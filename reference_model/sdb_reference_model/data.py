@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdb_reference_model.objective import Batch
@@ -38,9 +39,10 @@ def tokenize(dataset: Dataset, tokenizer: CodeTokenizer) -> Dataset:
             "answer_ids": [[*ids, tokenizer.end_id] for ids in answers],
         }
 
-    return dataset.map(
+    tokenized: Dataset = dataset.map(
         encode, batched=True, batch_size=10_000, remove_columns=dataset.column_names
     )
+    return tokenized
 
 
 class BatchStream:
@@ -57,22 +59,24 @@ class BatchStream:
                 f"data set has {len(tokenized)} examples, fewer than batch_size={batch_size}"
             )
         columns = tokenized.with_format("numpy")
-        self.prompts: list[np.ndarray] = list(columns["prompt_ids"])
-        self.answers: list[np.ndarray] = list(columns["answer_ids"])
+        self.prompts: list[NDArray[np.int64]] = list(columns["prompt_ids"])
+        self.answers: list[NDArray[np.int64]] = list(columns["answer_ids"])
         lengths = [(len(a), len(p)) for p, a in zip(self.prompts, self.answers, strict=True)]
         self.sort_keys = np.array([a * 10_000 + p for a, p in lengths])
         self.batch_size, self.seed = batch_size, seed
         self.steps_per_epoch = len(tokenized) // batch_size
-        self.epoch, self.batches = -1, np.empty((0, batch_size), dtype=np.int64)
+        self.epoch = -1
+        self.batches: NDArray[np.int64] = np.empty((0, batch_size), dtype=np.int64)
 
-    def select(self, train_step: int) -> np.ndarray:
+    def select(self, train_step: int) -> NDArray[np.int64]:
         """Row numbers int64 [batch_size] of the batch at `train_step`."""
         epoch, index = divmod(train_step, self.steps_per_epoch)
         if epoch != self.epoch:
             self.epoch, self.batches = epoch, self.plan_epoch(epoch)
-        return self.batches[index]
+        rows: NDArray[np.int64] = self.batches[index]
+        return rows
 
-    def plan_epoch(self, epoch: int) -> np.ndarray:
+    def plan_epoch(self, epoch: int) -> NDArray[np.int64]:
         """Row numbers int64 [steps_per_epoch, batch_size] of one epoch."""
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.sort_keys))
@@ -81,10 +85,11 @@ class BatchStream:
         for start in range(0, len(order), bucket):
             part = order[start : start + bucket]
             order[start : start + bucket] = part[np.argsort(self.sort_keys[part], kind="stable")]
-        batches = order.reshape(self.steps_per_epoch, self.batch_size)
-        return batches[random.permutation(self.steps_per_epoch)]
+        batches: NDArray[np.int64] = order.reshape(self.steps_per_epoch, self.batch_size)
+        batches = batches[random.permutation(self.steps_per_epoch)]
+        return batches
 
-    def collate(self, rows: np.ndarray, pad_id: int, end_id: int, multiple: int) -> Batch:
+    def collate(self, rows: NDArray[np.int64], pad_id: int, end_id: int, multiple: int) -> Batch:
         """Stack the given rows; answers are filled with `end_id` to a multiple of `multiple`."""
         prompts = [self.prompts[row] for row in rows]
         answers = [self.answers[row] for row in rows]
@@ -102,7 +107,7 @@ class BatchStream:
         )
 
 
-def pad_left(rows: Sequence[Sequence[int] | np.ndarray], pad_id: int) -> Tensor:
+def pad_left(rows: Sequence[Sequence[int] | NDArray[np.int64]], pad_id: int) -> Tensor:
     """Stack rows of ids into int64 [B, P], padded on the left with `pad_id`."""
     width = max(len(ids) for ids in rows)
     return torch.stack(

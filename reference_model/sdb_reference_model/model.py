@@ -75,9 +75,7 @@ class KVCache:
     both; only `commit` makes them final, so a denoising step leaves nothing to undo.
     """
 
-    def __init__(
-        self, config: ModelConfig, batch_size: int, capacity: int, like: Tensor
-    ) -> None:
+    def __init__(self, config: ModelConfig, batch_size: int, capacity: int, like: Tensor) -> None:
         """Allocate for `batch_size` rows and `capacity` positions with dtype/device of `like`."""
         shape = (config.num_layers, batch_size, config.num_kv_heads, capacity, config.head_dim)
         self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)  # [layers, B, G, S, E]
@@ -235,7 +233,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: if the default positions run past `max_seq_len`.
         """
-        batch, length = token_ids.shape
+        length = token_ids.shape[1]
         start = cache.length if cache is not None else 0
         if positions is None:
             if start + length > self.config.max_seq_len:

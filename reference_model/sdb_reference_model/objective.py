@@ -88,6 +88,9 @@ def compute_diffusion_loss(
 ) -> Tensor:
     """Second term of Eq. 6, per answer token: an upper bound on nats per token.
 
+    Forcing one mask into a block that drew none makes the bound looser by a factor of at most
+    1.15 (blocks of 4 or more); its minimiser is the same.
+
     Choice: end tokens that fill the last block of an answer count as data, because the sampler
     denoises that block whole; blocks wholly behind the end are left out.
     """
@@ -134,7 +137,7 @@ def compute_autoregressive_loss(model: Transformer, batch: Batch, mask_id: int) 
 def compute_log_probabilities(
     hidden: Tensor, head_weight: Tensor, targets: Tensor, forbidden_id: int
 ) -> Tensor:
-    """log p(target) float32 [N] from hidden [N, D], with `forbidden_id` left out of the softmax."""
+    """Compute log p(target) float32 [N] from hidden [N, D], `forbidden_id` left out."""
     logits = F.linear(hidden, head_weight).float()  # [N, V]
     logits[:, forbidden_id] = -torch.inf
     return -F.cross_entropy(logits, targets, reduction="none")

@@ -26,7 +26,7 @@ class CodeTokenizer:
             raise ValueError(f"tokenizer lacks one of {SPECIAL_TOKENS}; train it with this project")
         tokenizer.encode_special_tokens = True  # "<|mask|>" in a prompt is text, not a mask
         self.inner = tokenizer
-        self.pad_id, self.end_id, self.mask_id = ids
+        self.pad_id, self.end_id, self.mask_id = (i for i in ids if i is not None)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "CodeTokenizer":

@@ -10,10 +10,9 @@ rate: warm-up, constant, linear decay to zero over the last part.
 
 import json
 import math
-import platform
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
@@ -125,6 +124,7 @@ def train(
     dataset: Dataset,
     out: Path,
     *,
+    provenance: Mapping[str, Any],
     on_report: Callable[[StepReport], None],
     report_every: int = 20,
     save_every: int = 200,
@@ -135,6 +135,7 @@ def train(
         config: what to train.
         dataset: columns `prompt` and `completion`.
         out: folder for state, log and checkpoint.
+        provenance: hardware, versions and commit, stored in the checkpoint as they are.
         on_report: called with each line of the log.
         report_every: steps between log lines.
         save_every: steps between resumable states.
@@ -182,13 +183,16 @@ def train(
             on_report(report)
             window_started, window_loss, window_tokens, window_steps = now, 0.0, 0, 0
         if train_step % save_every == 0 or train_step == config.num_train_steps:
-            save_state(
-                out, config, model, optimizers, train_step, elapsed_before_s + now - started
-            )
+            save_state(out, config, model, optimizers, train_step, elapsed_before_s + now - started)
     elapsed_s = elapsed_before_s + time.perf_counter() - started
-    save_checkpoint(
-        out, model, tokenizer, config.objective, describe_training(config, model, elapsed_s)
-    )
+    training = {
+        "config": asdict(config),
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+        "num_examples_seen": config.num_train_steps * config.batch_size,
+        "elapsed_s": round(elapsed_s, 1),
+        "provenance": dict(provenance),
+    }
+    save_checkpoint(out, model, tokenizer, config.objective, training)
     return out
 
 
@@ -249,7 +253,7 @@ def run_step(
             loss = compute_diffusion_loss(model, batch, block_size, tokenizer.mask_id, generator)
         else:
             loss = compute_autoregressive_loss(model, batch, tokenizer.mask_id)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     factor = compute_learning_rate_factor(train_step, config)
     for optimizer, base in zip(optimizers, (config.muon_lr, config.adam_lr), strict=True):
@@ -319,16 +323,3 @@ def load_state(
                 state.setdefault(int(parameter), {})[name] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return train_step, elapsed_s
-
-
-def describe_training(config: TrainConfig, model: Transformer, elapsed_s: float) -> dict[str, Any]:
-    """What goes into `config.json`: enough to repeat the run and to judge its cost."""
-    return {
-        "config": asdict(config),
-        "num_parameters": sum(p.numel() for p in model.parameters()),
-        "num_examples_seen": config.num_train_steps * config.batch_size,
-        "elapsed_s": round(elapsed_s, 1),
-        "num_threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-    }

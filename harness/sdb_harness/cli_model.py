@@ -1,0 +1,134 @@
+"""The commands `sdbench train` and `sdbench generate`: the two that touch the model directly."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_name",
+    required=True,
+    help="demo-diffusion, demo-ar, or a TOML file in the form of these.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for state, log and checkpoint.  [default: runs/train/CONFIG]",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+def train(config_name: str, out: Path | None, threads: int | None) -> None:
+    """Train a model on minipy; run the same command again to resume after any stop.
+
+    The folder then holds model.safetensors, config.json and tokenizer.json, which
+    `sdbench run --generator seed_diffusion:FOLDER` reads, and log.jsonl.
+    """
+    import torch
+
+    from sdb_harness.hardware import describe_hardware
+    from sdb_harness.provenance import build_manifest
+    from sdb_harness.training_data import make_training_data
+    from sdb_reference_model.train import StepReport, load_config
+    from sdb_reference_model.train import train as run_training
+
+    config = load_config(config_name)
+    out = out or Path("runs/train") / Path(config_name).stem
+    if threads is not None:
+        torch.set_num_threads(threads)
+    console = Console(stderr=True)
+    console.print(f"making {config.data.get('num_examples')} examples", highlight=False)
+    dataset = make_training_data(**config.data)
+    manifest = build_manifest(describe_hardware(), {"threads": str(torch.get_num_threads())})
+    provenance = manifest.model_dump(exclude={"run_id", "started_at"})
+    columns = (
+        TextColumn("step {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("tokenizing", total=config.num_train_steps)
+
+        def show(report: StepReport) -> None:
+            speed = f"loss {report.loss:.3f}  {report.tokens_per_s:,.0f} tokens/s"
+            progress.update(task, completed=report.train_step, description=speed)
+
+        folder = run_training(config, dataset, out, on_report=show, provenance=provenance)
+    console.print(f"checkpoint: {folder}", highlight=False)
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--checkpoint", default="demo-diffusion", show_default=True, help="Name or folder.")
+@click.option("--block-size", default=16, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--threshold",
+    default=0.9,
+    show_default=True,
+    type=click.FloatRange(0.0, 1.0),
+    help="Commit tokens more probable than this; 1.0 = one token per forward.",
+)
+@click.option("--max-new-tokens", default=64, show_default=True, type=click.IntRange(min=1))
+@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(min=0.0))
+@click.option("--seed", default=0, show_default=True)
+@click.option("--show", is_flag=True, help="Show the block being denoised, live.")
+def generate(
+    prompt: str,
+    checkpoint: str,
+    block_size: int,
+    threshold: float,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    show: bool,
+) -> None:
+    r"""Continue PROMPT, source code with a signature and a docstring, by diffusion.
+
+    A sentence without `def` is wrapped into a function of one list, which is what the demo model
+    knows; a `\n` in PROMPT is a line break.
+
+    \b
+    Example:
+      sdbench generate "Keep the even numbers, then take their sum." --show
+    """
+    from sdb_reference_model.checkpoint import load_checkpoint
+    from sdb_reference_model.generate import generate_text
+
+    source = prompt.replace("\\n", "\n")
+    if "def " not in source:
+        source = f'def solve(nums):\n    """{source}"""\n'
+    loaded = load_checkpoint(checkpoint)
+    console = Console()
+    with Live(console=console, auto_refresh=False) as live:
+
+        def draw(done: str, pending: str) -> None:
+            live.update(
+                Text.assemble((source, "dim"), (done, "bold"), (pending, "cyan")), refresh=True
+            )
+
+        result = generate_text(
+            loaded,
+            source,
+            block_size=block_size,
+            threshold=threshold,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            on_frame=draw if show else None,
+        )
+        draw(result.text, "")
+    generation = result.generation
+    num_forwards = generation.nfe_denoise + generation.nfe_commit
+    num_tokens = len(generation.token_ids)
+    console.print(
+        f"{num_tokens} tokens in {generation.commit_times_s[-1]:.3f} s; {num_forwards} forwards, "
+        f"{num_tokens / num_forwards:.2f} tokens per forward",
+        style="dim",
+        highlight=False,
+    )

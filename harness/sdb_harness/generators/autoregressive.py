@@ -1,0 +1,37 @@
+"""The autoregressive twin, `autoregressive:demo` or `autoregressive:FOLDER`.
+
+Place in the flow: the fair baseline of every comparison with `seed_diffusion`: same Transformer,
+cache and head, token by token, by `sdb_reference_model.autoregressive`.
+"""
+
+from sdb_harness.generators.local_model import LocalModel
+from sdb_harness.records import SamplingConfig
+from sdb_reference_model.autoregressive import sample_tokens
+from sdb_reference_model.checkpoint import Checkpoint
+from sdb_reference_model.sampler import Generation
+
+CHECKPOINTS = {"demo": "demo-ar"}
+
+
+def load(argument: str) -> LocalModel:
+    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder.
+
+    Raises:
+        ValueError: the checkpoint is missing, damaged, or not an autoregressive model.
+    """
+    name = CHECKPOINTS.get(argument, argument)
+    return LocalModel(name, "autoregressive", "sdb-autoregressive-sampler", sample)
+
+
+def sample(
+    checkpoint: Checkpoint, prompts: list[list[int]], seeds: list[int], sampling: SamplingConfig
+) -> list[Generation]:
+    """Sample left to right; the diffusion fields of `sampling` are not read."""
+    return sample_tokens(
+        checkpoint.model,
+        checkpoint.tokenizer,
+        prompts,
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        seeds=seeds,
+    )

@@ -1,0 +1,94 @@
+"""A checkpoint of ours in this process, behind the `Generator` protocol.
+
+Place in the flow: `seed_diffusion` and `autoregressive` differ only in the function that samples;
+here is the translation between records and token ids, the same for both, so that a comparison of
+the two compares the decoding and nothing else. A batch runs as one tensor.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+
+import torch
+
+from sdb_harness.generators import Prompted
+from sdb_harness.records import Completion, SamplingConfig
+from sdb_kernels.backend import choose
+from sdb_reference_model.checkpoint import Checkpoint, Objective, load_checkpoint
+from sdb_reference_model.sampler import Generation
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+WARM_UP_CALLS = 3
+
+Sample = Callable[[Checkpoint, list[list[int]], list[int], SamplingConfig], list[Generation]]
+"""(checkpoint, prompt ids, seed of each row, sampling) -> one generation per prompt."""
+
+
+class LocalModel:
+    """A loaded checkpoint and the function that samples from it."""
+
+    def __init__(self, checkpoint: str, objective: Objective, engine: str, sample: Sample) -> None:
+        """Load the checkpoint to the best device.
+
+        Raises:
+            ValueError: the checkpoint is missing, damaged, or trained for another objective.
+        """
+        self.checkpoint = load_checkpoint(checkpoint)
+        if self.checkpoint.objective != objective:
+            raise ValueError(
+                f"checkpoint {checkpoint!r} was trained as {self.checkpoint.objective}, this "
+                f"generator needs {objective}; use the other generator or another checkpoint"
+            )
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.checkpoint.model.to(device)
+        self.sample = sample
+        self.revision = self.checkpoint.revision
+        self.engine = f"{engine}/{version('seed-diffusion-bench')}"
+        self.precision = "float32"
+        self.implementations = {
+            "attention": "torch scaled_dot_product_attention",
+            "head_select": choose("head_select", None, device),
+            "device": str(device),
+            "threads": str(torch.get_num_threads()),
+        }
+
+    def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:
+        """Run a few whole generations, whose output and times are thrown away."""
+        for _ in range(WARM_UP_CALLS):
+            list(self.generate(problems, sampling))
+
+    def generate(
+        self, batch: Sequence[Prompted], sampling: SamplingConfig
+    ) -> Iterator[tuple[int, Completion]]:
+        """Generate the whole batch as one tensor; each member carries its own times.
+
+        Raises:
+            ValueError: a chat prompt, a prompt that does not fit, or a block that does not divide
+                the canvas.
+        """
+        texts = [prompted.prompt for prompted in batch if isinstance(prompted.prompt, str)]
+        if len(texts) < len(batch):
+            raise ValueError("a base model continues source and takes no chat; use --protocol base")
+        ids = [self.checkpoint.tokenizer.encode(text) for text in texts]
+        seeds = [prompted.seed for prompted in batch]
+        generations = self.sample(self.checkpoint, ids, seeds, sampling)
+        for position, generation in enumerate(generations):
+            yield position, to_completion(generation, self.checkpoint.tokenizer)
+
+    def close(self) -> None:
+        """Nothing outside this process is held."""
+
+
+def to_completion(generation: Generation, tokenizer: CodeTokenizer) -> Completion:
+    """Translate the sampler's record into the stored one."""
+    return Completion(
+        text=tokenizer.decode(generation.token_ids),
+        token_ids=tuple(generation.token_ids),
+        output_tokens=len(generation.token_ids),
+        finish_reason=generation.finish_reason,
+        nfe_prefill=generation.nfe_prefill,
+        nfe_denoise=generation.nfe_denoise,
+        nfe_commit=generation.nfe_commit,
+        commit_times_s=tuple(generation.commit_times_s),
+        commit_tokens=tuple(generation.commit_tokens),
+        e2e_s=generation.commit_times_s[-1],
+    )

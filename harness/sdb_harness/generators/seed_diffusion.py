@@ -1,0 +1,50 @@
+"""Our diffusion model as a generator, `seed_diffusion:demo` or `seed_diffusion:FOLDER`.
+
+Place in the flow: the second stage of a run. The sampler is `sdb_reference_model.sampler`.
+"""
+
+from sdb_harness.generators.local_model import LocalModel
+from sdb_harness.records import SamplingConfig
+from sdb_reference_model.checkpoint import Checkpoint
+from sdb_reference_model.sampler import Generation, commit_above, commit_evenly, sample_blocks
+
+CHECKPOINTS = {"demo": "demo-diffusion"}
+
+
+def load(argument: str) -> LocalModel:
+    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder.
+
+    Raises:
+        ValueError: the checkpoint is missing, damaged, or not a diffusion model.
+    """
+    name = CHECKPOINTS.get(argument, argument)
+    return LocalModel(name, "diffusion", "sdb-block-sampler", sample)
+
+
+def sample(
+    checkpoint: Checkpoint, prompts: list[list[int]], seeds: list[int], sampling: SamplingConfig
+) -> list[Generation]:
+    """Sample blocks under the policy that `sampling` names.
+
+    Raises:
+        ValueError: no block size, or one that does not fit.
+    """
+    if sampling.block_size is None:
+        raise ValueError(
+            "seed_diffusion needs a block: set --block-size and one of --threshold, --num-steps"
+        )
+    if sampling.threshold is not None:
+        policy = commit_above(sampling.threshold)
+    else:
+        assert sampling.num_steps is not None, "SamplingConfig pairs every block with a policy"
+        policy = commit_evenly(sampling.num_steps)
+    return sample_blocks(
+        checkpoint.model,
+        checkpoint.tokenizer,
+        prompts,
+        block_size=sampling.block_size,
+        policy=policy,
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        seeds=seeds,
+    )

@@ -1,0 +1,82 @@
+"""The autoregressive baseline: the same Transformer, cache and head, one token after another.
+
+Place in the flow: same in and out as `sampler.py`, so a comparison between the two compares the
+decoding and nothing else. The first token comes from the prefill; `nfe_denoise` counts the decoding
+forwards after it.
+
+What it does not do: speculative decoding, or dropping finished rows from a batch.
+"""
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from sdb_kernels.head_select import head_select
+from sdb_reference_model.data import pad_left
+from sdb_reference_model.model import KVCache, Transformer
+from sdb_reference_model.sampler import Generation, check_canvas
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+
+@torch.inference_mode()
+def sample_tokens(
+    model: Transformer,
+    tokenizer: CodeTokenizer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
+) -> list[Generation]:
+    """Generate one answer per prompt, left to right.
+
+    Arguments, results and errors are those of `sampler.sample_blocks`.
+    """
+    started = time.perf_counter()
+    check_canvas(model, prompts, 1, max_new_tokens)
+    device = model.head_weight.device
+    prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
+    width = prompt.shape[1]
+    shift = torch.tensor([len(ids) - width for ids in prompts], device=device)[:, None]  # [B, 1]
+    row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)
+    columns = torch.arange(width + max_new_tokens, device=device)[None]
+    is_real = columns + shift >= 0  # [B, S]
+    sees = torch.ones(width, width, dtype=torch.bool, device=device).tril()[None]
+    sees = sees & is_real[:, None, :width] | torch.eye(width, dtype=torch.bool, device=device)
+    cache = KVCache(model.config, len(prompts), width + max_new_tokens, model.head_weight)
+    results = [Generation(nfe_prefill=1) for _ in prompts]
+
+    positions = (columns[:, :width] + shift).clamp(min=0)
+    if bool(is_real.all()):
+        hidden = model(prompt, positions=positions, is_causal=True, cache=cache)
+    else:
+        hidden = model(prompt, positions=positions, mask=sees[:, None], cache=cache)
+    cache.commit(width)
+    for index in range(max_new_tokens):
+        token_ids, _ = head_select(
+            hidden[:, -1],
+            model.head_weight,
+            forbidden_id=tokenizer.mask_id,
+            temperature=temperature,
+            seeds=row_seeds * 1_000_003 + index,
+        )
+        elapsed_s = time.perf_counter() - started
+        for result, token_id in zip(results, token_ids.tolist(), strict=True):
+            if result.finish_reason == "stop":
+                continue
+            result.commit_times_s.append(elapsed_s)
+            result.commit_tokens.append(int(token_id != tokenizer.end_id))
+            if token_id == tokenizer.end_id:
+                result.finish_reason = "stop"
+            else:
+                result.token_ids.append(token_id)
+        if index + 1 == max_new_tokens or all(r.finish_reason == "stop" for r in results):
+            break
+        for result in results:
+            result.nfe_denoise += result.finish_reason == "length"
+        positions = columns[:, cache.length : cache.length + 1] + shift
+        mask = None if bool(is_real.all()) else is_real[:, None, None, : cache.length + 1]
+        hidden = model(token_ids[:, None], positions=positions, mask=mask, cache=cache)
+        cache.commit(1)
+    return results

@@ -1,0 +1,88 @@
+"""From text to text with one call, and frame by frame for whoever wants to watch.
+
+Place in the flow: what a person uses first; the harness goes to `sampler.py` directly.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdb_reference_model.checkpoint import Checkpoint
+from sdb_reference_model.sampler import Generation, commit_above, sample_blocks
+
+MASK_GLYPH = "\N{LIGHT SHADE}"
+FRAME_S = 0.08
+"""Pause per shown step: the model is faster than the eye. It is part of the measured time."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedText:
+    """The continuation and its record."""
+
+    text: str
+    generation: Generation
+
+
+def generate_text(
+    checkpoint: Checkpoint,
+    prompt: str,
+    *,
+    block_size: int,
+    threshold: float,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    on_frame: Callable[[str, str], None] | None = None,
+) -> GeneratedText:
+    """Continue `prompt` with a diffusion model.
+
+    Args:
+        checkpoint: a diffusion checkpoint.
+        prompt: source to continue.
+        block_size: tokens per block; divides `max_new_tokens`.
+        threshold: commit tokens more probable than this.
+        max_new_tokens: length of the canvas.
+        temperature: 0 takes the most probable tokens.
+        seed: of the draw.
+        on_frame: called after each step with (finished text, current block with masks shown).
+
+    Raises:
+        ValueError: an autoregressive checkpoint, an empty prompt, or a canvas that does not fit.
+    """
+    if checkpoint.objective != "diffusion":
+        raise ValueError(
+            f"this checkpoint was trained as {checkpoint.objective}; use a diffusion checkpoint "
+            "such as demo-diffusion"
+        )
+    tokenizer = checkpoint.tokenizer
+    blocks: list[list[int]] = []
+
+    def show(block: Tensor) -> None:
+        """Keep a new block or update the last; `sample_blocks` fills one after the other."""
+        ids = block[0].tolist()
+        if not blocks or tokenizer.mask_id not in blocks[-1]:
+            blocks.append(ids)
+        blocks[-1] = ids
+        done = [i for earlier in blocks[:-1] for i in earlier]
+        pending = [i for i in ids if i != tokenizer.end_id]
+        text = "".join(
+            MASK_GLYPH if i == tokenizer.mask_id else tokenizer.decode([i]) for i in pending
+        )
+        assert on_frame is not None
+        on_frame(tokenizer.decode(done), text)
+        time.sleep(FRAME_S)
+
+    (generation,) = sample_blocks(
+        checkpoint.model,
+        tokenizer,
+        [tokenizer.encode(prompt)],
+        block_size=block_size,
+        policy=commit_above(threshold),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seeds=[seed],
+        on_step=show if on_frame else None,
+    )
+    return GeneratedText(tokenizer.decode(generation.token_ids), generation)

@@ -1,0 +1,218 @@
+"""The block sampler against its definition, and the autoregressive twin against a plain loop."""
+
+import functools
+
+import pytest
+import torch
+
+from sdb_reference_model.autoregressive import sample_tokens
+from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.sampler import (
+    Generation,
+    Policy,
+    commit_above,
+    commit_evenly,
+    is_behind_tail_start,
+    sample_blocks,
+)
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
+
+
+@functools.cache
+def make_tokenizer() -> CodeTokenizer:
+    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
+
+
+@functools.cache
+def make_model(end_bias: float = -1.0) -> Transformer:
+    """Random weights, wide enough that confidences differ.
+
+    An `end_bias` of -1 makes the end token impossible, a positive one makes it likely.
+    """
+    model = Transformer(SIZES["test"])
+    model.initialise(torch.Generator().manual_seed(7))
+    for block in model.blocks:
+        for weight in block.parameters():
+            weight.data *= 6
+    model.embedding.weight.data *= 40
+    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
+    return model.eval().requires_grad_(False)
+
+
+def sample(
+    prompts: list[list[int]],
+    policy: Policy,
+    block_size: int = 8,
+    *,
+    end_bias: float = -1.0,
+    use_cache: bool = True,
+    temperature: float = 0.0,
+    seeds: list[int] | None = None,
+) -> list[Generation]:
+    return sample_blocks(
+        make_model(end_bias),
+        make_tokenizer(),
+        prompts,
+        block_size=block_size,
+        policy=policy,
+        max_new_tokens=32,
+        temperature=temperature,
+        seeds=seeds,
+        use_cache=use_cache,
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("block_size", [1, 4, 8, 32])
+@pytest.mark.parametrize(
+    "policy", [commit_above(1.0), commit_above(0.6), commit_evenly(3)], ids=["one", "0.6", "steps"]
+)
+def test_cached_equals_uncached(policy: Policy, block_size: int, temperature: float) -> None:
+    fast = sample(PROMPTS[:2], policy, block_size, temperature=temperature)
+    slow = sample(PROMPTS[:2], policy, block_size, temperature=temperature, use_cache=False)
+    assert [g.token_ids for g in fast] == [g.token_ids for g in slow]
+    assert [g.nfe_denoise for g in fast] == [g.nfe_denoise for g in slow]
+    assert any(g.token_ids for g in fast)
+
+
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_does_not_depend_on_its_batch(temperature: float, end_bias: float) -> None:
+    seeds = [5, 6, 7, 8]
+    policy = commit_above(0.6)
+    together = sample(PROMPTS, policy, temperature=temperature, seeds=seeds, end_bias=end_bias)
+    for prompt, seed, generation in zip(PROMPTS, seeds, together, strict=True):
+        (alone,) = sample(
+            [prompt], policy, temperature=temperature, seeds=[seed], end_bias=end_bias
+        )
+        assert alone.token_ids == generation.token_ids
+        assert alone.nfe_denoise == generation.nfe_denoise
+        assert alone.nfe_commit == generation.nfe_commit
+        assert alone.finish_reason == generation.finish_reason
+        assert alone.commit_tokens == generation.commit_tokens
+
+
+def test_one_token_per_forward_and_counts() -> None:
+    (generation,) = sample(PROMPTS[:1], commit_above(1.0))
+    assert generation.finish_reason == "length"
+    assert len(generation.token_ids) == 32
+    assert generation.nfe_denoise == 32
+    assert generation.nfe_prefill == 1
+    assert generation.nfe_commit == 3  # of four blocks, the last one is nobody's past
+    assert generation.commit_tokens == [8, 8, 8, 8]
+    assert generation.commit_times_s == sorted(generation.commit_times_s)
+
+
+@pytest.mark.parametrize(("num_steps", "expected"), [(1, 4), (3, 12), (8, 32), (20, 32)])
+def test_fixed_steps_take_that_many(num_steps: int, expected: int) -> None:
+    (generation,) = sample(PROMPTS[:1], commit_evenly(num_steps))
+    assert generation.nfe_denoise == expected
+
+
+def test_threshold_zero_commits_a_block_at_once() -> None:
+    (generation,) = sample(PROMPTS[:1], commit_above(0.0))
+    assert generation.nfe_denoise == 4
+
+
+def test_a_lower_threshold_never_needs_more_forwards_here() -> None:
+    counts = [sample(PROMPTS[:1], commit_above(t))[0].nfe_denoise for t in (1.0, 0.9, 0.5, 0.1)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+
+
+def test_generation_stops_at_the_end_token() -> None:
+    generations = sample(PROMPTS, commit_above(0.6), end_bias=0.35)
+    assert any(g.finish_reason == "stop" for g in generations)
+    for generation in generations:
+        assert make_tokenizer().end_id not in generation.token_ids
+        assert make_tokenizer().mask_id not in generation.token_ids
+        assert sum(generation.commit_tokens) == len(generation.token_ids)
+
+
+def test_tail_of_end_tokens_is_one_decision() -> None:
+    is_end = torch.tensor([[0, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]]).bool()
+    expected = torch.tensor([[0, 0, 0, 0, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]]).bool()
+    assert torch.equal(is_behind_tail_start(is_end), expected)
+
+
+def test_policies_commit_the_best_and_only_open_positions() -> None:
+    confidence = torch.tensor([[0.2, 0.9, -1.0, 0.5], [-1.0, -1.0, -1.0, -1.0]])
+    is_open = torch.tensor([[True, True, True, True], [False, False, False, False]])
+    assert commit_above(0.4)(confidence, is_open, 0)[0].tolist() == [False, True, False, True]
+    assert commit_above(1.0)(confidence, is_open, 0)[0].tolist() == [False, True, False, False]
+    assert commit_evenly(2)(confidence, is_open, 0)[0].tolist() == [False, True, False, True]
+    assert commit_evenly(1)(confidence, is_open, 0)[0].tolist() == [True, True, False, True]
+    for policy in (commit_above(0.0), commit_evenly(1)):
+        assert not policy(confidence, is_open, 0)[1].any()
+
+
+def test_each_step_is_shown() -> None:
+    frames: list[int] = []
+    mask_id = make_tokenizer().mask_id
+    sample_blocks(
+        make_model(),
+        make_tokenizer(),
+        PROMPTS[:1],
+        block_size=8,
+        policy=commit_above(1.0),
+        max_new_tokens=16,
+        on_step=lambda block: frames.append(int((block == mask_id).sum())),
+    )
+    assert frames == [7, 6, 5, 4, 3, 2, 1, 0] * 2
+
+
+@pytest.mark.parametrize(
+    ("block_size", "max_new_tokens", "message"),
+    [
+        (48, 100, "does not divide max_new_tokens=100; use 4"),
+        (0, 32, "block_size=0"),
+        (8, 0, "max_new_tokens=0"),
+        (8, 128, "at most 123"),
+    ],
+)
+def test_canvas_that_does_not_fit_is_refused(
+    block_size: int, max_new_tokens: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample_blocks(
+            make_model(),
+            make_tokenizer(),
+            PROMPTS[:1],
+            block_size=block_size,
+            policy=commit_above(1.0),
+            max_new_tokens=max_new_tokens,
+        )
+
+
+def test_empty_prompt_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        sample([[]], commit_above(1.0))
+
+
+def decode_plainly(prompt: list[int], end_bias: float) -> list[int]:
+    """Greedy decoding by a full causal forward per token."""
+    model, tokenizer = make_model(end_bias), make_tokenizer()
+    ids = list(prompt)
+    for _ in range(32):
+        logits = model(torch.tensor([ids]), is_causal=True)[0, -1] @ model.head_weight.T
+        logits[tokenizer.mask_id] = -torch.inf
+        token_id = int(logits.argmax())
+        if token_id == tokenizer.end_id:
+            break
+        ids.append(token_id)
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+def test_autoregressive_sampling_equals_plain_decoding_in_any_batch(end_bias: float) -> None:
+    expected = [decode_plainly(prompt, end_bias) for prompt in PROMPTS]
+    model, tokenizer = make_model(end_bias), make_tokenizer()
+    together = sample_tokens(model, tokenizer, PROMPTS, max_new_tokens=32)
+    assert [g.token_ids for g in together] == expected
+    for prompt, ids, generation in zip(PROMPTS, expected, together, strict=True):
+        (alone,) = sample_tokens(model, tokenizer, [prompt], max_new_tokens=32)
+        assert alone.token_ids == ids
+        assert alone.nfe_denoise == generation.nfe_denoise == min(len(ids), 31)
+        assert sum(generation.commit_tokens) == len(ids)
