@@ -25,6 +25,7 @@ from sdb_harness.benchmarks import (
     parse_benchmark_spec,
     spell_benchmark_spec,
 )
+from sdb_harness.cli_model import generate, train
 from sdb_harness.demo import find_demo_sweep
 from sdb_harness.errors import HarnessError, UserError
 from sdb_harness.hardware import describe_hardware
@@ -41,6 +42,7 @@ from sdb_harness.sweep import (
     read_sweep,
     resolve_cells,
 )
+from sdb_sandboxes.errors import SandboxUnavailable
 
 EXIT_FAULTS = 1
 EXIT_USER_ERROR = 2
@@ -97,7 +99,7 @@ class OneLineErrors(click.Group):
             context = getattr(error, "ctx", None)
             where = context.command_path if context else "sdbench"
             self._fail(f"{error.format_message()} See `{where} --help`.", error)
-        except (HarnessError, ValueError, OSError) as error:
+        except (HarnessError, SandboxUnavailable, ValueError, OSError) as error:
             self._fail(str(error) or type(error).__name__, error)
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -113,6 +115,7 @@ class OneLineErrors(click.Group):
 
 
 @click.group(
+    "sdbench",
     cls=OneLineErrors,
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -206,7 +209,10 @@ def verify_benchmark(spec: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @RUNS_OPTION
 def plan(file: Path, runs_folder: Path) -> None:
-    """Print the cells of a sweep, their cost, what is done and what they can resolve."""
+    """Print a sweep's cells, cost and progress.
+
+    Also the smallest difference that its problems and samples can tell from noise.
+    """
     sweep = read_sweep(file)
     resolved = resolve_cells(sweep, describe_hardware().compute_hash())
     path = find_store_path(sweep.name, runs_folder)
@@ -288,10 +294,11 @@ def run(
     name: str | None,
     **settings: int | float | None,
 ) -> None:
-    """Run a sweep FILE, or one cell given by options; either resumes by itself.
+    """Run or resume a sweep FILE or one cell.
 
-    A cell is generated completely before its programs are executed, so that judging does not slow
-    down the generations that are timed. Ctrl-C or a kill loses at most the program in the making.
+    Give the FILE, or --benchmark and --generator with settings; rerun the same to resume. A cell is
+    generated completely before its programs are executed, so that judging does not slow down the
+    generations that are timed. Ctrl-C or a kill loses at most the programs in the making.
     """
     given = {key: value for key, value in settings.items() if value is not None}
     if file is not None:
@@ -333,11 +340,12 @@ def _make_one_cell_sweep(
 
 def _run_and_report(sweep: Sweep, runs_folder: Path, console: Console) -> RunReport:
     """Run, then print the table of everything in the store."""
+    with RunProgress(console) as progress:
+        report = run_sweep(sweep, runs_folder, progress)
+
     from sdb_leaderboard.table import build_table
     from sdb_leaderboard.terminal import print_table
 
-    with RunProgress(console) as progress:
-        report = run_sweep(sweep, runs_folder, progress)
     with Store.open_for_reading(report.store_path) as store:
         table = build_table(store.list_cells(), store.iterate_rows())
     print_table(table, console)
@@ -358,7 +366,10 @@ def _exit_on_faults(report: RunReport) -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @RUNS_OPTION
 def status(file: Path | None, runs_folder: Path) -> None:
-    """Print what the stores hold: of one sweep FILE cell by cell, or of all runs."""
+    """Print what the stores hold.
+
+    Of one sweep FILE cell by cell, or of all runs in one line each.
+    """
     console = _make_console()
     if file is not None:
         path = find_store_path(read_sweep(file).name, runs_folder)
@@ -448,10 +459,10 @@ def _drop_repeated(rows: Iterator[SampleRow]) -> Iterator[SampleRow]:
 @main.command()
 @RUNS_OPTION
 def demo(runs_folder: Path) -> None:
-    """Sweep block sizes and thresholds of the shipped model and build the page.
+    """Run the shipped demo and build its page.
 
-    Some minutes on 2 cores, resumable; SDBENCH_DEMO=short makes it half a minute. Prints the path
-    of the page last.
+    The shipped diffusion model at 20 settings beside its autoregressive twin: some minutes on 2
+    cores, resumable. SDBENCH_DEMO=short makes it half a minute. Prints the path of the page last.
     """
     sweep = read_sweep(find_demo_sweep())
     console = _make_console()
@@ -459,6 +470,12 @@ def demo(runs_folder: Path) -> None:
     page = _build_page([report.store_path], report.store_path.parent / "leaderboard")
     _exit_on_faults(report)
     print(page)
+
+
+# Model commands live in a file of their own
+
+main.add_command(train)
+main.add_command(generate)
 
 
 # What several commands share
