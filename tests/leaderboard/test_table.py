@@ -1,0 +1,107 @@
+"""Cell lines from hand-made rows."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sdb_harness.records import Cell, SampleRow
+from sdb_leaderboard.table import GROUP_PREFIX, build_table, format_policy
+
+MakeCell = Callable[..., tuple[Cell, list[SampleRow]]]
+
+
+def test_one_line_per_cell_with_its_numbers(make_cell: MakeCell) -> None:
+    cell, rows = make_cell(
+        [["passed"], ["wrong_answer"], ["passed"], ["memory"]],
+        seconds=2.0,
+        groups=("level-1", "level-2"),
+        finish_reason="length",
+    )
+    table = build_table({cell.compute_hash(): cell}, reversed(rows))
+    (line,) = table.to_dict("records")
+    assert line["pass_at_1"] == 0.5
+    assert line["pass_at_1_low"] < 0.5 < line["pass_at_1_high"]
+    assert line["tok_s_user"] == line["tok_s_user_p10"] == line["tok_s_user_pooled"] == 50.0
+    assert line["tokens_per_forward"] == 4.0
+    assert line["first_block_s_p50"] == 1.0
+    assert line["e2e_s_p90"] == 2.0
+    assert line["truncation_rate"] == 1.0
+    assert (line["num_problems"], line["num_samples"], line["coverage"]) == (4, 4, 1.0)
+    assert line["is_complete"]
+    assert line["is_on_frontier"]
+    assert line[f"{GROUP_PREFIX}level-1"] == 1.0
+    assert line[f"{GROUP_PREFIX}level-2"] == 0.0
+
+
+@pytest.mark.parametrize("loss", ["infrastructure", "error"])
+def test_lost_samples_are_counted_and_never_failures(make_cell: MakeCell, loss: str) -> None:
+    cell, rows = make_cell([["passed"], ["passed"], [loss]])
+    (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+    assert line["pass_at_1"] == 1.0
+    assert line["num_infrastructure"] == 1
+    assert line["num_samples"] == 2
+    assert line["coverage"] == pytest.approx(2 / 3)
+    assert not line["is_complete"]
+    assert not line["is_on_frontier"]
+
+
+def test_a_cell_with_nothing_scored_has_no_score(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["infrastructure"], ["infrastructure"]])
+    (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+    assert line["pass_at_1"] != line["pass_at_1"]
+    assert line["num_infrastructure"] == 2
+
+
+def test_a_cell_that_misses_problems_of_the_view_is_incomplete(make_cell: MakeCell) -> None:
+    whole, whole_rows = make_cell([["passed"]] * 4)
+    part, part_rows = make_cell([["passed"]] * 4, threshold=0.5, seconds=0.1)
+    cells = {cell.compute_hash(): cell for cell in (whole, part)}
+    table = build_table(cells, whole_rows + part_rows[:3]).set_index("cell_hash")
+    assert table.loc[part.compute_hash(), "coverage"] == 0.75
+    assert not table.loc[part.compute_hash(), "is_on_frontier"]
+    assert table.loc[whole.compute_hash(), "is_on_frontier"]
+
+
+def test_frontier_never_crosses_machines(make_cell: MakeCell) -> None:
+    slow, slow_rows = make_cell([["passed"], ["wrong_answer"]], seconds=9.0)
+    fast, fast_rows = make_cell([["passed"], ["passed"]], hardware="machine-b")
+    cells = {cell.compute_hash(): cell for cell in (slow, fast)}
+    assert build_table(cells, slow_rows + fast_rows)["is_on_frontier"].tolist() == [True, True]
+
+
+def test_recorded_text_has_a_score_and_no_rank(make_cell: MakeCell) -> None:
+    cell, rows = make_cell(
+        [["passed"]] * 3, generator="canonical", block_size=None, output_tokens=0
+    )
+    (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+    assert line["kind"] == "recorded"
+    assert line["pass_at_1"] == 1.0
+    assert line["tok_s_user"] != line["tok_s_user"]
+    assert not line["is_on_frontier"]
+
+
+def test_pass_at_k_appears_with_enough_samples(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["passed"] + ["wrong_answer"] * 5, ["wrong_answer"] * 6])
+    (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+    assert line["pass_at_5"] == pytest.approx((5 / 6) / 2)
+    assert "pass_at_10" not in line
+
+
+def test_doubled_samples_and_unknown_cells_are_errors(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["passed"]])
+    with pytest.raises(ValueError, match="stored twice"):
+        build_table({cell.compute_hash(): cell}, rows * 2)
+    with pytest.raises(ValueError, match="unknown cell"):
+        build_table({}, rows)
+
+
+def test_no_rows_make_an_empty_table() -> None:
+    assert build_table({}, []).empty
+
+
+def test_policies_are_spelled() -> None:
+    nan = float("nan")
+    assert format_policy(0.9, nan) == "p > 0.9"
+    assert format_policy(1.0, nan) == "one by one"
+    assert format_policy(nan, 8) == "8 steps"
+    assert format_policy(nan, nan) == "-"
