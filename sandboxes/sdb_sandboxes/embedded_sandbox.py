@@ -15,6 +15,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import LifoQueue
 from types import TracebackType
 from typing import Literal, Self
@@ -38,13 +39,20 @@ CANARY = ExecutionRequest("def echo(x):\n    return [x]\n", (("echo", (7,)),))
 def list_ladder() -> list[tuple[Level, Isolation]]:
     """Every level this user could have, strongest first."""
     is_root = os.geteuid() == 0
+    # Without a jail a user of its own must be able to reach the interpreter's folders.
+    has_own_uid = is_root and is_public(Path(os.__file__).resolve())
     ladder: list[tuple[Level, Isolation]] = [
         ("native-root", Isolation("root")),
         ("native-user", Isolation("user", has_own_uid=False)),
-        ("minimal", Isolation("none", has_own_uid=is_root)),
-        ("none", Isolation("none", has_seccomp=False, has_landlock=False, has_own_uid=is_root)),
+        ("minimal", Isolation("none", has_own_uid=has_own_uid)),
+        ("none", Isolation("none", has_seccomp=False, has_landlock=False, has_own_uid=has_own_uid)),
     ]
     return ladder if is_root else ladder[1:]
+
+
+def is_public(path: Path) -> bool:
+    """Whether every folder on the way may be entered by any user."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.parents)
 
 
 LEVELS: tuple[Level, ...] = ("none", "minimal", "native-user", "native-root")

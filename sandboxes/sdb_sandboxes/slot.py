@@ -153,9 +153,11 @@ class Slot:
         """`uid` and `uid + 1` are the users of the candidate's and the tests' cells."""
         self.isolation = isolation
         self.uid = uid if isolation.has_own_uid else None
-        self.candidates = Zygote("candidate", isolation, self.uid)
         self.tests: Zygote | None = None
         self.group = ControlGroup.create() if os.geteuid() == 0 else None
+        if os.geteuid() == 0 and self.uid is None and self.group is None:
+            raise SlotLost("root's processes can only be counted with a writable control group")
+        self.candidates = Zygote("candidate", isolation, self.uid)
         self.waiting_s = 0.0
 
     def close(self) -> None:

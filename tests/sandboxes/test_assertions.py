@@ -1,0 +1,62 @@
+"""The converter: exactly the sources that are pure data become data."""
+
+import pytest
+
+from sdb_sandboxes.types import Case, FunctionCheck
+from sdb_sandboxes.verifiers.assertions import convert_assertions
+
+HEAD = "METADATA = {'author': 'x'}\n\ndef check(candidate):\n"
+
+
+def test_reads_cases_from_both_sides() -> None:
+    tests = HEAD + (
+        "    '''docstring'''\n    assert True, 'always'\n"
+        "    assert candidate([1], 'a') == (1, -2), 'message'\n    assert [1] == candidate()\n"
+        "    assert candidate(3 * 5) == 2 ** 3\n"
+    )
+    cases = (Case(([1], "a"), (1, -2)), Case((), [1]), Case((15,), 8))
+    assert convert_assertions(tests, "f") == FunctionCheck("f", cases, "python_equality")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "assert abs(candidate(1) - 2) < 1e-6",
+        "assert candidate(1)",
+        "assert not candidate(1)",
+        "assert candidate(1) is True",
+        "assert candidate(1) != 2",
+        "assert candidate(1) == 2 == 2",
+        "assert candidate(candidate(1)) == 2",
+        "assert candidate(x=1) == 2",
+        "assert other(1) == 2",
+        "for i in range(3): assert candidate(i) == i",
+        "x = [1]\n    assert candidate(x) == 2",
+        "import math\n    assert candidate(1) == 2",
+        "assert candidate(*[1]) == 2",
+        "assert candidate(9 ** 9 ** 9) == 2",
+        "assert candidate('a' * 10 ** 9) == 2",
+        "assert candidate(1 / 0) == 2",
+        "assert False",
+        "pass",
+        "assert True",
+        "print(candidate(1))",
+    ],
+)
+def test_leaves_everything_else_alone(body: str) -> None:
+    assert convert_assertions(HEAD + "    " + body + "\n", "f") is None
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "def check(candidate):\n    assert candidate(1) == 2\ncheck(f)\n",
+        "def helper(): pass\ndef check(candidate):\n    assert candidate(1) == 2\n",
+        "@wrap\ndef check(candidate):\n    assert candidate(1) == 2\n",
+        "def check(candidate, extra=1):\n    assert candidate(1) == 2\n",
+        "def test(candidate):\n    assert candidate(1) == 2\n",
+        "def check(candidate:\n",
+    ],
+)
+def test_leaves_other_shapes_alone(tests: str) -> None:
+    assert convert_assertions(tests, "f") is None

@@ -1,0 +1,316 @@
+"""One test per attack: what it must end as, that the slot lives on, that nothing is left behind.
+
+Source: the families of published grader exploits (leaving early, lying values, stealing, writing
+the verdict, processes, time, memory, output, network). No program here solves its problem, except
+the ones marked as honest.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox, Level
+from sdb_sandboxes.errors import SandboxUnavailable
+from sdb_sandboxes.types import Case, FunctionCheck, ResourceLimits, Status
+from sdb_sandboxes.verifiers import verify
+
+WRONG = Status.WRONG_ANSWER
+ERROR = Status.RUNTIME_ERROR
+CANARY = "def f(n):\n    return [n, n + 1]\n"
+CHECK = FunctionCheck("f", (Case((1,), [1, 2]), Case((5,), [5, 6])))
+LIMITS = ResourceLimits(cpu_s=1.0, wall_s=30.0, memory_bytes=256 << 20, num_processes=16)
+ROOMY = ResourceLimits(cpu_s=5.0, wall_s=60.0, memory_bytes=64 << 20, num_processes=16)
+SHORT_WALL = ResourceLimits(cpu_s=1.0, wall_s=1.5)
+
+
+class Attack(NamedTuple):
+    """A program, the statuses it may end as, and its limits."""
+
+    program: str
+    expected: tuple[Status, ...]
+    limits: ResourceLimits = LIMITS
+
+
+def inside(body: str) -> str:
+    """A program whose function `f` has this body."""
+    lines = "\n".join("    " + line for line in body.strip().splitlines())
+    return f"def f(n):\n{lines}\n"
+
+
+LIAR = """
+class Liar{base}:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __hash__(self): return 1
+    def __len__(self): return 2
+    def __bool__(self): return True
+def f(n):
+    return Liar()
+"""
+WALK = """
+import sys
+frame = sys._getframe()
+while frame is not None:
+    for scope in (frame.f_locals, frame.f_globals):
+        for name in ("expected", "case", "cases", "check", "tests", "answer"):
+            if name in scope:
+                return scope[name]
+    frame = frame.f_back
+return None
+"""
+READ_OUTSIDE = """
+import os, glob
+found = []
+for path in [*glob.glob("/proc/[0-9]*/environ"), *glob.glob("/proc/[0-9]*/mem"),
+             *glob.glob("/proc/%d/*" % os.getppid()), "/etc/passwd", "/etc/shadow", {here!r},
+             os.path.expanduser("~/.bash_history"), "/root/.bashrc", "/proc/1/environ"]:
+    try:
+        with open(path, "rb") as file:
+            if file.read(1):
+                found.append(path)
+    except OSError:
+        pass
+return [n, n + 1] if found else None
+"""
+DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True:
+            time.sleep(1)
+    os._exit(0)
+return None
+"""
+
+ATTACKS = {
+    # Leaving early.
+    "exit at import": Attack("import sys; sys.exit(0)", (ERROR,)),
+    "os._exit at import": Attack("import os; os._exit(0)", (ERROR,)),
+    "exit with our own code": Attack("import os; os._exit(97)", (ERROR,)),
+    "os._exit in the call": Attack(inside("import os; os._exit(0)"), (ERROR,)),
+    "SystemExit in the call": Attack(inside("raise SystemExit(0)"), (ERROR,)),
+    "libc exit": Attack(inside("import ctypes; ctypes.CDLL(None)._exit(0)"), (ERROR,)),
+    "atexit": Attack("import atexit, os\natexit.register(os._exit, 0)\ndef f(n): pass\n", (WRONG,)),
+    "dies by signal": Attack(inside("import ctypes; ctypes.string_at(0)"), (ERROR,)),
+    "aborts": Attack(inside("import os; os.abort()"), (ERROR,)),
+    "exits after the first right answer": Attack(
+        inside("import os\nif n > 1: os._exit(0)\nreturn [n, n + 1]"), (ERROR,)
+    ),
+    # Lying values.
+    "equal to everything": Attack(LIAR.format(base=""), (WRONG,)),
+    "list subclass": Attack(LIAR.format(base="(list)"), (WRONG,)),
+    "int subclass": Attack(LIAR.format(base="(int)"), (WRONG,)),
+    "pickle trick": Attack(
+        "class P:\n    def __reduce__(self): return (eval, ('[1, 2]',))\ndef f(n): return P()\n",
+        (WRONG,),
+    ),
+    "generator": Attack(inside("yield n"), (WRONG,)),
+    "endless generator": Attack("import itertools\ndef f(n): return itertools.count()\n", (WRONG,)),
+    "contains itself": Attack(inside("a = []; a.append(a); return a"), (WRONG,)),
+    "deep nesting": Attack(inside("a = []\nfor _ in range(100_000): a = [a]\nreturn a"), (WRONG,)),
+    "huge answer": Attack(inside("return 'x' * (20 << 20)"), (WRONG,)),
+    "raising repr": Attack(
+        "class R:\n    def __repr__(self): raise SystemExit\n"
+        "    __str__ = __len__ = __iter__ = __repr__\ndef f(n): return R()\n",
+        (WRONG,),
+    ),
+    "nan": Attack(inside("return [float('nan')] * 2"), (WRONG,)),
+    "true for one": Attack(inside("return [n == 1 or n, n + 1]"), (WRONG,)),
+    "float for int": Attack(inside("return [float(n), n + 1]"), (WRONG,)),
+    "tuple for list": Attack(inside("return (n, n + 1)"), (WRONG,)),
+    # Stealing.
+    "walks the frames": Attack(inside(WALK), (WRONG,)),
+    "walks the garbage collector": Attack(
+        inside(
+            "import gc\nfor o in gc.get_objects():\n"
+            "    if type(o) is list and len(o) == 2 and o == [n, n + 1]: return o"
+        ),
+        (WRONG,),
+    ),
+    "reads files outside": Attack(inside(READ_OUTSIDE.format(here=__file__)), (WRONG,)),
+    "reads the environment": Attack(
+        inside("import os\nreturn [n, n + 1] if os.environ else None"), (WRONG,)
+    ),
+    "state from the last run": Attack(
+        inside(
+            "import os, builtins\nif os.listdir('.') or hasattr(builtins, 'seen'): "
+            "return [n, n + 1]\nopen('left', 'w').close()\nif n > 1: return None"
+        ),
+        (WRONG,),
+    ),
+    "runs another program": Attack(
+        inside("import os, sys\nos.execv('/bin/true', ['true'])"), (ERROR,)
+    ),
+    # Writing the verdict.
+    "prints verdicts": Attack(
+        inside('print(\'passed\\nPASS\\n1.0\\n{"status": "passed"}\', flush=True)'), (WRONG,)
+    ),
+    "garbage on the channel": Attack(inside("import os; os.write(3, b'garbage' * 999)"), (ERROR,)),
+    "huge length prefix": Attack(
+        inside("import os; os.write(3, bytes([255] * 4) + b'x'); return 1"), (ERROR,)
+    ),
+    "doubled answers": Attack(
+        inside(
+            "import os, struct, json\nb = json.dumps({'id': 1, 'v': [1, 2]}).encode()\n"
+            "os.write(3, (struct.pack('<I', len(b)) + b) * 2)\nreturn 1"
+        ),
+        (ERROR,),
+    ),
+    "not an object on the channel": Attack(
+        inside("import os; os.write(3, b'\\x02\\0\\0\\0[]'); return 1"), (ERROR,)
+    ),
+    "unknown tag": Attack(
+        inside(
+            'import os, struct\nb = b\'{"id":1,"v":{"pickle":1}}\'\n'
+            "os.write(3, struct.pack('<I', len(b)) + b); return 1"
+        ),
+        (ERROR,),
+    ),
+    "closes the channel": Attack(inside("import os; os.close(3)"), (ERROR,)),
+    "rewrites builtins": Attack(
+        "import builtins, json, os\nbuiltins.all = lambda x: True\nbuiltins.type = lambda x: int\n"
+        "json.dumps = lambda *a, **k: '{}'\ndef f(n): return n\n",
+        (WRONG, ERROR),
+    ),
+    # Processes and signals.
+    "kills the parent": Attack(
+        inside("import os\ntry: os.kill(os.getppid(), 9)\nexcept OSError: pass"),
+        (WRONG, ERROR),
+    ),
+    "kills everything": Attack(
+        inside("import os\ntry: os.kill(-1, 9)\nexcept OSError: pass"), (WRONG, ERROR)
+    ),
+    "double-forked daemon": Attack(inside(DAEMON), (WRONG,)),
+    "fork bomb": Attack(
+        inside("import os\nwhile True: os.fork()"), (Status.PROCESSES, ERROR, Status.CPU_TIME)
+    ),
+    "thread bomb": Attack(
+        inside(
+            "import threading, time\n"
+            "while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+        ),
+        (Status.PROCESSES, ERROR, Status.MEMORY),
+    ),
+    "stops itself": Attack(
+        inside("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"),
+        (Status.WALL_TIME, WRONG),
+        SHORT_WALL,
+    ),
+    # Time.
+    "endless loop": Attack(inside("while True: pass"), (Status.CPU_TIME,)),
+    "endless loop at import": Attack("while True: pass", (Status.CPU_TIME,)),
+    "endless loop in children": Attack(
+        inside("import os\nfor _ in range(3): os.fork()\nwhile True: pass"), (Status.CPU_TIME,)
+    ),
+    "sleeps forever": Attack(
+        inside("import time\ntime.sleep(1e9)"), (Status.WALL_TIME,), SHORT_WALL
+    ),
+    "ignores signals": Attack(
+        inside(
+            "import signal\nfor s in (signal.SIGXCPU, signal.SIGTERM, signal.SIGALRM):\n"
+            "    signal.signal(s, signal.SIG_IGN)\nwhile True:\n    try:\n"
+            "        while True: pass\n    except BaseException: pass"
+        ),
+        (Status.CPU_TIME,),
+    ),
+    # Memory and output.
+    "memory bomb": Attack(
+        inside("a = []\nwhile True: a.append(bytearray(1 << 20))"), (Status.MEMORY,), ROOMY
+    ),
+    "memory in children": Attack(
+        inside(
+            "import os\nfor _ in range(8):\n    if os.fork() == 0:\n        a = []\n"
+            "        while True: a.append(bytearray(b'x' * (1 << 20)))\nos.wait()"
+        ),
+        (Status.MEMORY, WRONG, ERROR, Status.CPU_TIME),
+    ),
+    "200 MB of output": Attack(
+        inside("for _ in range(200): print('x' * (1 << 20), flush=True)"), (Status.OUTPUT,)
+    ),
+    "one big file": Attack(
+        inside("with open('big', 'wb') as b:\n    while True: b.write(bytes(1 << 20))"), (ERROR,)
+    ),
+    "endless recursion": Attack(inside("return f(n)"), (ERROR,)),
+    # Network, kernel.
+    "connects out": Attack(
+        inside("import socket\nsocket.create_connection(('127.0.0.1', 80), 1)"), (ERROR,)
+    ),
+    "new user namespace": Attack(
+        inside("import ctypes\nif ctypes.CDLL(None).unshare(0x10000000) == 0: return [n, n + 1]"),
+        (WRONG,),
+    ),
+    # Odd sources.
+    "no program": Attack("", (ERROR,)),
+    "not Python": Attack("def f(n) return", (Status.COMPILE_ERROR,)),
+    "null bytes": Attack("def f(n):\0 return", (Status.COMPILE_ERROR,)),
+    "a lone surrogate": Attack("x = '\ud800'", (Status.COMPILE_ERROR,)),
+    "too long": Attack("#" * (2 << 20), (Status.COMPILE_ERROR,)),
+    # Honest programs that careless graders refuse.
+    "honest: 250 kB of debug output": Attack(
+        inside("print('debug ' * 45_000)\nreturn [n, n + 1]"), (Status.PASSED,)
+    ),
+    "honest: reads its empty stdin": Attack(
+        inside("import sys\nreturn [n, n + 1] if sys.stdin.read() == '' else None"),
+        (Status.PASSED,),
+    ),
+    "honest: threads and processes": Attack(
+        inside(
+            "import os, threading\nout = []\nt = threading.Thread(target=out.append, args=(n,))\n"
+            "t.start(); t.join()\nif os.fork() == 0: os._exit(0)\nos.wait()\nreturn [out[0], n + 1]"
+        ),
+        (Status.PASSED,),
+    ),
+    "honest: dataclass, asyncio, file": Attack(
+        "from __future__ import annotations\nimport asyncio, dataclasses\n"
+        "@dataclasses.dataclass\nclass P:\n    x: int\nasync def g(n): return P(n)\n"
+        "def f(n):\n    open('note', 'w').write('a')\n    return [asyncio.run(g(n)).x, n + 1]\n",
+        (Status.PASSED,),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=["native-root", "native-user", "minimal"])
+def sandbox(request: pytest.FixtureRequest) -> Iterator[EmbeddedSandbox]:
+    level: Level = request.param
+    os.environ["PLANTED_SECRET"] = "a secret"
+    try:
+        sandbox = EmbeddedSandbox(num_slots=1, min_level=level, max_level=level)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    with sandbox:
+        yield sandbox
+    del os.environ["PLANTED_SECRET"]
+
+
+def list_descendants() -> set[int]:
+    """Every process below this one."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents[int(entry.name)] = int(fields[1])
+    tree = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return tree - {os.getpid()}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_ends_as_it_should(sandbox: EmbeddedSandbox, name: str) -> None:
+    attack = ATTACKS[name]
+    before = list_descendants()
+    verdict = verify(sandbox, attack.program, CHECK, attack.limits)
+    assert verdict.status in attack.expected, verdict
+    assert len(verdict.stdout_tail) <= 2048
+    after = list_descendants()
+    canary = verify(sandbox, CANARY, CHECK)
+    assert canary.is_passed, canary
+    if name != "exit with our own code":
+        assert after == before, "the slot was rebuilt or a process was left"
+    assert len(list_descendants()) == len(before)

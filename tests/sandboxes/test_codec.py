@@ -1,0 +1,128 @@
+"""The closed plain-data codec: what passes, what is refused, what cannot hurt the judge."""
+
+import collections
+import enum
+import json
+import math
+from typing import Any, NamedTuple
+
+import pytest
+
+from sdb_sandboxes.agent.codec import (
+    Foreign,
+    ProtocolError,
+    UnsendableError,
+    decode,
+    encode,
+    pack_frame,
+    parse_frame,
+)
+
+
+class Color(enum.IntEnum):
+    RED = 3
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Liar(list[int]):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __iter__(self) -> Any:
+        raise RuntimeError
+
+
+def travel(value: Any) -> Any:
+    return decode(parse_frame(pack_frame({"v": encode(value)})[4:])["v"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, 0, -1, 1 << 53, -(10**99), 0.1, -0.0, math.inf, 5e-324, 1 - 2j, "",
+        "\0ä\ud800",
+        b"\xff", [], [[1]], (), (1,), {}, {1: 2, "1": 3, (1, 2): [4]}, set(), {1, "a"},
+        frozenset({frozenset()}), {"i": "0x1"}, {"t": [1]}, [{"d": []}],
+    ],
+)  # fmt: skip
+def test_plain_data_comes_back_the_same(value: Any) -> None:
+    back = travel(value)
+    assert back == value
+    assert type(back) is type(value)
+    assert repr(back) == repr(value)
+
+
+def test_nan_and_very_long_numbers_travel() -> None:
+    assert math.isnan(travel(math.nan))
+    assert travel(10**5000) == 10**5000
+
+
+def test_subclasses_travel_as_their_plain_base() -> None:
+    values = [
+        collections.Counter("aa"),
+        Point(1, 2),
+        Color.RED,
+        Liar([1, 2]),
+        collections.OrderedDict(),
+    ]
+    back = travel(values)
+    assert [type(item) for item in back] == [dict, tuple, int, list, dict]
+    assert back == [{"a": 2}, (1, 2), 3, [1, 2], {}]
+
+
+@pytest.mark.parametrize(
+    "value", [object(), iter([]), range(3), bytearray(b"a"), print, [object()]]
+)
+def test_other_objects_are_refused(value: Any) -> None:
+    with pytest.raises(UnsendableError):
+        encode(value)
+
+
+def test_depth_and_size_are_capped() -> None:
+    nested: list[Any] = []
+    for _ in range(1000):
+        nested = [nested]
+    with pytest.raises(UnsendableError):
+        encode(nested)
+    with pytest.raises(UnsendableError):
+        pack_frame({"v": "x" * (9 << 20)})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": 1}', '{"i": 1}', '{"i": "1", "t": []}', "{}", '{"d": [1]}', '{"d": [[1, 2, 3]]}',
+        '{"s": [[1]]}', '{"b": "xyz"}', '{"c": [1]}', '{"c": null}', '{"t": 5}',
+        '{"d": [[{"d": []}, 1]]}',
+    ],
+)  # fmt: skip
+def test_malformed_values_are_protocol_errors(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode(json.loads(text))
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 100_000, b"9" * 10_000, b"{"])
+def test_malformed_frames_are_protocol_errors(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_frame(body)
+
+
+def test_colliding_keys_are_capped() -> None:
+    modulus = (1 << 61) - 1
+    keys = [{"i": hex(i * modulus)} for i in range(1, 10_002)]
+    with pytest.raises(ProtocolError, match="keys"):
+        decode({"s": keys})
+
+
+def test_foreign_equals_nothing_and_is_neither_true_nor_false() -> None:
+    foreign = decode({"o": "Thing"})
+    assert isinstance(foreign, Foreign)
+    assert foreign != foreign
+    with pytest.raises(TypeError):
+        bool(foreign)
+    with pytest.raises(TypeError):
+        hash(foreign)
