@@ -123,6 +123,7 @@ class TestReplay:
             ('{"completion": "x"}', "key 'task_id' is missing"),
             ('{"task_id": "HumanEval/1", "solution": "x"}', "key 'completion' is missing"),
             ('{"task_id": "HumanEval/1", "completion": null}', "key 'completion' is not a string"),
+            ('{"task_id": "HumanEval/1", "completion": "\\ud83d"}', "the completion holds half"),
         ],
     )
     def test_a_bad_line_is_named_with_file_and_number(

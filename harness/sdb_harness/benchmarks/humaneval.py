@@ -37,6 +37,7 @@ from sdb_harness.extract import (
 )
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import AssertionCheck, ResourceLimits
+from sdb_sandboxes.verifiers.assertions import convert_assertions
 
 NUM_PROBLEMS = 164
 DATA_SHA256 = "1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2"
@@ -105,13 +106,19 @@ def read_data(path: Path) -> bytes:
 
 
 def make_problem(task: Mapping[str, str]) -> Problem:
-    """Turn one task into a problem; tests that are pure data are judged outside the sandbox."""
+    """Turn one task into a problem.
+
+    Tests that are pure data are compared outside the sandbox (L3); the others run in a test
+    process of their own (L2), which sees the prompt's helper functions but not the candidate's.
+    """
+    prompt, tests, entry_point = task["prompt"], task["test"], task["entry_point"]
     return Problem(
         problem_id=task["task_id"],
-        prompt=task["prompt"],
+        prompt=prompt,
         reference=task["canonical_solution"],
-        entry_point=task["entry_point"],
-        check=AssertionCheck(task["entry_point"], task["test"], prelude=task["prompt"]),
+        entry_point=entry_point,
+        check=convert_assertions(tests, entry_point)
+        or AssertionCheck(entry_point, tests, prelude=prompt),
     )
 
 

@@ -260,7 +260,7 @@ class OpenAIGenerator:
             except _Failed as error:
                 reason = f"{error} ({attempt} of {num_attempts} attempts)"
                 delay_s = choose_delay_s(attempt, error.retry_after_s, self._backoff_s)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reason = (
                     f"cannot talk to {self._options.url}: {str(error) or type(error).__name__} "
                     f"({attempt} of {num_attempts} attempts); is the server running?"
@@ -437,6 +437,11 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[str]:
                 data_lines = []
 
 
+def join_surrogates(text: str) -> str:
+    """Join the halves of characters that JSON escapes in two chunks; a lone half becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class StreamReader:
     """Collects the events of one stream into a `Completion`."""
 
@@ -464,14 +469,17 @@ class StreamReader:
                 raise _Failed(f"error inside the stream: {summarize_body(json.dumps(error), '')}")
             count: int | None = None
             if usage := chunk.get("usage"):
-                count = self.usage_tokens = int(usage["completion_tokens"])
+                count = self.usage_tokens = max(0, int(usage["completion_tokens"]))
             for choice in chunk.get("choices", ()):
                 text = choice["text"] if "text" in choice else choice["delta"].get("content")
                 if text:
+                    if not isinstance(text, str):
+                        raise TypeError(f"text is a {type(text).__name__}")
                     self._texts.append(text)
                     self._times_s.append(now_s)
                     self._counts.append(count)
-                self._finish_reason = choice.get("finish_reason") or self._finish_reason
+                if finish_reason := choice.get("finish_reason"):
+                    self._finish_reason = str(finish_reason)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             shown = " ".join(data.split())[:120]
             raise _Refused(f"the stream is not made of completion chunks: {shown}") from error
@@ -503,7 +511,7 @@ class StreamReader:
             sizes = (1,) * num_chunks
         end_s = self._times_s[-1] if self._times_s else time.perf_counter() - self._started
         return Completion(
-            text="".join(self._texts),
+            text=join_surrogates("".join(self._texts)),
             token_ids=(),
             output_tokens=sum(sizes) if sizes else num_tokens,
             finish_reason=reasons[self._finish_reason],

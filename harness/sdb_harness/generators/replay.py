@@ -71,10 +71,24 @@ def parse_samples(path: Path, data: bytes) -> dict[str, list[str]]:
                 raise UserError(
                     f"{path}:{number}: key {key!r} {problem}; each line must be {_EXPECTED}"
                 )
+        if not is_encodable(sample["completion"]):
+            raise UserError(
+                f"{path}:{number}: the completion holds half of a surrogate pair, which is no "
+                "text; correct the escape"
+            )
         samples.setdefault(sample["task_id"], []).append(sample["completion"])
     if not samples:
         raise UserError(f"{path} holds no samples; each line must be {_EXPECTED}")
     return samples
+
+
+def is_encodable(text: str) -> bool:
+    """Whether every character is one; JSON can spell halves of pairs, which nothing can store."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class ReplayGenerator:
