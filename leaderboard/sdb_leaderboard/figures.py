@@ -24,6 +24,7 @@ from sdb_leaderboard.series import (
 )
 from sdb_leaderboard.table import format_policy
 
+NOTHING_TIMED = "No cell of this view has a measured speed."
 SPEED_TITLE = "Median speed of one user, tokens per second (log) →"
 QUALITY_TITLE = "pass@1 →"
 BAND_COLOR = "rgba(110, 125, 142, 0.16)"
@@ -65,6 +66,10 @@ def draw_frontier(
         _add_points(figure, panel, of_series[~is_front], looks[key], is_front=False)
         _add_points(figure, panel, of_series[is_front], looks[key], is_front=True)
     _add_reported(figure, reported)
+    if drawn.empty:
+        figure.add_annotation(
+            text=NOTHING_TIMED, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False
+        )
     ticks = list_speed_ticks(left, right)
     figure.update_layout(
         template="none",
@@ -107,10 +112,17 @@ def compute_limits(
 
 
 def list_speed_ticks(left: float, right: float) -> list[float]:
-    """The 1-2-5 values inside the limits; plotly's own log ticks print bare digits."""
+    """Round values inside the limits, more of them if 1-2-5 gives under three.
+
+    Plotly's own log ticks print bare digits.
+    """
     decades = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
-    ticks = [mantissa * 10.0**decade for decade in decades for mantissa in (1, 2, 5)]
-    return [tick for tick in ticks if left <= tick <= right]
+    for mantissas in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [mantissa * 10.0**decade for decade in decades for mantissa in mantissas]
+        inside = [tick for tick in ticks if left <= tick <= right]
+        if len(inside) >= 3:
+            break
+    return inside
 
 
 def label_point(line: pd.Series) -> str:

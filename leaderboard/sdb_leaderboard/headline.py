@@ -37,7 +37,7 @@ def _write_headline(
 ) -> Headline:
     if match is None:
         kind = "autoregressive" if "autoregressive" in title else "diffusion"
-        return Headline(title, "no baseline", f"This view has no complete {kind} cell.")
+        return Headline(title, "none", f"This view has no complete {kind} cell.")
     reference = lines.loc[match.reference_hash]
     named = (
         f"{reference['label']} ({reference['pass_at_1']:.1%} pass@1, "

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from sdb_leaderboard.figures import compute_limits, label_point, list_speed_ticks
+from sdb_leaderboard.figures import NOTHING_TIMED, compute_limits, label_point, list_speed_ticks
 from sdb_leaderboard.panel import Panel
 from sdb_leaderboard.pareto import trace_staircase
 from sdb_leaderboard.reported import Reported
@@ -101,6 +101,9 @@ def _draw_panel(
             alpha=0.7,
             label="reported, not measured here",
         )
+    if drawn.empty:
+        axes.text(0.5, 0.5, NOTHING_TIMED, transform=axes.transAxes, ha="center")
+        return
     axes.legend(
         title="beside a frontier point: commit threshold",
         alignment="left",

@@ -1,6 +1,6 @@
 """The leaderboard in a terminal: one Rich table per view.
 
-Place in the flow: `sdbench leaderboard show` and the end of a sweep print it. The short form of
+Place in the flow: `sdbench` prints it when a run has ended. The short form of
 the page; intervals included, because a score without one is half a number.
 """
 

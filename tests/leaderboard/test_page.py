@@ -134,6 +134,18 @@ def test_a_run_without_manifest_is_named(make_cell: MakeCell, tmp_path: Path) ->
     assert "Run run-1: no manifest stored" in path.read_text(encoding="utf-8")
 
 
+def test_a_view_without_any_speed_is_shown_as_such(
+    make_cell: MakeCell, manifest: RunManifest, tmp_path: Path
+) -> None:
+    cell, rows = make_cell(
+        [["passed"]] * 3, generator="canonical", block_size=None, output_tokens=0
+    )
+    data = {cell.compute_hash(): cell}, rows
+    text, _ = _build(data, manifest, tmp_path)
+    assert "No cell of this view has a measured speed." in text
+    assert "no speed</td>" in text
+
+
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="run a sweep first"):
         build_leaderboard({}, [], {}, tmp_path)
