@@ -64,6 +64,8 @@ class Zygote:
             self.readable = [p for path in visible for p in kernel.list_visible(path, hidden)]
             self.work = tempfile.mkdtemp(prefix="sdb-work-")
             os.chmod(self.work, 0o711)
+        # Without a pid namespace the filter names the cell's own process id: built in the cell.
+        self.filter = kernel.build_seccomp_filter(None) if self.has_jail else b""
         self.rules = -1
         self.work_state = (0, 0)
         self.cell = 0
@@ -187,9 +189,8 @@ def lock_cell(zygote: Zygote, limits: dict[str, int], descriptors: list[int]) ->
         kernel.call_kernel(kernel.LANDLOCK_RESTRICT, rules, 0)
         os.close(rules)
     if zygote.has_seccomp:
-        kernel.install_seccomp_filter(
-            kernel.build_seccomp_filter(None if zygote.has_jail else os.getpid())
-        )
+        own_filter = zygote.filter or kernel.build_seccomp_filter(os.getpid())
+        kernel.install_seccomp_filter(own_filter)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     gc.enable()
@@ -263,11 +264,12 @@ def main() -> NoReturn:
         kernel.libc.mallopt(-8, 1)  # One malloc arena: threads must not eat the address space.
     for name in PRELOADED:
         importlib.import_module(name)
-    kernel.set_process_option(4, 0)
     try:
         zygote = Zygote(json.loads(control.recv(4096)))
         if zygote.has_seccomp and not os.path.exists("/proc/self") and not zygote.has_jail:
             raise OSError("no /proc")
+        # Only now: the files of an undumpable process under /proc belong to root.
+        kernel.set_process_option(4, 0)
         control.send(b"." + json.dumps({"landlock": zygote.landlock}).encode())
     except (OSError, StopIteration) as error:
         control.send(b"!" + str(error).encode()[:200])
