@@ -66,9 +66,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=torch.get_num_threads(),
+        help="1 on a shared machine: threads that wait for each other time the scheduler",
+    )
     parser.add_argument("--output", type=Path, help="default: results/head_select_<device>.json")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
+    torch.set_num_threads(arguments.threads)
 
     load_before = os.getloadavg()[0]
     cases = CUDA_CASES if device.type == "cuda" else CPU_CASES
