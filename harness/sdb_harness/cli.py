@@ -220,8 +220,11 @@ def plan(file: Path, runs_folder: Path) -> None:
         store = stack.enter_context(Store.open_for_reading(path)) if path.is_file() else None
         estimates = estimate_cells(resolved.cells, store)
     console = _make_console()
-    table = Table("#", "generator", "benchmark", "setting", "generated", "judged", "max forwards")
-    table.add_column("time to go", justify="right")
+    table = Table("#")
+    for header in ("generator", "benchmark", "setting"):
+        table.add_column(header, overflow="fold")
+    for header in ("generated", "judged", "max forwards", "time to go"):
+        table.add_column(header, justify="right", no_wrap=True)
     for number, estimate in enumerate(estimates, start=1):
         cell, total = estimate.planned.cell, estimate.planned.num_programs
         table.add_row(
@@ -468,8 +471,8 @@ def demo(runs_folder: Path) -> None:
     console = _make_console()
     report = _run_and_report(sweep, runs_folder, console)
     page = _build_page([report.store_path], report.store_path.parent / "leaderboard")
-    _exit_on_faults(report)
     print(page)
+    _exit_on_faults(report)
 
 
 # Model commands live in a file of their own
@@ -495,10 +498,10 @@ def _list_stores(runs_folder: Path) -> list[Path]:
 
 
 def _print_notes(sweep: Sweep) -> None:
-    """Say which settings have no effect on which generator."""
-    for generator in sweep.generators:
-        if ignored := list_ignored_axes(sweep, generator):
-            print(f"note: {generator} does not use {', '.join(ignored)}", file=sys.stderr)
+    """Say which settings have no effect."""
+    if ignored := list_ignored_axes(sweep):
+        names = ", ".join(sweep.generators)
+        print(f"note: {names} does not use {', '.join(ignored)}", file=sys.stderr)
 
 
 def _format_seconds(seconds: float | None) -> str:

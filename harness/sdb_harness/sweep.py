@@ -53,7 +53,6 @@ GRID_AXES: dict[str, type[int] | type[float]] = {
 """Keys of `[grid]` and the type of their entries."""
 
 SWEEP_KEYS = ("name", "benchmarks", "protocol", "generators", "grid")
-DIFFUSION_FIELDS = ("block_size", "threshold", "num_steps")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -251,15 +250,10 @@ def spell_validation_error(error: ValidationError) -> str:
     return f"{where}={first['input']!r}: {message}" if where else message
 
 
-def list_ignored_axes(sweep: Sweep, generator_spec: str) -> list[str]:
-    """List the grid's axes with several values, or of diffusion, that a generator does not use."""
-    entry, _ = find_generator(generator_spec)
-    return [
-        axis
-        for axis, values in sweep.grid.items()
-        if axis.replace("seeds", "seed") not in entry.axes
-        and (len(values) > 1 or axis in DIFFUSION_FIELDS)
-    ]
+def list_ignored_axes(sweep: Sweep) -> list[str]:
+    """List the axes of the grid that no generator of the sweep uses, so that a user can be told."""
+    used = {axis for spec in sweep.generators for axis in find_generator(spec)[0].axes}
+    return [axis for axis in sweep.grid if ("seed" if axis == "seeds" else axis) not in used]
 
 
 def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:

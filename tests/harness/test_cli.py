@@ -183,6 +183,13 @@ def test_help_has_an_example_and_names_every_command() -> None:
         assert f"  {name}" in result.output
 
 
+def test_demo_ends_with_the_path_of_its_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "find_demo_sweep", lambda: folder / "small.toml")
+    result = call("demo")
+    assert result.exit_code == 0, result.output
+    assert (folder / result.stdout.splitlines()[-1]).is_file()
+
+
 def test_demo_variable_is_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDBENCH_DEMO", "tiny")
     assert_one_line(call("demo"), "SDBENCH_DEMO='tiny'; use full or short, or unset it")

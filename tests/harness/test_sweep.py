@@ -44,8 +44,9 @@ def test_axes_a_generator_does_not_use_collapse() -> None:
     assert [len(expand_grid(sweep, spec)) for spec in generators] == [8, 2, 1]
     baseline = [point.sampling for point in expand_grid(sweep, "autoregressive:demo")]
     assert baseline == [SamplingConfig(max_new_tokens=64), SamplingConfig(max_new_tokens=128)]
-    assert list_ignored_axes(sweep, "canonical") == ["block_size", "threshold", "max_new_tokens"]
-    assert list_ignored_axes(sweep, DIFFUSION) == []
+    assert list_ignored_axes(sweep) == []
+    alone = parse_sweep(make_document(grid=grid | {"seeds": [0], "samples_per_problem": [2]}))
+    assert list_ignored_axes(alone) == [*grid, "seeds"]
 
 
 def test_whole_numbers_are_good_thresholds() -> None:
