@@ -30,6 +30,7 @@ class Finding:
 PROGRAM_KINDS: dict[str, tuple[bool, Callable[[Problem], str]]] = {
     "reference": (True, lambda problem: problem.prompt + problem.reference),
     "empty": (False, lambda problem: ""),
+    "prompt alone": (False, lambda problem: problem.prompt),
     "return None": (False, lambda problem: f"{problem.prompt}    return None\n"),
 }
 """Name -> (must it pass, how it is written)."""

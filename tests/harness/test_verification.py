@@ -28,5 +28,6 @@ def test_wrong_reference_and_too_weak_check_are_found() -> None:
         findings = {finding.name: finding for finding in verify_judging(benchmark, sandbox)}
     assert findings["reference"].exceptions == ("broken: wrong_answer",)
     assert findings["empty"].exceptions == ()
+    assert findings["prompt alone"].exceptions == ("weak: passed",)
     assert findings["return None"].exceptions == ("weak: passed",)
     assert findings["reference"].num_passed == 2
