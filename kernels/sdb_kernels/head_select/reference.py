@@ -42,7 +42,7 @@ def exponential_noise(seeds: Tensor, vocabulary_size: int) -> Tensor:
     """Draw Exp(1) variates that depend on nothing but (row seed, token id).
 
     -log(1 - v) loses v's low bits when v is small, which is where the race between tokens is won:
-    over a flat vocabulary of 150,000, about 1 % of the draws would be ties. The series keeps the bits.
+    over a flat vocabulary of 150,000, about 1 % of the draws would be ties. The series has none.
 
     Args:
         seeds: [N] int64, any value.
