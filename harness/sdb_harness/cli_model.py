@@ -1,5 +1,6 @@
 """The commands `sdbench train` and `sdbench generate`: the two that touch the model directly."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -7,6 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
+
+from sdb_harness.errors import UserError
 
 
 @click.command()
@@ -32,6 +35,9 @@ def train(config_name: str, out: Path | None, threads: int | None) -> None:
 
     from sdb_harness.hardware import describe_hardware
     from sdb_harness.provenance import build_manifest
+
+    if find_spec("datasets") is None:
+        raise UserError("training needs one more package; pip install seed-diffusion-bench[train]")
     from sdb_harness.training_data import make_training_data
     from sdb_reference_model.train import StepReport, load_config
     from sdb_reference_model.train import train as run_training

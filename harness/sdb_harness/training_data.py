@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datasets import Dataset
 
 from sdb_harness.benchmarks import minipy
+from sdb_harness.benchmarks.minipy.families import FAMILIES
 
 PARTS = ("families", *(f"level-{level}" for level in minipy.LEVELS))
 """What a mixture may name: compositions of one level, or the dependency-heavy families."""
@@ -49,7 +50,7 @@ def draw_examples(
     """Yield (prompt, completion); the part of each index is drawn from (seed, index) in order."""
     chooser = random.Random(f"minipy-mixture/{seed}")
     parts, weights = list(mixture), list(mixture.values())
-    families = tuple(minipy.FAMILIES)
+    families = tuple(FAMILIES)
     for index in range(num_examples):
         part = chooser.choices(parts, weights)[0]
         if part == "families":

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 import torch
 
 from sdb_kernels.head_select import head_select
-from sdb_reference_model.data import pad_left
 from sdb_reference_model.model import KVCache, Transformer
 from sdb_reference_model.sampler import Generation, check_canvas
-from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
 
 
 @torch.inference_mode()

@@ -5,16 +5,13 @@ and `completion`; `train.py` asks for batch after batch by step number, so a res
 exactly the batches that the interrupted one would have seen.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sdb_reference_model.objective import Batch
-from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
 
 BATCHES_PER_BUCKET = 64
 """Examples are sorted by length inside groups of this many batches: little padding, still mixed."""
@@ -105,11 +102,3 @@ class BatchStream:
             ),
             answer_lengths=torch.tensor([len(ids) for ids in answers]),
         )
-
-
-def pad_left(rows: Sequence[Sequence[int] | NDArray[np.int64]], pad_id: int) -> Tensor:
-    """Stack rows of ids into int64 [B, P], padded on the left with `pad_id`."""
-    width = max(len(ids) for ids in rows)
-    return torch.stack(
-        [torch.tensor([pad_id] * (width - len(ids)) + [int(i) for i in ids]) for ids in rows]
-    )

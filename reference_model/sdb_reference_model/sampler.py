@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 
 from sdb_kernels.head_select import head_select
-from sdb_reference_model.data import pad_left
 from sdb_reference_model.model import KVCache, Transformer
-from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
 
 Policy = Callable[[Tensor, Tensor, int], Tensor]
 """(confidence [B, b], is_open [B, b], step) -> which open positions to commit, bool [B, b].

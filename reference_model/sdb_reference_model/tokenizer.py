@@ -7,7 +7,9 @@ one by one, so that constants are copied digit by digit, and no merge crosses a 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 
 SPECIAL_TOKENS = ("<|pad|>", "<|endoftext|>", "<|mask|>")
 
@@ -73,3 +75,11 @@ class CodeTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens."""
         return str(self.inner.decode(list(ids), skip_special_tokens=True))
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
+    """Stack rows of ids into int64 [B, P], padded on the left with `pad_id`."""
+    width = max(len(ids) for ids in rows)
+    return torch.stack(
+        [torch.tensor([pad_id] * (width - len(ids)) + [int(i) for i in ids]) for ids in rows]
+    )

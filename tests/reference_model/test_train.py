@@ -1,0 +1,208 @@
+"""Training end to end at a tiny size: it learns, resumes exactly, and refuses what is wrong."""
+
+import json
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+
+from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
+from sdb_reference_model.data import BatchStream, tokenize
+from sdb_reference_model.model import SIZES
+from sdb_reference_model.sampler import commit_above, sample_blocks
+from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.train import (
+    StepReport,
+    TrainConfig,
+    compute_learning_rate_factor,
+    load_config,
+    train,
+)
+
+WORDS = ("red", "blue", "green", "black")
+DATASET = Dataset.from_dict(
+    {
+        "prompt": [f"say {word}\n" for word in WORDS] * 8,
+        "completion": [f"    return {word}\n" for word in WORDS] * 8,
+    }
+)
+DIFFUSION = TrainConfig(
+    size="tiny",
+    objective="diffusion",
+    block_sizes=(4, 8),
+    batch_size=8,
+    num_train_steps=12,
+    warmup_steps=2,
+    decay_fraction=0.25,
+    muon_lr=0.02,
+    adam_lr=0.01,
+    weight_decay=0.0,
+    precision="float32",
+    seed=0,
+    data={},
+)
+AUTOREGRESSIVE = replace(DIFFUSION, objective="autoregressive", block_sizes=())
+
+
+@pytest.fixture(autouse=True)
+def _tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "tiny", replace(SIZES["test"], vocab_size=300))
+
+
+def run(config: TrainConfig, out: Path, save_every: int = 4) -> list[StepReport]:
+    reports: list[StepReport] = []
+    train(
+        config,
+        DATASET,
+        out,
+        provenance={"machine": "test"},
+        on_report=reports.append,
+        report_every=4,
+        save_every=save_every,
+    )
+    return reports
+
+
+@pytest.mark.parametrize("config", [DIFFUSION, AUTOREGRESSIVE], ids=["diffusion", "ar"])
+def test_resumed_run_ends_where_an_uninterrupted_one_does(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    whole = run(config, tmp_path / "whole")
+    assert [report.train_step for report in whole] == [4, 8, 12]
+
+    class Killed(Exception):
+        pass
+
+    def stop(report: StepReport) -> None:
+        if report.train_step == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(
+            config,
+            DATASET,
+            tmp_path / "parts",
+            provenance={},
+            on_report=stop,
+            report_every=4,
+            save_every=4,
+        )
+    run(config, tmp_path / "parts")
+    first = load_file(tmp_path / "whole" / "state.safetensors")
+    second = load_file(tmp_path / "parts" / "state.safetensors")
+    assert first.keys() == second.keys()
+    for name in first.keys() - {"progress"}:
+        assert torch.equal(first[name], second[name]), name
+    steps = [
+        json.loads(line)["train_step"]
+        for line in (tmp_path / "parts/log.jsonl").read_text().splitlines()
+    ]
+    assert steps == [4, 8, 8, 12]
+
+
+@pytest.mark.slow
+def test_a_tiny_diffusion_model_learns_its_data(tmp_path: Path) -> None:
+    run(replace(DIFFUSION, num_train_steps=150), tmp_path, save_every=1000)
+    loaded = load_checkpoint(str(tmp_path))
+    assert loaded.objective == "diffusion"
+    assert loaded.training["provenance"] == {"machine": "test"}
+    generations = sample_blocks(
+        loaded.model,
+        loaded.tokenizer,
+        [loaded.tokenizer.encode(f"say {word}\n") for word in WORDS],
+        block_size=8,
+        policy=commit_above(1.0),
+        max_new_tokens=16,
+    )
+    texts = [loaded.tokenizer.decode(g.token_ids) for g in generations]
+    assert texts == [f"    return {word}\n" for word in WORDS]
+
+
+def test_a_run_can_be_made_longer_before_the_rate_falls(tmp_path: Path) -> None:
+    run(DIFFUSION, tmp_path)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        run(replace(DIFFUSION, num_train_steps=20), tmp_path)
+    with pytest.raises(CheckpointError, match="use another --out"):
+        run(replace(DIFFUSION, muon_lr=0.5), tmp_path)
+
+
+def test_exploding_loss_stops_and_keeps_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"loss is nan at step .*failed_batch\.json"):
+        run(replace(DIFFUSION, adam_lr=float("inf")), tmp_path)
+    assert len(json.loads((tmp_path / "failed_batch.json").read_text())["rows"]) == 8
+
+
+def test_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
+    config = replace(DIFFUSION, num_train_steps=100, warmup_steps=10)
+    factors = [compute_learning_rate_factor(step, config) for step in range(100)]
+    assert factors[0] == 0.1
+    assert factors[9:75] == [1.0] * 66
+    assert factors[99] == pytest.approx(1 / 25)
+    assert factors[74:] == sorted(factors[74:], reverse=True)
+
+
+def test_an_epoch_shows_every_example_once_and_differs_from_the_next() -> None:
+    tokenizer = CodeTokenizer.train(DATASET["prompt"], 300)
+    stream = BatchStream(tokenize(DATASET, tokenizer), 8, seed=3)
+    epochs = [[stream.select(4 * e + i).tolist() for i in range(4)] for e in range(2)]
+    assert sorted(chain.from_iterable(epochs[0])) == list(range(32))
+    assert epochs[0] != epochs[1]
+    assert stream.select(0).tolist() == epochs[0][0]
+
+
+def test_batches_are_padded_as_documented() -> None:
+    tokenizer = CodeTokenizer.train(DATASET["prompt"], 300)
+    stream = BatchStream(tokenize(DATASET, tokenizer), 4, seed=0)
+    batch = stream.collate(stream.select(0), tokenizer.pad_id, tokenizer.end_id, 8)
+    assert batch.answer.shape[1] % 8 == 0
+    for row in range(4):
+        length = int(batch.answer_lengths[row])
+        assert (batch.answer[row, length - 1 :] == tokenizer.end_id).all()
+        assert (batch.answer[row, : length - 1] != tokenizer.end_id).all()
+        assert (batch.prompt[row, : -int(batch.prompt_lengths[row])] == tokenizer.pad_id).all()
+
+
+def test_missing_columns_and_too_little_data_are_refused() -> None:
+    tokenizer = CodeTokenizer.train(["x"], 300)
+    with pytest.raises(ValueError, match=r"lacks the columns \['completion'\]"):
+        tokenize(Dataset.from_dict({"prompt": ["x"]}), tokenizer)
+    with pytest.raises(ValueError, match="fewer than batch_size=64"):
+        BatchStream(tokenize(DATASET, tokenizer), 64, seed=0)
+
+
+@pytest.mark.parametrize("name", ["demo-diffusion", "demo-ar"])
+def test_shipped_configurations_are_valid(name: str) -> None:
+    assert load_config(name).size == "demo"
+
+
+def test_both_demo_configurations_differ_only_in_the_objective() -> None:
+    diffusion, twin = load_config("demo-diffusion"), load_config("demo-ar")
+    assert replace(twin, objective="diffusion", block_sizes=diffusion.block_sizes) == diffusion
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('colour = "red"', "unknown key 'colour'"),
+        ("batch_size = 0", "must be positive"),
+        ('size = "huge"', "use one of"),
+        ('objective = "gan"', "use 'diffusion' or 'autoregressive'"),
+        ("block_sizes = []", "block_sizes goes with"),
+        ('batch_size = "many"', "must be of type int"),
+        ("size = ", "not valid TOML"),
+    ],
+)
+def test_wrong_configuration_is_one_clear_line(line: str, message: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "reference_model/sdb_reference_model/configs").joinpath(
+        "demo-diffusion.toml"
+    )
+    key = line.split(" ")[0]
+    kept = [old for old in text.read_text().splitlines() if not old.startswith(f"{key} ")]
+    (tmp_path / "x.toml").write_text("\n".join([line, *kept]))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(str(tmp_path / "x.toml"))
+    assert "\n" not in str(caught.value).split("not valid TOML")[0]

@@ -1,0 +1,66 @@
+"""The README is true: its commands run, its links exist, its pictures are there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = sorted(
+    path for path in ROOT.rglob("*.md") if not {".venv", "runs"} & set(path.relative_to(ROOT).parts)
+)
+LONG_COMMANDS = ("demo", "train", "run sweeps/", "run --benchmark minipy")
+"""Commands that tests run elsewhere (the demo in continuous integration) or that take hours."""
+
+
+def list_commands() -> list[str]:
+    """Every `sdbench ...` line in the README's code blocks, without comments."""
+    blocks = re.findall(r"```(?:bash|console|sh)\n(.*?)```", README.read_text(), re.DOTALL)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if line.startswith("sdbench ")]
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    arguments = [str(Path(sys.executable).with_name("sdbench")), *shlex.split(command)[1:]]
+    return subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def test_readme_is_short_and_names_both_commands() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) < 150
+    assert "make demo" in text
+    assert "make test" in text
+
+
+def test_readme_has_commands() -> None:
+    assert len(list_commands()) >= 4
+
+
+@pytest.mark.parametrize("command", list_commands())
+def test_commands_of_the_readme_run(command: str, tmp_path: Path) -> None:
+    if any(command.startswith(f"sdbench {long}") for long in LONG_COMMANDS):
+        result = run(f"{command} --help", tmp_path)  # known command, known options' names
+    else:
+        result = run(command, tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_pictures_exist(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
+    for target in targets:
+        if not target.startswith(("http:", "https:")):
+            assert (path.parent / target).exists(), f"{path.relative_to(ROOT)}: {target}"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"\bmake ([a-z-]+)", README.read_text()):
+        assert target in targets, target
