@@ -184,6 +184,17 @@ ATTACKS = {
     "kills everything": Attack(
         inside("import os\ntry: os.kill(-1, 9)\nexcept OSError: pass"), (WRONG, ERROR)
     ),
+    "kills through a descriptor's owner": Attack(
+        inside(
+            "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, 10, 9)\n"
+            "fcntl.fcntl(r, fcntl.F_SETOWN, os.getppid() or 1)"
+        ),
+        (ERROR,),
+    ),
+    "outlives its parent's death": Attack(
+        inside("import ctypes\nreturn [n, n + 1 + ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)]"),
+        (WRONG,),
+    ),
     "double-forked daemon": Attack(inside(DAEMON), (WRONG,)),
     "fork bomb": Attack(
         inside("import os\nwhile True: os.fork()"), (Status.PROCESSES, ERROR, Status.CPU_TIME)

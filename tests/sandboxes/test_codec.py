@@ -105,7 +105,10 @@ def test_malformed_values_are_protocol_errors(text: str) -> None:
         decode(json.loads(text))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 100_000, b"9" * 10_000, b"{"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"\xff", b"[" * 100_000, b"9" * 10_000, b"{", b'{"v":' + b"[]," * 1_100_000],
+)
 def test_malformed_frames_are_protocol_errors(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         parse_frame(body)

@@ -163,6 +163,8 @@ def pack_frame(message: Any) -> bytes:
 
 def parse_frame(body: bytes) -> dict[str, Any]:
     """Parse a frame's body. Raises ProtocolError for anything but one JSON object."""
+    if body.count(b"[") + body.count(b"{") > MAX_NODES:
+        raise ProtocolError("too many containers")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):

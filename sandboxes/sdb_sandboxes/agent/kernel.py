@@ -22,18 +22,27 @@ CLONE, KILL, TGKILL, PRCTL, PRLIMIT64, PIVOT_ROOT, CAPSET = (
 )
 CLONE3, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 435, 444, 445, 446
 ALLOWED = (
-    "17 19-25 29 32 34-38 43-50 52-53 56-57 59 61-74 78-80 82-83 85-88 93-96 98-103 107-111 "
+    "17 19-24 32 34-38 43-50 52-53 56-57 59 61-74 78-80 82-83 85-88 93-96 98-103 107-111 "
     "113-115 120-121 123-128 132-137 139 141 148 150 153-158 160 163-166 169 172-179 199 204-212 "
     "214-216 222-223 226-227 232-233 260 276 278 283 285 291 293 436 439 441"
     if IS_ARM
-    else "0-28 32-40 44-48 51-55 57-58 60-61 63 72-91 95-100 102 104 107-112 115 118 120-121 124 "
-    "127-128 130-132 137-138 140 143 145-148 158 160 186 201-202 204 213 217-219 221-226 228-233 "
-    "235 247 257-258 261-271 273-274 280-281 283-287 289-293 295-296 316 318 324 326 332 334 436 "
+    else "0-15 17-28 32-40 44-48 51-55 57-58 60-61 63 73-91 95-100 102 104 107-112 115 118 120-121 "
+    "124 127-128 130-132 137-138 140 143 145-148 158 160 186 201-202 204 213 217-219 221-226 "
+    "228-233 235 247 257-258 261-271 273-274 280-281 283-287 289-293 295-296 316 318 324 326 332 334 436 "
     "439 441"
 )
 """System calls a Python program needs. Left out, so refused: execve, socket, connect, bind, ptrace,
 process_vm_*, mount, unshare, setns, set*id, io_uring, bpf, perf, keyrings, SysV and POSIX queues
 and shared memory, memfd, userfaultfd, personality, setpriority, sched_set*, clock setting."""
+
+REFUSED_ARGUMENTS = (
+    # prctl: clear the parent-death signal, dumpability, memory maps, the subreaper flag.
+    (PRCTL, 0, (1, 4, 35, 36)),
+    # fcntl and ioctl: have the kernel send signals for us, type into a terminal.
+    (25 if IS_ARM else 72, 1, (8, 10, 15)),
+    (29 if IS_ARM else 16, 1, (0x8901, 0x8902, 0x5412)),
+)
+"""(system call, index of an argument, values refused for it); other values are allowed."""
 
 NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NET = (
     0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
@@ -167,12 +176,13 @@ def build_seccomp_filter(own_pid: int | None) -> bytes:
         (at_least, 0, 1, 0x40000000), (give, 0, 0, unknown),
         (equal, 0, 4, CLONE), (load, 0, 0, first_argument), (any_bit, 0, 1, NEW_ANY),
         (give, 0, 0, refuse), (give, 0, 0, allow),
-        # Refused: clearing the parent-death signal, dumpability, memory maps, the subreaper flag.
-        (equal, 0, 7, PRCTL), (load, 0, 0, first_argument), (equal, 3, 0, 1), (equal, 2, 0, 4),
-        (equal, 1, 0, 35), (equal, 0, 1, 36), (give, 0, 0, refuse), (give, 0, 0, allow),
-        (equal, 0, 4, PRLIMIT64), (load, 0, 0, first_argument), (equal, 0, 1, 0),
-        (give, 0, 0, allow), (give, 0, 0, refuse),
     ]  # fmt: skip
+    code += [(equal, 0, 4, PRLIMIT64), (load, 0, 0, first_argument), (equal, 0, 1, 0)]
+    code += [(give, 0, 0, allow), (give, 0, 0, refuse)]
+    for number, index, values in REFUSED_ARGUMENTS:
+        code += [(equal, 0, len(values) + 3, number), (load, 0, 0, first_argument + 8 * index)]
+        code += [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
+        code += [(give, 0, 0, allow), (give, 0, 0, refuse)]
     for number in (KILL, TGKILL):
         if own_pid is None:
             code += [(equal, 0, 1, number), (give, 0, 0, allow)]
