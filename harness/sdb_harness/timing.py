@@ -38,22 +38,24 @@ class CommitClock:
 def check_times(completion: Completion) -> None:
     """Refuse counters that contradict each other, before they become a published speed.
 
-    Generators that cannot see commits (a replayed file) leave both lists empty.
+    Generators that cannot see commits (a replayed file) leave both lists empty; those that see
+    when text arrives but not how many tokens it holds (some servers) leave the sizes empty.
 
     Raises:
         ValueError: commits that do not sum to the output, go back in time or end after `e2e_s`.
     """
     times, counts = completion.commit_times_s, completion.commit_tokens
-    if not times and not counts:
-        return
-    if len(times) != len(counts):
-        raise ValueError(f"{len(times)} commit times for {len(counts)} commit sizes; log both")
-    if sum(counts) != completion.output_tokens:
+    if counts and len(times) != len(counts):
+        raise ValueError(
+            f"{len(times)} commit times for {len(counts)} commit sizes; log one size for each "
+            "time, or none"
+        )
+    if counts and sum(counts) != completion.output_tokens:
         raise ValueError(
             f"commits carry {sum(counts)} tokens, output_tokens={completion.output_tokens}; "
             "count output tokens only, without the end token and what follows it"
         )
-    if list(times) != sorted(times) or times[-1] > completion.e2e_s + 1e-6:
+    if times and (list(times) != sorted(times) or times[-1] > completion.e2e_s + 1e-6):
         raise ValueError(
             f"commit times {times} must rise and end by e2e_s={completion.e2e_s}; use one clock"
         )

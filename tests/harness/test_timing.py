@@ -34,11 +34,18 @@ def test_generators_without_commits_are_allowed() -> None:
     check_times(make_completion((), (), 5, 0.0))
 
 
+def test_times_without_sizes_are_allowed_but_still_checked() -> None:
+    check_times(make_completion((1.0, 2.0), (), 5, 2.0))
+    with pytest.raises(ValueError, match="must rise"):
+        check_times(make_completion((2.0, 1.0), (), 5, 2.0))
+
+
 @pytest.mark.parametrize(
     ("times", "tokens", "output_tokens", "e2e_s", "message"),
     [
         ((1.0,), (4,), 5, 1.0, "commits carry 4 tokens, output_tokens=5"),
         ((1.0,), (4, 1), 5, 1.0, "1 commit times for 2 commit sizes"),
+        ((), (5,), 5, 1.0, "0 commit times for 1 commit sizes"),
         ((2.0, 1.0), (4, 1), 5, 2.0, "must rise"),
         ((1.0, 2.0), (4, 1), 5, 1.5, "end by e2e_s=1.5"),
     ],
