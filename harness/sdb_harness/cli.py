@@ -71,8 +71,8 @@ Start here:
 
 \b
 A model behind any OpenAI-compatible server, 8 requests at once:
-  sdbench run --benchmark humaneval --protocol chat --batch-size 8 \\
-      --generator openai:http://localhost:8000/v1,model=NAME
+  sdbench run --benchmark humaneval --protocol chat \\
+      --generator openai:http://localhost:8000/v1,model=NAME,concurrency=8
 
 \b
 A sweep over block sizes and thresholds, written in a file:
@@ -239,6 +239,8 @@ def plan(file: Path, runs_folder: Path) -> None:
         )
     console.print(table)
     _print_notes(sweep)
+    for warning in resolved.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     _print_plan_summary(console, estimates)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -63,6 +64,10 @@ class RunProgress:
         traceback: TracebackType | None,
     ) -> None:
         self._bars.stop()
+
+    def warn(self, message: str) -> None:
+        """Say it on stderr; the bars stay below."""
+        click.echo(f"note: {message}", err=True)
 
     def begin_run(self, cells: Sequence[PlannedCell], num_generated: int) -> None:
         """Set the overall bar to all programs of all cells."""

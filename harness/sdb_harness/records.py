@@ -61,6 +61,7 @@ class SamplingConfig(Wire):
     num_steps: int | None = Field(default=None, gt=0)
     """Denoising steps per block, fixed; the other policy. Exactly one of the two for diffusion."""
     batch_size: int = Field(default=1, gt=0)
+    """Programs submitted at once: rows of a tensor, or requests in flight at a server."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -116,9 +117,10 @@ class Completion(Wire):
     """Denoising forwards; for an autoregressive model, the decoding forwards."""
     nfe_commit: int = Field(default=0, ge=0)
     commit_times_s: tuple[float, ...] = ()
-    """When each block (or streamed chunk, or token) became final."""
+    """When each block (or token, or streamed chunk of text) became final."""
     commit_tokens: tuple[int, ...] = ()
-    """How many output tokens each of those commits carried; sums to `output_tokens`."""
+    """How many output tokens each of those commits carried; sums to `output_tokens`. Empty beside
+    known times where a server does not tell how many tokens a chunk holds."""
     e2e_s: float = Field(ge=0.0)
     """Wall time from submission to the last commit, this batch member's own."""
     error: str = ""
@@ -174,4 +176,4 @@ class RunManifest(Wire):
     packages: dict[str, str]
     hardware: dict[str, str]
     implementations: dict[str, str]
-    """What really ran: attention, sampler, sandbox level, device, threads."""
+    """What really ran: sandbox level, and `<generator>/<part>` -> attention, device, threads."""

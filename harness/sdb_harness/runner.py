@@ -45,13 +45,14 @@ def run_sweep(sweep: Sweep, runs_folder: Path, observer: Observer) -> RunReport:
     """
     hardware = describe_hardware()
     resolved = resolve_cells(sweep, hardware.compute_hash())
+    for warning in resolved.warnings:
+        observer.warn(warning)
     path = find_store_path(sweep.name, runs_folder)
     with Store.open_for_writing(path) as store:
         num_faults = 0
         if not all(_is_complete(planned, store) for planned in resolved.cells):
             with open_sandbox() as sandbox:
-                implementations = {**resolved.implementations, "sandbox": sandbox.level}
-                manifest = build_manifest(hardware, implementations)
+                manifest = build_manifest(hardware, {"sandbox": sandbox.level})
                 store.add_manifest(manifest)
                 num_faults = run_cells(resolved.cells, store, manifest.run_id, sandbox, observer)
     return RunReport(path, len(resolved.cells), num_faults)

@@ -39,6 +39,10 @@ WARM_UP_MARK = "# Warm-up; the next lines only have the right shape.\n"
 class Observer(Protocol):
     """Sees the run go by; the command line draws progress bars with it."""
 
+    def warn(self, message: str) -> None:
+        """Something that a user should know, and that stops nothing."""
+        ...
+
     def begin_run(self, cells: Sequence[PlannedCell], num_generated: int) -> None:
         """The run starts, with how many of its programs are already generated."""
         ...
@@ -131,6 +135,8 @@ def generate_cell(
     if not todo:
         return 0
     generator.warm_up(build_warm_up(todo[: cell.sampling.batch_size]), cell.sampling)
+    found = {f"{cell.generator}/{part}": name for part, name in generator.implementations.items()}
+    store.add_implementations(run_id, found)
     faults: dict[int, str] = dict.fromkeys(range(len(todo)), "not generated")
     for _ in range(2):  # the second round retries the faults of the first
         for members in _split(list(faults), cell.sampling.batch_size):

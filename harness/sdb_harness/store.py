@@ -17,7 +17,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -177,8 +177,28 @@ class Store:
     # Writing
 
     def add_manifest(self, manifest: RunManifest) -> None:
-        """Store where and with what this run happens."""
+        """Store where and with what this run happens, before its first row."""
         self._insert("manifests", {"run_id": manifest.run_id, "manifest": _spell(manifest)})
+
+    def add_implementations(self, run_id: str, implementations: Mapping[str, str]) -> None:
+        """Add to a run's manifest what turned out to run, known only after warm-up.
+
+        A manifest grows and never loses anything: a second name for the same part stands beside
+        the first.
+
+        Raises:
+            StoreError: the disk is full or the store is damaged.
+        """
+        manifest = self.list_manifests()[run_id]
+        merged = dict(manifest.implementations)
+        for part, name in implementations.items():
+            names = [*merged[part].split(" | "), name] if part in merged else [name]
+            merged[part] = " | ".join(dict.fromkeys(names))
+        grown = manifest.model_copy(update={"implementations": merged})
+        with _translate_errors(self.path):
+            self._connection.execute(
+                "UPDATE manifests SET manifest = ? WHERE run_id = ?", (_spell(grown), run_id)
+            )
 
     def add_cell(self, cell: Cell) -> None:
         """Store a grid point; its completions refer to it."""

@@ -37,7 +37,12 @@ from sdb_harness.benchmarks import (
     spell_benchmark_spec,
 )
 from sdb_harness.errors import UserError, name_nearest
-from sdb_harness.generators import find_generator, load_generator
+from sdb_harness.generators import (
+    Generator,
+    LimitedGenerator,
+    find_generator,
+    load_generator,
+)
 from sdb_harness.records import Cell, SamplingConfig
 
 GRID_AXES: dict[str, type[int] | type[float]] = {
@@ -93,11 +98,10 @@ class PlannedCell:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSweep:
-    """Every cell of a sweep, and what each generator says it runs on."""
+    """Every cell of a sweep, and what a user should know before it runs."""
 
     cells: tuple[PlannedCell, ...]
-    implementations: Mapping[str, str]
-    """`<generator>/<part>` -> what really runs, for the manifest."""
+    warnings: tuple[str, ...]
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -267,27 +271,28 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
         hardware: Hash of the hardware description.
 
     Raises:
-        UserError: unknown protocol; ValueError or OSError from a loader.
+        UserError: unknown protocol, or a generator that lacks samples for a benchmark.
+        ValueError, OSError: from a loader.
     """
     benchmarks = {spec: load_benchmark(spec) for spec in sweep.benchmarks}
     cells: dict[str, PlannedCell] = {}
-    implementations: dict[str, str] = {}
+    warnings: list[str] = []
     for generator_spec in sweep.generators:
         generator = load_generator(generator_spec)
         try:
-            for part, name in generator.implementations.items():
-                implementations[f"{generator_spec}/{part}"] = name
+            points = expand_grid(sweep, generator_spec)
             for benchmark_spec, benchmark in benchmarks.items():
+                warnings += _check_coverage(generator, generator_spec, benchmark, points)
                 protocol_name = sweep.protocol or next(iter(benchmark.protocols))
                 protocol = find_protocol(benchmark, protocol_name)
-                for point in expand_grid(sweep, generator_spec):
+                for point in points:
                     cell = Cell(
                         benchmark=spell_benchmark_spec(*parse_benchmark_spec(benchmark_spec)),
                         benchmark_revision=benchmark.revision,
                         protocol=protocol_name,
                         generator=generator_spec,
                         generator_revision=generator.revision,
-                        sampling=point.sampling,
+                        sampling=_fill_batch(point.sampling, generator.min_batch_size),
                         samples_per_problem=point.samples_per_problem,
                         precision=generator.precision,
                         engine=generator.engine,
@@ -296,7 +301,28 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
                     cells[cell.compute_hash()] = PlannedCell(cell, benchmark, protocol)
         finally:
             generator.close()
-    return ResolvedSweep(tuple(cells.values()), implementations)
+    return ResolvedSweep(tuple(cells.values()), tuple(warnings))
+
+
+def _check_coverage(
+    generator: Generator, spec: str, benchmark: Benchmark, points: Sequence[GridPoint]
+) -> list[str]:
+    """Ask a generator of limited problems whether it has what the benchmark needs."""
+    if not isinstance(generator, LimitedGenerator):
+        return []
+    num_unknown = generator.check_coverage(
+        [problem.problem_id for problem in benchmark.problems],
+        max(point.samples_per_problem for point in points),
+    )
+    if not num_unknown:
+        return []
+    return [f"{spec} has samples for {num_unknown} task ids that {benchmark.name} does not have"]
+
+
+def _fill_batch(sampling: SamplingConfig, min_batch_size: int) -> SamplingConfig:
+    """Record the batch that will really be submitted."""
+    batch_size = max(sampling.batch_size, min_batch_size)
+    return sampling.model_copy(update={"batch_size": batch_size})
 
 
 def find_protocol(benchmark: Benchmark, name: str) -> PromptProtocol:

@@ -153,13 +153,6 @@ class TestReplay:
             with pytest.raises(UserError, match=message):
                 load(str(tmp_path / name))
 
-    def test_missing_samples_are_an_error_before_the_run(self, tmp_path: Path) -> None:
-        generator = load(str(write_samples(tmp_path / "s.jsonl", ("HumanEval/0", "x"))))
-        with pytest.raises(UserError, match="1 samples for HumanEval/0, and number 2 was asked"):
-            generator.warm_up([make_prompted(PROBLEM.prompt, 1)], SAMPLING)
-        with pytest.raises(UserError, match="number 2 was asked"):
-            list(generator.generate([make_prompted(PROBLEM.prompt, 1)], SAMPLING))
-
     def test_coverage_counts_unknown_ids_and_names_short_problems(self, tmp_path: Path) -> None:
         path = write_samples(tmp_path / "s.jsonl", ("HumanEval/0", "x"), ("other/1", "y"))
         generator: ReplayGenerator = load(str(path))

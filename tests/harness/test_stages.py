@@ -31,6 +31,7 @@ class ScriptedGenerator:
     revision = "canonical-1"
     engine = "scripted"
     precision = "none"
+    min_batch_size = 1
 
     def __init__(self, num_errors: int = 0) -> None:
         self.implementations: dict[str, str] = {}
@@ -40,6 +41,7 @@ class ScriptedGenerator:
 
     def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:
         self.warm_up_prompts += [prompted.prompt for prompted in problems]
+        self.implementations["server"] = "scripted/1"
 
     def generate(
         self, batch: Sequence[Prompted], sampling: SamplingConfig
@@ -102,6 +104,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.events.append(message)
 
     def begin_run(self, cells: Sequence[PlannedCell], num_generated: int) -> None:
         self.events.append(f"run of {len(cells)} from {num_generated}")
@@ -168,6 +173,11 @@ def test_warm_up_has_the_shape_but_not_the_prompts_of_the_benchmark(store: Store
     generate(planned, generator, store)
     first, second = planned.benchmark.problems[:2]
     assert generator.warm_up_prompts == [WARM_UP_MARK + first.prompt, WARM_UP_MARK + second.prompt]
+
+
+def test_what_warm_up_found_stands_in_the_manifest(store: Store) -> None:
+    generate(plan_cell(), ScriptedGenerator(), store)
+    assert store.list_manifests()["run-1"].implementations == {"canonical/server": "scripted/1"}
 
 
 def test_only_what_is_missing_is_generated(store: Store) -> None:

@@ -88,6 +88,15 @@ def test_round_trip_gives_the_same_row(tmp_path: Path) -> None:
         assert store.list_manifests() == {"run-1": MANIFEST}
 
 
+def test_manifest_grows_and_never_loses_anything(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        for found in ({"g/device": "cpu"}, {"g/server": "a"}, {"g/server": "b"}, {"g/server": "a"}):
+            store.add_implementations("run-1", found)
+        (manifest,) = store.list_manifests().values()
+    assert manifest.implementations == {"g/device": "cpu", "g/server": "a | b"}
+    assert manifest.model_copy(update={"implementations": {}}) == MANIFEST
+
+
 def test_a_completion_waits_for_its_verdict(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         add_completion(store, 0)

@@ -137,10 +137,23 @@ def test_resolved_cells_are_pinned_and_distinct() -> None:
     assert cell.benchmark == "minipy:level=1,num_problems=3,split=test"
     assert cell.benchmark_revision == resolved.cells[0].benchmark.revision
     assert cell.hardware == "machine"
-    assert any(key.startswith("canonical/") for key in resolved.implementations)
+    assert resolved.warnings == ()
     assert describe_sampling(resolved.cells[1].cell) == "2 samples"
     other = resolve_cells(parse_sweep(document), "another machine")
     assert other.cells[0].cell.compute_hash() != cell.compute_hash()
+
+
+def test_replayed_file_is_compared_with_the_benchmark_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    ids = ["minipy/0", "minipy/1", "minipy/2", "minipy/0", "strange/1", "strange/2"]
+    path.write_text("".join(f'{{"task_id": "{id_}", "completion": "x"}}\n' for id_ in ids))
+    document = make_document(generators=[f"replay:{path}"])
+    assert resolve_cells(parse_sweep(document), "machine").warnings == (
+        f"replay:{path} has samples for 2 task ids that minipy does not have",
+    )
+    more = make_document(generators=[f"replay:{path}"], grid={"samples_per_problem": [1, 2]})
+    with pytest.raises(UserError, match=r"fewer than 2 samples for 2 of 3 problems: minipy/1 \(1"):
+        resolve_cells(parse_sweep(more), "machine")
 
 
 def test_unknown_protocol_lists_the_presets() -> None:

@@ -6,9 +6,9 @@ only when it is asked for, so a run that needs no model never imports torch.
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from sdb_harness.benchmarks import Prompt
 from sdb_harness.errors import UserError, name_nearest
@@ -37,7 +37,10 @@ class Generator(Protocol):
     """Implementation and version, for example `sdb-block-sampler/0.1.0`."""
     precision: str
     implementations: dict[str, str]
-    """What really runs: attention, head, device, threads."""
+    """What really runs: attention, head, device, threads. Complete after `warm_up`."""
+    min_batch_size: int
+    """Programs that are submitted at once at the least; a cell records this or the sweep's
+    `batch_size`, whichever is larger. 1 but for servers that were given a `concurrency`."""
 
     def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:
         """Make the next timed call as fast as the ones after it; the output is thrown away.
@@ -60,6 +63,22 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """Free what was loaded. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class LimitedGenerator(Protocol):
+    """A generator that can answer some problems only; asked before anything runs or is stored."""
+
+    def check_coverage(self, problem_ids: Collection[str], samples_per_problem: int) -> int:
+        """Compare what it has with what a benchmark needs.
+
+        Returns:
+            How many problems it has that the benchmark does not: a warning, not an error.
+
+        Raises:
+            UserError: it has fewer samples for a problem than asked.
+        """
         ...
 
 

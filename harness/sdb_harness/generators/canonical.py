@@ -26,6 +26,7 @@ class CanonicalGenerator:
         self.revision = "canonical-1"
         self.engine = "canonical"
         self.precision = "none"
+        self.min_batch_size = 1
         self.implementations: dict[str, str] = {"generator": "reference solutions, no model"}
 
     def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:

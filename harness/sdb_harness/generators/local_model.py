@@ -44,6 +44,7 @@ class LocalModel:
         self.revision = self.checkpoint.revision
         self.engine = f"{engine}/{version('seed-diffusion-bench')}"
         self.precision = "float32"
+        self.min_batch_size = 1
         self.implementations = {
             "attention": "torch scaled_dot_product_attention",
             "head_select": choose("head_select", None, device),

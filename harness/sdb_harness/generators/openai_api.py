@@ -9,11 +9,14 @@ event-stream format of the HTML standard, section 9.2.
 What is measured: seconds run from sending the request that succeeded to its last chunk of text, the
 network included and earlier attempts left out. Output tokens come from the server's `usage`. A
 server that reports none gives 0 tokens and hence no tokens per second: chunks are not tokens.
-Commit sizes are recorded only where they are known, see `StreamReader.finish`.
+Chunk times are recorded always, commit sizes only where they are known, see
+`StreamReader.finish`.
 
 What it does not do: count forwards or show token ids (a server tells neither), or take a key from
-elsewhere than the environment; keys are neither stored nor shown. The load on the server is the
-smaller one of `batch_size` (the sweep's) and `concurrency`.
+elsewhere than the environment; keys are neither stored nor shown.
+
+The load on the server is the cell's `batch_size`: that many requests are sent at once, and the next
+ones when all have ended. `concurrency=8` is the short way to ask for a batch of at least 8.
 """
 
 import itertools
@@ -35,7 +38,6 @@ from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, FinishReason, SamplingConfig
 
-_CONCURRENCY = 8
 _NUM_ATTEMPTS = 6
 _NUM_WARM_UP_ATTEMPTS = 2
 _BACKOFF_S = 0.5
@@ -56,7 +58,8 @@ class ServerOptions:
     model: str
     api: str | None = None
     """`chat` or `completions`; None lets the protocol's kind of prompt decide."""
-    concurrency: int = _CONCURRENCY
+    concurrency: int = 1
+    """Requests at once at the least; a sweep's larger `batch_size` wins."""
     can_prefill: bool = False
     """The server continues a last assistant turn (`continue_final_message` of vLLM and SGLang)."""
     is_usage_per_chunk: bool = False
@@ -102,7 +105,7 @@ def parse_options(argument: str, environ: Mapping[str, str]) -> ServerOptions:
         url=check_url(url),
         model=options["model"],
         api=_choose(options, "api", ("chat", "completions")),
-        concurrency=_read_count(options, "concurrency") or _CONCURRENCY,
+        concurrency=_read_count(options, "concurrency") or 1,
         can_prefill=_choose(options, "prefill", ("yes", "no")) == "yes",
         is_usage_per_chunk=_choose(options, "usage", ("final", "per_chunk")) == "per_chunk",
         max_stops=_read_count(options, "max_stops"),
@@ -182,13 +185,12 @@ class OpenAIGenerator:
         self.revision = f"{options.model}@{options.url}"
         self.engine = "openai-api"
         self.precision = "unknown"
+        self.min_batch_size = options.concurrency
         self.implementations: dict[str, str] = {"generator": "remote server, OpenAI interface"}
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {options.key}"} if options.key else {},
             timeout=_TIMEOUT,
-            limits=httpx.Limits(
-                max_connections=options.concurrency, max_keepalive_connections=options.concurrency
-            ),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         )
 
     def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:
@@ -226,7 +228,7 @@ class OpenAIGenerator:
         if not requests:
             return
         is_abandoned = threading.Event()
-        pool = ThreadPoolExecutor(max_workers=min(self._options.concurrency, len(requests)))
+        pool = ThreadPoolExecutor(max_workers=sampling.batch_size)
         try:
             positions = {
                 pool.submit(self._complete, path, payload, num_attempts, is_abandoned): position
@@ -490,7 +492,8 @@ class StreamReader:
         Commit sizes are known where every chunk of text carries a running count (what follows the
         last of them is the end token or a stop string), or where there are as many chunks as
         tokens. If a stream that ended by itself has one chunk fewer than tokens, the odd token is
-        the end token, which is not output. Else no commits are recorded, only the total time.
+        the end token, which is not output. Else the sizes stay unknown, and only the times of the
+        chunks are recorded.
 
         Raises:
             _Failed: the stream was cut before the server gave a finish reason.
@@ -515,7 +518,7 @@ class StreamReader:
             token_ids=(),
             output_tokens=sum(sizes) if sizes else num_tokens,
             finish_reason=reasons[self._finish_reason],
-            commit_times_s=tuple(self._times_s) if sizes else (),
+            commit_times_s=tuple(self._times_s),
             commit_tokens=sizes,
             e2e_s=end_s,
         )

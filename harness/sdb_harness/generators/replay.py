@@ -100,6 +100,7 @@ class ReplayGenerator:
         self.revision = sha256
         self.engine = "replay"
         self.precision = "none"
+        self.min_batch_size = 1
         self.implementations: dict[str, str] = {
             "generator": f"replayed from {path.name}, {sum(map(len, samples.values()))} samples"
         }
@@ -129,27 +130,17 @@ class ReplayGenerator:
         return num_unknown
 
     def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:
-        """Nothing to warm; problems that the file cannot answer are reported before the run.
-
-        Raises:
-            UserError: a sample is missing from the file.
-        """
-        for prompted in problems:
-            self._find_sample(prompted)
+        """Nothing to warm."""
 
     def generate(
         self, batch: Sequence[Prompted], sampling: SamplingConfig
     ) -> Iterator[tuple[int, Completion]]:
-        """Yield the stored completion of each prompt.
-
-        Raises:
-            UserError: a sample is missing from the file.
-        """
+        """Yield the stored completion of each prompt, which `check_coverage` found in the file."""
         for position, prompted in enumerate(batch):
             yield (
                 position,
                 Completion(
-                    text=self._find_sample(prompted),
+                    text=self._samples[prompted.problem.problem_id][prompted.sample_index],
                     token_ids=(),
                     output_tokens=0,
                     finish_reason="stop",
@@ -159,14 +150,3 @@ class ReplayGenerator:
 
     def close(self) -> None:
         """Nothing to free."""
-
-    def _find_sample(self, prompted: Prompted) -> str:
-        problem_id = prompted.problem.problem_id
-        found = self._samples.get(problem_id, ())
-        if prompted.sample_index >= len(found):
-            raise UserError(
-                f"{self._path} has {len(found)} samples for {problem_id}, and number "
-                f"{prompted.sample_index + 1} was asked for; complete the file or lower "
-                "samples_per_problem"
-            )
-        return found[prompted.sample_index]
