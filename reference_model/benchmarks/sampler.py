@@ -1,0 +1,167 @@
+"""Tokens per second of the samplers on the shipped checkpoints, cached against uncached.
+
+    python reference_model/benchmarks/sampler.py        (`make bench-sampler`)
+
+One process, one set of weights, batch 1, greedy. Every round runs all contestants once on the same
+held-out problems, in turn, so that a busy moment hits all of them; the table shows medians and ranges
+over the rounds. Correctness first: cached and uncached must give the same tokens, or no time is shown.
+Writes `results/sampler.json` with hardware and versions.
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sdb_harness.benchmarks.minipy import load_problems
+from sdb_harness.hardware import describe_hardware
+from sdb_reference_model.autoregressive import sample_tokens
+from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
+from sdb_reference_model.sampler import Generation, commit_above, sample_blocks
+
+NUM_PROBLEMS = 20
+NUM_ROUNDS = 5
+MAX_NEW_TOKENS = 128
+SETTINGS = [(4, 1.0), (16, 1.0), (16, 0.9), (32, 1.0), (32, 0.9)]
+"""(block_size, threshold)"""
+OUT = Path(__file__).parent / "results" / "sampler.json"
+
+Contestant = Callable[[list[int]], Generation]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Medians over rounds; a round's figure is all tokens over all seconds."""
+
+    name: str
+    tokens_per_s: float
+    tokens_per_s_range: tuple[float, float]
+    tokens_per_forward: float
+    forwards_per_s: float
+    speed_over_uncached: float | None
+
+
+def build_contestants(diffusion: Checkpoint, twin: Checkpoint) -> dict[str, Contestant]:
+    """Name -> function from prompt ids to a generation."""
+
+    def sample_one(
+        prompt: list[int], block_size: int, threshold: float, use_cache: bool
+    ) -> Generation:
+        return sample_blocks(
+            diffusion.model,
+            diffusion.tokenizer,
+            [prompt],
+            block_size=block_size,
+            policy=commit_above(threshold),
+            max_new_tokens=MAX_NEW_TOKENS,
+            use_cache=use_cache,
+        )[0]
+
+    contestants: dict[str, Contestant] = {}
+    for block_size, threshold in SETTINGS:
+        for use_cache in (True, False):
+            name = f"block {block_size}, threshold {threshold}, {'' if use_cache else 'un'}cached"
+            contestants[name] = partial(
+                sample_one, block_size=block_size, threshold=threshold, use_cache=use_cache
+            )
+    contestants["autoregressive, cached"] = lambda prompt: sample_tokens(
+        twin.model, twin.tokenizer, [prompt], max_new_tokens=MAX_NEW_TOKENS
+    )[0]
+    return contestants
+
+
+def check_equal(contestants: dict[str, Contestant], prompts: list[list[int]]) -> None:
+    """Compare the tokens of each cached contestant with its definition."""
+    for name, contestant in contestants.items():
+        slow = contestants.get(name.replace(", cached", ", uncached"))
+        if name.endswith(", cached") and slow is not None:
+            for prompt in prompts:
+                if contestant(prompt).token_ids != slow(prompt).token_ids:
+                    raise SystemExit(
+                        f"{name}: tokens differ from the definition; no speed is shown"
+                    )
+
+
+def measure(contestants: dict[str, Contestant], prompts: list[list[int]]) -> list[Row]:
+    """Time all contestants in turn, `NUM_ROUNDS` times."""
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    counts: dict[str, tuple[int, int]] = {}
+    for _ in track(range(NUM_ROUNDS), description="rounds"):
+        for name, contestant in contestants.items():
+            started = time.perf_counter()
+            generations = [contestant(prompt) for prompt in prompts]
+            seconds = time.perf_counter() - started
+            num_tokens = sum(len(g.token_ids) for g in generations)
+            num_forwards = sum(g.nfe_denoise + g.nfe_commit for g in generations)
+            counts[name] = num_tokens, num_forwards
+            speeds[name].append(num_tokens / seconds)
+    rows = []
+    for name, values in speeds.items():
+        num_tokens, num_forwards = counts[name]
+        slow = speeds.get(name.replace(", cached", ", uncached"))
+        ratio = None
+        if slow is not None and name.endswith(", cached"):
+            ratio = statistics.median(a / b for a, b in zip(values, slow, strict=True))
+        speed = statistics.median(values)
+        tokens_per_forward = num_tokens / num_forwards
+        rows.append(
+            Row(
+                name,
+                speed,
+                (min(values), max(values)),
+                tokens_per_forward,
+                speed / tokens_per_forward,
+                ratio,
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    """Check, measure, print, write."""
+    diffusion, twin = load_checkpoint("demo-diffusion"), load_checkpoint("demo-ar")
+    problems = load_problems(split="test", levels=(1,), num_problems=NUM_PROBLEMS, seed=1)
+    prompts = [diffusion.tokenizer.encode(problem.prompt) for problem in problems]
+    contestants = build_contestants(diffusion, twin)
+    check_equal(contestants, prompts)
+    rows = measure(contestants, prompts)
+    table = Table("sampler", "tokens/s", "range", "tokens/forward", "forwards/s", "x uncached")
+    for row in rows:
+        low, high = row.tokens_per_s_range
+        ratio = f"{row.speed_over_uncached:.2f}" if row.speed_over_uncached else ""
+        table.add_row(
+            row.name,
+            f"{row.tokens_per_s:.0f}",
+            f"{low:.0f}-{high:.0f}",
+            f"{row.tokens_per_forward:.2f}",
+            f"{row.forwards_per_s:.0f}",
+            ratio,
+        )
+    Console().print(table)
+    record = {
+        "hardware": describe_hardware().describe(),
+        "load_average": os.getloadavg(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+        "precision": "float32",
+        "checkpoints": {"diffusion": diffusion.revision, "autoregressive": twin.revision},
+        "num_problems": NUM_PROBLEMS,
+        "num_rounds": NUM_ROUNDS,
+        "rows": [asdict(row) for row in rows],
+    }
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
