@@ -85,7 +85,10 @@ def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         objective, training = config["objective"], config["training"]
         tokenizer = CodeTokenizer.load(folder / "tokenizer.json")
     except Exception as error:  # `tokenizers` raises bare Exception on bad JSON
-        raise CheckpointError(f"checkpoint {folder} cannot be read: {error}") from error
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be read ({type(error).__name__}: {error}); "
+            "copy or train it again"
+        ) from error
     if objective not in ("diffusion", "autoregressive"):
         raise CheckpointError(f"checkpoint {folder} has the unknown objective {objective!r}")
     if tokenizer.vocab_size > model_config.vocab_size:
@@ -134,7 +137,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error})") from error
+        raise CheckpointError(
+            f"{path} is truncated or damaged ({error}); copy or train it again"
+        ) from error
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
