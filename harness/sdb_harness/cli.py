@@ -38,6 +38,7 @@ from sdb_harness.sweep import (
     Sweep,
     describe_sampling,
     list_ignored_axes,
+    make_sweep_name,
     parse_sweep,
     read_sweep,
     resolve_cells,
@@ -328,12 +329,9 @@ def _make_one_cell_sweep(
     name: str | None,
     given: dict[str, int | float],
 ) -> Sweep:
-    automatic = "".join(
-        letter if letter.isalnum() or letter in "._+-" else "-"
-        for letter in f"{spell_benchmark_spec(*parse_benchmark_spec(benchmark))}-{generator}"
-    )
+    spec = f"{spell_benchmark_spec(*parse_benchmark_spec(benchmark))}-{generator}"
     document: dict[str, object] = {
-        "name": automatic if name is None else name,
+        "name": make_sweep_name(spec) if name is None else name,
         "benchmarks": [benchmark],
         "generators": [generator],
         "grid": {"seeds" if key == "seed" else key: [value] for key, value in given.items()},

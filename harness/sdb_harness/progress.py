@@ -9,7 +9,6 @@ drawing thread would take time from the generations that are being timed.
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 import click
@@ -57,12 +56,7 @@ class RunProgress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
     def warn(self, message: str) -> None:

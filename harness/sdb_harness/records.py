@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 class Wire(BaseModel):
     """Base of everything that is written to disk or hashed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def to_canonical_json(self) -> str:
         """One spelling per value: sorted keys, no spaces, ASCII."""

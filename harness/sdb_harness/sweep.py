@@ -20,6 +20,7 @@ policy and add up. Axes a generator does not use are dropped for it and equal po
 autoregressive baseline appears once, not once per block size.
 """
 
+import hashlib
 import itertools
 import re
 import tomllib
@@ -58,7 +59,7 @@ GRID_AXES: dict[str, type[int] | type[float]] = {
 """Keys of `[grid]` and the type of their entries."""
 
 SWEEP_KEYS = ("name", "benchmarks", "protocol", "generators", "grid")
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,12 @@ def read_sweep(path: Path) -> Sweep:
 def parse_sweep(document: Mapping[str, object]) -> Sweep:
     """Check a parsed sweep document; see `read_sweep` for the errors."""
     _check_keys(document, SWEEP_KEYS, "")
+    for key in ("name", "benchmarks", "generators"):
+        if key not in document:
+            raise UserError(f"the key {key!r} is missing; needed are name, benchmarks, generators")
     name = document.get("name")
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-        raise UserError(f"name = {name!r}; write a name of letters, digits and ._+- as in 'demo'")
+        raise UserError(f"name = {name!r}; write up to 128 letters, digits and ._+- as in 'demo'")
     protocol = document.get("protocol")
     if protocol is not None and not isinstance(protocol, str):
         raise UserError(f"protocol = {protocol!r}; write one name in quotes, as in 'base'")
@@ -149,6 +153,14 @@ def parse_sweep(document: Mapping[str, object]) -> Sweep:
     for spec in sweep.generators:
         expand_grid(sweep, spec)
     return sweep
+
+
+def make_sweep_name(text: str) -> str:
+    """Turn any text into a name that a folder can have; long texts end in their hash."""
+    name = re.sub(r"[^A-Za-z0-9._+-]", "-", text)
+    if len(name) <= 100:
+        return name
+    return f"{name[:100]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _check_keys(table: Mapping[str, object], allowed: Sequence[str], where: str) -> None:

@@ -1,8 +1,10 @@
 """Every command, on real input; every user error is one line on stderr and exit status 2."""
 
+import socket
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from sdb_harness import cli
@@ -11,6 +13,9 @@ from sdb_harness.progress import RunProgress
 from sdb_harness.runner import RunReport
 from sdb_harness.store import Store
 from sdb_harness.sweep import Sweep
+from sdb_reference_model.checkpoint import save_checkpoint
+from sdb_reference_model.model import ModelConfig, Transformer
+from sdb_reference_model.tokenizer import CodeTokenizer
 
 SWEEP = """
 name = "small"
@@ -64,6 +69,7 @@ def assert_one_line(result: Result, message: str) -> None:
         (["benchmarks", "verify", "minipi"], "did you mean 'minipy'? allowed: humaneval, minipy"),
         (["benchmarks", "verify", "minipy:lvl=1"], "no option 'lvl'; did you mean 'level'?"),
         (["benchmarks", "verify", "minipy:level=9"], "level=9; use 1 to 5"),
+        (["benchmarks", "show", "minipy/99999999999"], "num_problems=100000000000; use 1 to"),
     ],
 )
 def test_wrong_arguments(folder: Path, arguments: list[str], message: str) -> None:
@@ -81,8 +87,10 @@ def test_wrong_arguments(folder: Path, arguments: list[str], message: str) -> No
         ),
         (["--generator", "seed_diffusion:demo", "--block-size", "4"], "needs block_size and thres"),
         (["--generator", "canonical", "--protocol", "bas"], "no protocol 'bas'; did you mean"),
-        (["--generator", "canonical", "--name", "../x"], "name = '../x'; write a name"),
+        (["--generator", "canonical", "--name", "../x"], "name = '../x'; write up to"),
         (["--generator", "canonical", "--runs", "small.toml/x"], "can be written"),
+        (["--generator", "canonical", "--runs", "small.toml"], "Directory 'small.toml' is a file"),
+        (["--generator", "openai:http://h/v1,model=m,conc=3"], "did you mean 'concurrency'?"),
         (
             [
                 *("--generator", "seed_diffusion:demo", "--threshold", "0.9"),
@@ -95,6 +103,45 @@ def test_wrong_arguments(folder: Path, arguments: list[str], message: str) -> No
 def test_wrong_cells(folder: Path, arguments: list[str], message: str) -> None:
     assert_one_line(run_one(*arguments), message)
     assert not list(folder.glob("runs/*/store.sqlite"))
+
+
+def test_replayed_file_without_a_sample_stores_nothing(folder: Path) -> None:
+    samples = [f'{{"task_id": "minipy/{n}", "completion": "    return 0"}}' for n in (0, 1, 7)]
+    (folder / "samples.jsonl").write_text("\n".join(samples))
+    result = run_one("--generator", "replay:samples.jsonl")
+    assert_one_line(result, "fewer than 1 samples for 1 of 3 problems: minipy/2 (0)")
+    assert not (folder / "runs").exists()
+    result = call("run", "--benchmark=minipy:num_problems=2", "--generator=replay:samples.jsonl")
+    assert result.exit_code == 0, result.output
+    expected = "note: replay:samples.jsonl has samples for 1 task ids that minipy does not have\n"
+    assert result.stderr == expected
+
+
+def test_unreachable_server_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    result = run_one("--generator", f"openai:http://127.0.0.1:{port}/v1,model=m")
+    assert_one_line(result, f"cannot talk to http://127.0.0.1:{port}/v1")
+
+
+def test_checkpoints_that_do_not_fit_are_one_line(folder: Path) -> None:
+    tokenizer = CodeTokenizer.train(["ab"], 300)
+    model = Transformer(ModelConfig(tokenizer.vocab_size, 32, 1, 4, 2, 64, 512))
+    model.initialise(torch.Generator().manual_seed(0))
+    save_checkpoint(folder / "model", model, tokenizer, "diffusion", {})
+    options = ["--block-size=4", "--threshold=1", "--max-new-tokens=8"]
+    chat = run_one("--generator=seed_diffusion:model", "--protocol=chat", *options)
+    assert_one_line(chat, "a base model continues source and takes no chat; use --protocol base")
+    long = run_one("--generator=seed_diffusion:model", *options[:2], "--max-new-tokens=512")
+    assert_one_line(long, "exceed the model's max_seq_len=512; set max_new_tokens to at most")
+    weights = folder / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    result = run_one("--generator=seed_diffusion:model", *options)
+    assert_one_line(result, "model.safetensors is truncated or damaged")
+    (folder / "model" / "config.json").write_bytes(b"\xff\xfe")
+    result = run_one("--generator=seed_diffusion:model", *options)
+    assert_one_line(result, "checkpoint model cannot be read (UnicodeDecodeError")
 
 
 def test_mistyped_key_names_file_and_nearest(folder: Path) -> None:

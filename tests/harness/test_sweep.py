@@ -10,6 +10,7 @@ from sdb_harness.sweep import (
     describe_sampling,
     expand_grid,
     list_ignored_axes,
+    make_sweep_name,
     parse_sweep,
     read_sweep,
     resolve_cells,
@@ -67,8 +68,9 @@ def test_whole_numbers_are_good_thresholds() -> None:
         ({"grid": {"block_size": [True]}}, r"entry True; write a list of int"),
         ({"grid": {"threshold": ["high"]}}, r"entry 'high'; write a list of float"),
         ({"grid": {"samples_per_problem": [0]}}, "samples_per_problem=0 is below 1"),
-        ({"name": "a/b"}, "name = 'a/b'; write a name"),
-        ({"name": ".."}, "name = '..'; write a name"),
+        ({"name": "a/b"}, "name = 'a/b'; write up to"),
+        ({"name": ".."}, "name = '..'; write up to"),
+        ({"name": "a" * 129}, "write up to 128 letters"),
         ({"benchmarks": "minipy"}, "benchmarks = 'minipy'; write a list"),
         ({"benchmarks": []}, "write a list with at least one"),
         ({"benchmarks": ["minipi"]}, "unknown benchmark 'minipi'; did you mean 'minipy'?"),
@@ -95,12 +97,30 @@ def test_wrong_documents_name_the_way_out(changes: dict[str, object], message: s
         ),
         ({"block_size": [8], "num_steps": [9]}, "num_steps=9 exceeds block_size=8"),
         ({"block_size": [8], "threshold": [1.5]}, "threshold=1.5: Input should be less than"),
+        (
+            {"block_size": [8], "threshold": [0.5], "temperature": [float("inf")]},
+            "temperature=inf: Input should be a finite number",
+        ),
         ({"block_size": [0], "threshold": [0.5]}, "block_size=0: Input should be greater than 0"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(grid: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_sweep(make_document(generators=[DIFFUSION], grid=grid))
+
+
+def test_missing_keys_are_named() -> None:
+    with pytest.raises(UserError, match="the key 'name' is missing; needed are name, benchmarks,"):
+        parse_sweep({})
+    with pytest.raises(UserError, match="the key 'generators' is missing"):
+        parse_sweep({"name": "s", "benchmarks": ["minipy"]})
+
+
+def test_any_text_becomes_a_name_and_long_ones_stay_distinct() -> None:
+    assert make_sweep_name("minipy:level=1-replay:é/x.jsonl") == "minipy-level-1-replay---x.jsonl"
+    names = {make_sweep_name("m" * 300 + end) for end in "ab"}
+    assert len(names) == 2
+    assert all(parse_sweep(make_document(name=name)).name == name for name in names)
 
 
 def test_file_errors_name_the_file(tmp_path: Path) -> None:

@@ -39,7 +39,16 @@ LEVELS = (1, 2, 3, 4, 5)
 LIMITS = ResourceLimits(cpu_s=2.0, wall_s=30.0, memory_bytes=1 << 29)
 """The references need microseconds and kilobytes."""
 
-DEFAULT_OPTIONS = {"split": "test", "level": "1", "num_problems": "200", "seed": "0"}
+DEFAULT_OPTIONS = {
+    "split": "test",
+    "level": "1",
+    "num_problems": "200",
+    "seed": "0",
+    "families": "off",
+}
+
+MAX_NUM_PROBLEMS = 100_000
+"""All problems of a benchmark are held in memory, some kilobytes each."""
 
 
 def make_example(
@@ -117,10 +126,10 @@ def load(options: Mapping[str, str]) -> Benchmark:
         UserError: an unknown option or a value out of range.
     """
     for key in options:
-        if key not in DEFAULT_OPTIONS and key != "families":
-            known = (*DEFAULT_OPTIONS, "families")
-            raise UserError(f"benchmark minipy has no option {key!r}; {name_nearest(key, known)}")
-    given = {**DEFAULT_OPTIONS, "families": "off", **options}
+        if key not in DEFAULT_OPTIONS:
+            nearest = name_nearest(key, DEFAULT_OPTIONS)
+            raise UserError(f"benchmark minipy has no option {key!r}; {nearest}")
+    given = {**DEFAULT_OPTIONS, **options}
     if given["families"] not in ("on", "off"):
         raise UserError(f"families={given['families']!r}; use on or off")
     if given["split"] not in ("train", "test"):
@@ -168,10 +177,10 @@ def load_problems(
     the level whose turn it is.
 
     Raises:
-        UserError: a level out of range, none at all, or no problems.
+        UserError: a level out of range, none at all, no problems or too many.
     """
-    if num_problems < 1:
-        raise UserError(f"num_problems={num_problems}; ask for at least 1")
+    if not 1 <= num_problems <= MAX_NUM_PROBLEMS:
+        raise UserError(f"num_problems={num_problems}; use 1 to {MAX_NUM_PROBLEMS}")
     if not levels or any(level not in LEVELS for level in levels):
         raise UserError(f"level={'+'.join(map(str, levels))}; use 1 to {LEVELS[-1]}, joined by +")
     groups = [COMPOSITION]
