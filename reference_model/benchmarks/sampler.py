@@ -2,10 +2,10 @@
 
     python reference_model/benchmarks/sampler.py        (`make bench-sampler`)
 
-One process, one set of weights, batch 1, greedy. Every round runs all contestants once on the same
-held-out problems, in turn, so that a busy moment hits all of them; the table shows medians and ranges
-over the rounds. Correctness first: cached and uncached must give the same tokens, or no time is shown.
-Writes `results/sampler.json` with hardware and versions.
+One process, one set of weights, batch 1, greedy. Every round runs all contestants once on the
+same held-out problems, in turn, so that a busy moment hits all of them; the table shows medians and
+ranges over the rounds. Correctness first: cached and uncached must give the same tokens, or no time
+is shown. Writes `results/sampler.json` with hardware and versions.
 """
 
 import json
