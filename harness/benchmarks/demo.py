@@ -4,7 +4,7 @@
 
 Memory is the proportional set size summed over the command and all its descendants, sampled ten
 times a second, so pages shared by forked processes count once. Linux only. Writes
-`results/demo.json` with hardware and versions.
+`results/demo.json` with the hardware.
 """
 
 import json

@@ -37,7 +37,6 @@ from sdb_harness.store import STORE_NAME, Store
 from sdb_harness.sweep import (
     Sweep,
     describe_sampling,
-    list_ignored_axes,
     make_sweep_name,
     parse_sweep,
     read_sweep,
@@ -239,7 +238,6 @@ def plan(file: Path, runs_folder: Path) -> None:
             _format_seconds(estimate.remaining_s),
         )
     console.print(table)
-    _print_notes(sweep)
     for warning in resolved.warnings:
         print(f"note: {warning}", file=sys.stderr)
     _print_plan_summary(console, estimates)
@@ -315,7 +313,6 @@ def run(
         if not benchmark or not generator:
             raise UserError("give a sweep file, or both --benchmark and --generator")
         sweep = _make_one_cell_sweep(benchmark, generator, protocol, name, given)
-    _print_notes(sweep)
     console = _make_console()
     report = _run_and_report(sweep, runs_folder, console)
     console.print(f"store: {report.store_path}", highlight=False, soft_wrap=True)
@@ -495,13 +492,6 @@ def _list_stores(runs_folder: Path) -> list[Path]:
     if not paths:
         raise UserError(f"no store below {runs_folder}; run `sdbench run` first or give --runs")
     return paths
-
-
-def _print_notes(sweep: Sweep) -> None:
-    """Say which settings have no effect."""
-    if ignored := list_ignored_axes(sweep):
-        names = ", ".join(sweep.generators)
-        print(f"note: {names} does not use {', '.join(ignored)}", file=sys.stderr)
 
 
 def _format_seconds(seconds: float | None) -> str:

@@ -1,6 +1,7 @@
 """Where a number comes from: commit, versions, command, machine, what really ran.
 
 Place in the flow: one `RunManifest` per run, written before its first row; every row points to it.
+What the generators learn in their warm-up is added later, by `Store.add_implementations`.
 """
 
 import secrets
@@ -35,7 +36,7 @@ def build_manifest(hardware: Hardware, implementations: Mapping[str, str]) -> Ru
 
     Args:
         hardware: The machine.
-        implementations: What really runs: attention, sampler, sandbox level, device, threads.
+        implementations: What is known before the first warm-up: sandbox level, threads.
     """
     now = datetime.now(UTC)
     commit, is_dirty = read_git_state(Path(__file__).parent)

@@ -172,7 +172,9 @@ class Store:
 
     def add_manifest(self, manifest: RunManifest) -> None:
         """Store where and with what this run happens, before its first row."""
-        self._insert("manifests", {"run_id": manifest.run_id, "manifest": _spell(manifest)})
+        self._insert(
+            "manifests", {"run_id": manifest.run_id, "manifest": manifest.to_canonical_json()}
+        )
 
     def add_implementations(self, run_id: str, implementations: Mapping[str, str]) -> None:
         """Add to a run's manifest what turned out to run, known only after warm-up.
@@ -191,12 +193,13 @@ class Store:
         grown = manifest.model_copy(update={"implementations": merged})
         with _translate_errors(self.path):
             self._connection.execute(
-                "UPDATE manifests SET manifest = ? WHERE run_id = ?", (_spell(grown), run_id)
+                "UPDATE manifests SET manifest = ? WHERE run_id = ?",
+                (grown.to_canonical_json(), run_id),
             )
 
     def add_cell(self, cell: Cell) -> None:
         """Store a grid point; its completions refer to it."""
-        self._insert("cells", {"cell_hash": cell.compute_hash(), "cell": _spell(cell)})
+        self._insert("cells", {"cell_hash": cell.compute_hash(), "cell": cell.to_canonical_json()})
 
     def add_completion(
         self,
@@ -223,7 +226,7 @@ class Store:
                 "problem_group": group,
                 "sample_index": sample_index,
                 "run_id": run_id,
-                "completion": _spell(completion),
+                "completion": completion.to_canonical_json(),
             },
         )
 
@@ -377,10 +380,9 @@ class Store:
         rows = self._query("SELECT run_id, manifest FROM manifests ORDER BY rowid")
         return {run_id: RunManifest.model_validate_json(text) for run_id, text in rows}
 
-    def count_faults(self, run_id: str | None = None) -> int:
-        """Count the logged infrastructure faults, of one run or of all."""
-        query = "SELECT COUNT(*) FROM faults WHERE ? IS NULL OR run_id = ?"
-        ((count,),) = self._query(query, (run_id, run_id))
+    def count_faults(self) -> int:
+        """Count the logged infrastructure faults of all runs."""
+        ((count,),) = self._query("SELECT COUNT(*) FROM faults")
         return int(count)
 
     def _query(
@@ -388,10 +390,6 @@ class Store:
     ) -> Iterator[tuple[Any, ...]]:
         with _translate_errors(self.path):
             yield from self._connection.execute(query, values)
-
-
-def _spell(value: Cell | Completion | RunManifest) -> str:
-    return value.to_canonical_json()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

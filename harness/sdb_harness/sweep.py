@@ -213,7 +213,7 @@ def expand_grid(sweep: Sweep, generator_spec: str) -> tuple[GridPoint, ...]:
             f"generator {generator_spec!r} needs block_size and threshold or num_steps in the grid"
         )
     axes = [
-        [("seed" if axis == "seeds" else axis, value) for value in values]
+        [(name_setting(axis), value) for value in values]
         for axis, values in sweep.grid.items()
         if axis not in ("threshold", "num_steps")
     ]
@@ -267,9 +267,14 @@ def spell_validation_error(error: ValidationError) -> str:
 
 
 def list_ignored_axes(sweep: Sweep) -> list[str]:
-    """List the axes of the grid that no generator of the sweep uses, so that a user can be told."""
+    """List the axes of the grid that no generator of the sweep uses."""
     used = {axis for spec in sweep.generators for axis in find_generator(spec)[0].axes}
-    return [axis for axis in sweep.grid if ("seed" if axis == "seeds" else axis) not in used]
+    return [axis for axis in sweep.grid if name_setting(axis) not in used]
+
+
+def name_setting(axis: str) -> str:
+    """Name what one value of a grid axis sets: a `seed` out of `seeds`."""
+    return "seed" if axis == "seeds" else axis
 
 
 def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
@@ -288,7 +293,9 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
     """
     benchmarks = {spec: load_benchmark(spec) for spec in sweep.benchmarks}
     cells: dict[str, PlannedCell] = {}
-    warnings: list[str] = []
+    warnings = []
+    if ignored := list_ignored_axes(sweep):
+        warnings.append(f"{', '.join(sweep.generators)} does not use {', '.join(ignored)}")
     for generator_spec in sweep.generators:
         generator = load_generator(generator_spec)
         try:

@@ -198,7 +198,7 @@ def test_faults_are_retried_once(store: Store) -> None:
 def test_faults_that_stay_are_counted_and_tried_again_by_the_next_run(store: Store) -> None:
     planned = plan_cell()
     assert generate(planned, ScriptedGenerator(num_errors=1000), store) == 3
-    assert store.count_faults("run-1") == 3
+    assert store.count_faults() == 3
     assert store.list_generated(planned.cell.compute_hash()) == set()
     assert generate(planned, ScriptedGenerator(), store) == 0
     assert len(store.list_generated(planned.cell.compute_hash())) == 3
@@ -239,7 +239,7 @@ def test_broken_sandbox_leaves_no_verdict_and_the_next_run_judges(store: Store) 
     generate(planned, ScriptedGenerator(), store)
     assert judge_cell(planned, ScriptedSandbox(1000), store, "run-1", Recorder()) == 3
     assert list(store.iterate_rows()) == []
-    assert store.count_faults("run-1") == 3
+    assert store.count_faults() == 3
     assert judge_cell(planned, ScriptedSandbox(), store, "run-1", Recorder()) == 0
     assert [row.status for row in store.iterate_rows()] == ["passed"] * 3
 

@@ -82,9 +82,6 @@ class LimitedGenerator(Protocol):
         ...
 
 
-GridAxis = str
-"""Name of a `SamplingConfig` field or `samples_per_problem` that a sweep may vary."""
-
 AUTOREGRESSIVE_AXES = frozenset(
     {"max_new_tokens", "temperature", "batch_size", "seed", "samples_per_problem"}
 )
@@ -97,8 +94,9 @@ class GeneratorEntry:
 
     loader: str
     """`module:function`; the function takes the text after the colon and returns a `Generator`."""
-    axes: frozenset[GridAxis]
-    """Axes it uses. Grid points that differ only in the others are the same cell."""
+    axes: frozenset[str]
+    """Fields of `SamplingConfig`, and `samples_per_problem`, that it uses. Grid points that differ
+    only in the others are the same cell."""
     argument: str
     """What the text after the colon is, for messages; empty if there is none."""
 

@@ -247,10 +247,8 @@ class OpenAIGenerator:
         """One completion with retries; a failure is returned as a completion, never raised."""
         started = time.perf_counter()
         reason = ""
-        if (
-            self._is_down
-        ):  # an earlier request gave up: do not spend its patience on each further one
-            num_attempts = 1
+        if self._is_down:
+            num_attempts = 1  # an earlier request gave up: do not spend its patience on each
         for attempt in range(1, num_attempts + 1):
             try:
                 completion = self._stream_once(path, payload, is_abandoned)
