@@ -291,7 +291,7 @@ def load_state(
 ) -> tuple[int, float]:
     """Restore what `save_state` wrote; returns (train_step, seconds already spent).
 
-    A run may be made longer or shorter as long as its learning rate has not begun to fall.
+    The length of a run and of its decay may change as long as its rate has not begun to fall.
 
     Raises:
         ValueError: if the folder holds a run of another configuration.
@@ -307,7 +307,8 @@ def load_state(
         compute_learning_rate_factor(step, config) == compute_learning_rate_factor(step, old)
         for step in range(train_step)
     )
-    if replace(old, num_train_steps=config.num_train_steps) != config or not has_same_past:
+    free = {"num_train_steps": config.num_train_steps, "decay_fraction": config.decay_fraction}
+    if replace(old, **free) != config or not has_same_past:
         raise CheckpointError(
             f"{out} holds {train_step} steps of another configuration; use another --out, "
             "or remove it"
