@@ -249,8 +249,9 @@ def _print_plan_summary(console: Console, estimates: Sequence[CellEstimate]) -> 
     num_unknown = len(estimates) - len(known)
     time_left = _format_seconds(sum(known)) if known else "unknown"
     unknown = f" and {num_unknown} cells never measured" if known and num_unknown else ""
+    noun = "cell" if len(estimates) == 1 else "cells"
     lines = [
-        f"{len(estimates)} cells, at most {num_forwards:,} forwards to go, time to go {time_left}"
+        f"{len(estimates)} {noun}, at most {num_forwards:,} forwards to go, time to go {time_left}"
         f"{unknown}; judging not counted"
     ]
     sizes = {
