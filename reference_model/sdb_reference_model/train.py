@@ -307,8 +307,9 @@ def load_state(
         compute_learning_rate_factor(step, config) == compute_learning_rate_factor(step, old)
         for step in range(train_step)
     )
-    free = {"num_train_steps": config.num_train_steps, "decay_fraction": config.decay_fraction}
-    if replace(old, **free) != config or not has_same_past:
+    shape = replace(old, num_train_steps=config.num_train_steps)
+    shape = replace(shape, decay_fraction=config.decay_fraction)
+    if shape != config or not has_same_past:
         raise CheckpointError(
             f"{out} holds {train_step} steps of another configuration; use another --out, "
             "or remove it"
