@@ -24,6 +24,14 @@ def list_commands() -> list[str]:
     return [line.split("  #")[0].strip() for line in lines if line.startswith("sdbench ")]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader would stand: sweeps at hand, and the runs of the commands before."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "sweeps").symlink_to(ROOT / "sweeps")
+    return folder
+
+
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     arguments = [str(Path(sys.executable).with_name("sdbench")), *shlex.split(command)[1:]]
     return subprocess.run(
@@ -43,11 +51,11 @@ def test_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize("command", list_commands())
-def test_commands_of_the_readme_run(command: str, tmp_path: Path) -> None:
+def test_commands_of_the_readme_run(command: str, folder: Path) -> None:
     if any(command.startswith(f"sdbench {long}") for long in LONG_COMMANDS):
-        result = run(f"{command} --help", tmp_path)  # known command, known options' names
+        result = run(f"{command} --help", folder)  # known command, known options' names
     else:
-        result = run(command, tmp_path)
+        result = run(command, folder)
     assert result.returncode == 0, result.stderr
 
 
@@ -62,5 +70,7 @@ def test_links_and_pictures_exist(path: Path) -> None:
 
 def test_make_targets_of_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for target in re.findall(r"\bmake ([a-z-]+)", README.read_text()):
+    named = re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", README.read_text(), re.MULTILINE)
+    assert named
+    for target in map("".join, named):
         assert target in targets, target
