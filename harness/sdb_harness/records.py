@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sdb_sandboxes.types import Check
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Rides on every stored row; raised whenever the meaning of a column changes."""
 
 
@@ -85,6 +85,8 @@ class Cell(Wire):
     """Name with options, for example `minipy:split=test,level=2`."""
     benchmark_revision: str
     """SHA-256 over the problems' ids, prompts and checks: a changed problem is another cell."""
+    num_problems: int = Field(gt=0)
+    """Problems of that revision: what a complete cell has answered, whatever other cells have."""
     protocol: str
     """Prompt and extraction preset, for example `base` or `chat`."""
     generator: str
@@ -95,7 +97,8 @@ class Cell(Wire):
     samples_per_problem: int = Field(default=1, gt=0)
     precision: str = "float32"
     engine: str
-    """Implementation and version that generate, for example `sdb-block-sampler/0.1.0`."""
+    """Implementation and version that generate and, where it runs in this process, what else moves
+    its speed: library, device, kernel, threads."""
     hardware: str
     """Hash of the hardware description: the same sweep on another machine is another cell."""
 
@@ -128,8 +131,12 @@ class Completion(Wire):
 
     @property
     def tok_s_user(self) -> float | None:
-        """Output tokens per second of wall time; None where there is nothing to divide."""
-        return self.output_tokens / self.e2e_s if self.e2e_s > 0 and self.output_tokens else None
+        """Output tokens per second of wall time; None where tokens or time are unknown.
+
+        An answer of no text took its time for nothing: 0, so that a median cannot leave it out.
+        """
+        is_known = self.output_tokens > 0 or not self.text
+        return self.output_tokens / self.e2e_s if self.e2e_s > 0 and is_known else None
 
     @property
     def tokens_per_forward(self) -> float | None:

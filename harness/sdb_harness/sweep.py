@@ -308,6 +308,7 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
                     cell = Cell(
                         benchmark=spell_benchmark_spec(*parse_benchmark_spec(benchmark_spec)),
                         benchmark_revision=benchmark.revision,
+                        num_problems=len(benchmark.problems),
                         protocol=protocol_name,
                         generator=generator_spec,
                         generator_revision=generator.revision,

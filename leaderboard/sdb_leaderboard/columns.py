@@ -82,7 +82,8 @@ COLUMNS = (
         "tok_s_user",
         "tokens/s/user",
         "Output tokens over wall time from submission to the last commit, of each sample: median, "
-        "in brackets the 10th to 90th percentile. The median is the drawn speed.",
+        "in brackets the 10th to 90th percentile. The median is the drawn speed. An empty answer "
+        "counts as 0.",
         _write_speed,
     ),
     Column(
@@ -149,7 +150,8 @@ COLUMNS = (
     Column(
         "num_infrastructure",
         "Lost",
-        "Samples lost to our infrastructure: not scored, never counted as failures.",
+        "Stored samples lost to our infrastructure: not scored, never counted as failures. Those "
+        "without a row lower the coverage.",
         _number("num_infrastructure", ".0f"),
     ),
     Column(

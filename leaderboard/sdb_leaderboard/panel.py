@@ -114,7 +114,7 @@ def build_panels(cells: Mapping[str, Cell], samples: pd.DataFrame) -> list[Panel
 
 
 def _build_panel(cells: Mapping[str, Cell], samples: pd.DataFrame, group: str) -> Panel:
-    table = summarise_samples(cells, samples)
+    table = summarise_samples(cells, samples, is_one_group=group != ALL_GROUPS)
     table["label"] = label_cells(table)
     ranked = table[table["is_ranked"]]
     table["inclusion_probability"] = np.nan

@@ -92,23 +92,30 @@ def flatten_rows(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.Dat
     return samples.sort_values(key, ignore_index=True)
 
 
-def summarise_samples(cells: Mapping[str, Cell], samples: pd.DataFrame) -> pd.DataFrame:
+def summarise_samples(
+    cells: Mapping[str, Cell], samples: pd.DataFrame, *, is_one_group: bool = False
+) -> pd.DataFrame:
     """Fold samples into one line per cell and flag the observed frontier of each view.
 
     Args:
         cells: Cell hash -> cell.
-        samples: From `flatten_rows`, possibly narrowed to one problem group.
+        samples: From `flatten_rows`.
+        is_one_group: The samples are narrowed to one problem group. A cell does not record how
+            many problems a group has, so those that any cell of the revision answered count.
     """
     if samples.empty:
         return pd.DataFrame()
-    problems = _collect_problems(cells, samples)
-    lines = [
-        _describe_cell(str(cell_hash), cells[str(cell_hash)])
-        | _summarise_cell(cells[str(cell_hash)], of_cell, problems)
-        for cell_hash, of_cell in samples.groupby("cell_hash")
-    ]
+    seen = _count_problems_seen(cells, samples)
+    lines = []
+    for cell_hash, of_cell in samples.groupby("cell_hash"):
+        cell = cells[str(cell_hash)]
+        num_expected = seen[cell.benchmark_revision] if is_one_group else cell.num_problems
+        lines.append(
+            _describe_cell(str(cell_hash), cell) | _summarise_cell(cell, of_cell, num_expected)
+        )
     table = pd.DataFrame(lines)
-    table["is_timed"] = (table["kind"] != "recorded") & table["tok_s_user"].notna()
+    # A median of 0 tokens/s (mostly empty answers) is no speed that a logarithmic axis could show.
+    table["is_timed"] = (table["kind"] != "recorded") & (table["tok_s_user"] > 0.0)
     is_ranked = table["is_complete"] & table["is_timed"]
     table["is_on_frontier"] = False
     for _, view in table[is_ranked].groupby(VIEW_COLUMNS):
@@ -136,8 +143,8 @@ def format_policy(threshold: float, num_steps: float) -> str:
     return "-"
 
 
-def _collect_problems(cells: Mapping[str, Cell], samples: pd.DataFrame) -> dict[str, int]:
-    """Problems seen per benchmark revision: what a complete cell has to cover."""
+def _count_problems_seen(cells: Mapping[str, Cell], samples: pd.DataFrame) -> dict[str, int]:
+    """Problems with a sample in any cell, per benchmark revision."""
     revisions = samples["cell_hash"].map(lambda h: cells[h].benchmark_revision)
     counts = samples.groupby(revisions)["problem_id"].nunique()
     return {str(revision): int(count) for revision, count in counts.items()}
@@ -167,12 +174,9 @@ def _describe_cell(cell_hash: str, cell: Cell) -> dict[str, object]:
     }
 
 
-def _summarise_cell(
-    cell: Cell, of_cell: pd.DataFrame, problems: Mapping[str, int]
-) -> dict[str, object]:
+def _summarise_cell(cell: Cell, of_cell: pd.DataFrame, num_expected: int) -> dict[str, object]:
     """The measured columns. Units are in the names; empty means there was nothing to measure."""
     scored = of_cell[~of_cell["is_lost"]]
-    num_expected = problems[cell.benchmark_revision]
     num_problems = scored["problem_id"].nunique()
     coverage = len(scored) / (num_expected * cell.samples_per_problem)
     num_lost = int(of_cell["is_lost"].sum())
@@ -214,7 +218,10 @@ def _summarise_quality(scored: pd.DataFrame) -> dict[str, object]:
 
 
 def _summarise_speed(scored: pd.DataFrame) -> dict[str, object]:
-    """Speeds, latencies and forwards. `tok_s_user` is the median over samples: the drawn speed."""
+    """Speeds, latencies and forwards. `tok_s_user` is the median over samples: the drawn speed.
+
+    Empty answers count with 0 tokens/s; answers whose tokens are unknown do not count.
+    """
     speed: dict[str, object] = {}
     for column, quantiles in (
         ("tok_s_user", {"": 0.5, "_p10": 0.1, "_p90": 0.9}),

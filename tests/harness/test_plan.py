@@ -11,6 +11,7 @@ def make_cell(generator: str, sampling: SamplingConfig) -> Cell:
     return Cell(
         benchmark="minipy",
         benchmark_revision="r",
+        num_problems=2,
         protocol="base",
         generator=generator,
         generator_revision="g",

@@ -18,6 +18,7 @@ from sdb_sandboxes.types import Status, Verdict
 CELL = Cell(
     benchmark="minipy:split=test",
     benchmark_revision="b" * 64,
+    num_problems=2,
     protocol="base",
     generator="canonical",
     generator_revision="canonical",
@@ -224,7 +225,7 @@ def test_other_schema_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE meta SET value = '999'")
     connection.close()
-    with pytest.raises(StoreError, match="schema version 999, this program reads version 1"):
+    with pytest.raises(StoreError, match="schema version 999, this program reads version 2"):
         Store.open_for_reading(path)
 
 

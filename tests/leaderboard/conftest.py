@@ -48,12 +48,15 @@ def _make_cell(
     output_tokens: int = 100,
     groups: Sequence[str] = ("all",),
     finish_reason: FinishReason = "stop",
+    text: str = "    pass\n",
+    num_problems: int | None = None,
 ) -> tuple[Cell, list[SampleRow]]:
     samples = max(len(of_problem) for of_problem in outcomes)
     is_diffusion = block_size is not None
     cell = Cell(
         benchmark=benchmark,
         benchmark_revision=f"revision of {benchmark}",
+        num_problems=num_problems or len(outcomes),
         protocol="base",
         generator=generator,
         generator_revision="weights",
@@ -72,7 +75,7 @@ def _make_cell(
             sample_index=sample,
             run_id="run-1",
             completion=Completion(
-                text="",
+                text=text,
                 token_ids=(),
                 output_tokens=output_tokens,
                 finish_reason="error" if status == "error" else finish_reason,

@@ -62,6 +62,29 @@ def test_a_cell_that_misses_problems_of_the_view_is_incomplete(make_cell: MakeCe
     assert table.loc[whole.compute_hash(), "is_on_frontier"]
 
 
+def test_a_problem_without_a_row_in_any_cell_leaves_them_incomplete(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["passed"]] * 3, num_problems=4)
+    (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+    assert line["coverage"] == 0.75
+    assert not line["is_complete"]
+    assert not line["is_on_frontier"]
+
+
+def test_empty_answers_slow_the_median_down(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["passed"]] * 3)
+    _, empty = make_cell([["wrong_answer"]] * 3, output_tokens=0, text="")
+    _, unknown = make_cell([["wrong_answer"]] * 3, output_tokens=0)  # a server without counts
+    cells = {cell.compute_hash(): cell}
+    (line,) = build_table(cells, [rows[0], *empty[1:]]).to_dict("records")
+    assert line["tok_s_user"] == 0.0
+    assert not line["is_timed"]
+    (line,) = build_table(cells, [*rows[:2], empty[2]]).to_dict("records")
+    assert line["tok_s_user"] == line["tok_s_user_p90"] == 100.0
+    assert line["tok_s_user_p10"] < 100.0
+    (line,) = build_table(cells, [rows[0], *unknown[1:]]).to_dict("records")
+    assert line["tok_s_user_p10"] == 100.0
+
+
 def test_frontier_never_crosses_machines(make_cell: MakeCell) -> None:
     slow, slow_rows = make_cell([["passed"], ["wrong_answer"]], seconds=9.0)
     fast, fast_rows = make_cell([["passed"], ["passed"]], hardware="machine-b")
