@@ -5,6 +5,7 @@ here is the translation between records and token ids, the same for both, so tha
 the two compares the decoding and nothing else. A batch runs as one tensor.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
@@ -42,14 +43,19 @@ class LocalModel:
         self.checkpoint.model.to(device)
         self.sample = sample
         self.revision = self.checkpoint.revision
-        self.engine = f"{engine}/{version('seed-diffusion-bench')}"
+        head_select, num_threads = choose("head_select", None, device), torch.get_num_threads()
+        # Part of the cell's identity: a run resumed with other threads must not mix two speeds.
+        self.engine = (
+            f"{engine}/{version('seed-diffusion-bench')} torch/{torch.__version__} {device} "
+            f"head_select={head_select} threads={num_threads}"
+        )
         self.precision = "float32"
         self.min_batch_size = 1
         self.implementations = {
             "attention": "torch scaled_dot_product_attention",
-            "head_select": choose("head_select", None, device),
+            "head_select": head_select,
             "device": str(device),
-            "threads": str(torch.get_num_threads()),
+            "threads": str(num_threads),
         }
 
     def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:
@@ -62,25 +68,31 @@ class LocalModel:
     ) -> Iterator[tuple[int, Completion]]:
         """Generate the whole batch as one tensor; each member carries its own times.
 
+        Submission is the call: making token ids of the prompts counts, making text of the answer
+        comes after the last commit and does not.
+
         Raises:
             ValueError: a chat prompt, a prompt that does not fit, or a block that does not divide
                 the canvas.
         """
+        started = time.perf_counter()
         texts = [prompted.prompt for prompted in batch if isinstance(prompted.prompt, str)]
         if len(texts) < len(batch):
             raise ValueError("a base model continues source and takes no chat; use --protocol base")
         ids = [self.checkpoint.tokenizer.encode(text) for text in texts]
         seeds = [prompted.seed for prompted in batch]
+        encode_s = time.perf_counter() - started
         generations = self.sample(self.checkpoint, ids, seeds, sampling)
         for position, generation in enumerate(generations):
-            yield position, to_completion(generation, self.checkpoint.tokenizer)
+            yield position, to_completion(generation, self.checkpoint.tokenizer, encode_s)
 
     def close(self) -> None:
         """Nothing outside this process is held."""
 
 
-def to_completion(generation: Generation, tokenizer: CodeTokenizer) -> Completion:
-    """Translate the sampler's record into the stored one."""
+def to_completion(generation: Generation, tokenizer: CodeTokenizer, encode_s: float) -> Completion:
+    """Translate the sampler's record, whose clock started `encode_s` late, into the stored one."""
+    commit_times_s = tuple(encode_s + seconds for seconds in generation.commit_times_s)
     return Completion(
         text=tokenizer.decode(generation.token_ids),
         token_ids=tuple(generation.token_ids),
@@ -89,7 +101,7 @@ def to_completion(generation: Generation, tokenizer: CodeTokenizer) -> Completio
         nfe_prefill=generation.nfe_prefill,
         nfe_denoise=generation.nfe_denoise,
         nfe_commit=generation.nfe_commit,
-        commit_times_s=tuple(generation.commit_times_s),
+        commit_times_s=commit_times_s,
         commit_tokens=tuple(generation.commit_tokens),
-        e2e_s=generation.commit_times_s[-1],
+        e2e_s=commit_times_s[-1],
     )

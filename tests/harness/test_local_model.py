@@ -1,0 +1,63 @@
+"""Our models behind the generator protocol: what identifies them, and when their clock starts."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdb_harness.generators import Prompted, load_generator
+from sdb_harness.records import Problem, SamplingConfig
+from sdb_harness.timing import check_times
+from sdb_reference_model.checkpoint import Objective, save_checkpoint
+from sdb_reference_model.model import ModelConfig, Transformer
+from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_sandboxes.types import FunctionCheck
+
+DIFFUSION = SamplingConfig(max_new_tokens=8, block_size=4, threshold=1.0)
+AUTOREGRESSIVE = SamplingConfig(max_new_tokens=8)
+
+
+@pytest.fixture(params=["seed_diffusion", "autoregressive"])
+def spec(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    tokenizer = CodeTokenizer.train(["ab"], 300)
+    model = Transformer(ModelConfig(tokenizer.vocab_size, 32, 1, 4, 2, 64, 128))
+    model.initialise(torch.Generator().manual_seed(0))
+    objective: Objective = "diffusion" if request.param == "seed_diffusion" else "autoregressive"
+    save_checkpoint(tmp_path / "model", model, tokenizer, objective, {})
+    return f"{request.param}:{tmp_path / 'model'}"
+
+
+def test_another_number_of_threads_is_another_engine(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = []
+    for num_threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda num=num_threads: num)
+        engines.append(load_generator(spec).engine)
+    assert engines[0] != engines[1]
+    assert torch.__version__ in engines[0]
+    assert "head_select=" in engines[0]
+    assert load_generator(spec).engine == engines[1]
+
+
+def test_time_runs_from_submission_and_counts_encoding(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = load_generator(spec)
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, problem.prompt, 0, seed=0)]
+    sampling = DIFFUSION if spec.startswith("seed") else AUTOREGRESSIVE
+    encode, shift_s = CodeTokenizer.encode, 1000.0
+    now, jumps = time.perf_counter, [0.0]
+
+    def encode_slowly(self: CodeTokenizer, text: str) -> list[int]:
+        jumps[0] += shift_s
+        return encode(self, text)
+
+    monkeypatch.setattr(CodeTokenizer, "encode", encode_slowly)
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + jumps[0])
+    ((_, completion),) = generator.generate(batch, sampling)
+    check_times(completion)
+    assert shift_s < completion.commit_times_s[0] <= completion.e2e_s < 2 * shift_s
+    assert completion.output_tokens == len(completion.token_ids)
