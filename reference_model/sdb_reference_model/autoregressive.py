@@ -41,15 +41,16 @@ def sample_tokens(
     row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)
     columns = torch.arange(width + max_new_tokens, device=device)[None]
     is_real = columns + shift >= 0  # [B, S]
-    sees = torch.ones(width, width, dtype=torch.bool, device=device).tril()[None]
-    sees = sees & is_real[:, None, :width] | torch.eye(width, dtype=torch.bool, device=device)
+    has_padding = not bool(is_real.all())
     cache = KVCache(model.config, len(prompts), width + max_new_tokens, model.head_weight)
     results = [Generation(nfe_prefill=1) for _ in prompts]
 
     positions = (columns[:, :width] + shift).clamp(min=0)
-    if bool(is_real.all()):
+    if not has_padding:
         hidden = model(prompt, positions=positions, is_causal=True, cache=cache)
     else:
+        sees = torch.ones(width, width, dtype=torch.bool, device=device).tril()[None]
+        sees = sees & is_real[:, None, :width] | torch.eye(width, dtype=torch.bool, device=device)
         hidden = model(prompt, positions=positions, mask=sees[:, None], cache=cache)
     cache.commit(width)
     for index in range(max_new_tokens):
@@ -60,8 +61,9 @@ def sample_tokens(
             temperature=temperature,
             seeds=row_seeds * 1_000_003 + index,
         )
+        ids = token_ids.tolist()  # waits for the device, so that the clock sees its work
         elapsed_s = time.perf_counter() - started
-        for result, token_id in zip(results, token_ids.tolist(), strict=True):
+        for result, token_id in zip(results, ids, strict=True):
             if result.finish_reason == "stop":
                 continue
             result.commit_times_s.append(elapsed_s)
@@ -75,7 +77,7 @@ def sample_tokens(
         for result in results:
             result.nfe_denoise += result.finish_reason == "length"
         positions = columns[:, cache.length : cache.length + 1] + shift
-        mask = None if bool(is_real.all()) else is_real[:, None, None, : cache.length + 1]
+        mask = is_real[:, None, None, : cache.length + 1] if has_padding else None
         hidden = model(token_ids[:, None], positions=positions, mask=mask, cache=cache)
         cache.commit(1)
     return results

@@ -125,16 +125,16 @@ class Uncached:
     def __init__(self, model: Transformer, prompt: Tensor, lengths: Tensor, capacity: int) -> None:
         """Nothing is computed ahead."""
         self.model, self.tokens = model, prompt
-        self.block_of = torch.zeros(prompt.shape[1], dtype=torch.long)  # prompt = block 0
+        self.block_of = torch.zeros_like(prompt[0])  # prompt = block 0
         self.shift = (lengths - prompt.shape[1])[:, None]
 
     def read(self, block: Tensor) -> Tensor:
         tokens = torch.cat((self.tokens, block), dim=1)  # [B, L]
         own = self.block_of.max() + 1
         block_of = torch.cat((self.block_of, own.expand(block.shape[1])))
-        columns = torch.arange(tokens.shape[1])[None] + self.shift  # [B, L], negative: padding
+        columns = torch.arange(tokens.shape[1], device=tokens.device)[None] + self.shift  # [B, L]
         sees = (block_of[None, :] <= block_of[:, None])[None] & (columns >= 0)[:, None]
-        sees = sees | torch.eye(len(block_of), dtype=torch.bool)  # padding sees itself, not NaN
+        sees = sees | torch.eye(len(block_of), dtype=torch.bool, device=tokens.device)  # no NaN
         hidden = self.model(tokens, positions=columns.clamp(min=0), mask=sees[:, None])
         return hidden[:, -block.shape[1] :]  # type: ignore[no-any-return]
 
