@@ -132,8 +132,9 @@ def generate(
     generation = result.generation
     num_forwards = generation.nfe_denoise + generation.nfe_commit
     num_tokens = len(generation.token_ids)
+    seconds = "" if show else f" in {generation.commit_times_s[-1]:.3f} s"  # the show has pauses
     console.print(
-        f"{num_tokens} tokens in {generation.commit_times_s[-1]:.3f} s; {num_forwards} forwards, "
+        f"{num_tokens} tokens{seconds}; {num_forwards} forwards, "
         f"{num_tokens / num_forwards:.2f} tokens per forward",
         style="dim",
         highlight=False,
