@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,14 +104,18 @@ def test_block_mask_shows_no_answer_to_its_own_noisy_block() -> None:
     assert not mask[:2, 2:].any()
 
 
-def test_loss_of_the_mask_token_is_never_learned() -> None:
-    model, batch = make_model(), make_batch()
+def test_mask_token_gets_no_logit_to_learn() -> None:
+    """With a head of its own, tied weights being inputs too: its row is never touched."""
+    model, batch = Transformer(replace(SIZES["test"], tie_embeddings=False)), make_batch()
+    model.initialise(torch.Generator().manual_seed(3))
     with torch.enable_grad():
         loss = compute_diffusion_loss(model, batch, 4, MASK, torch.Generator().manual_seed(0))
     loss.backward()  # type: ignore[no-untyped-call]
-    gradient = model.embedding.weight.grad
+    gradient = model.head.weight.grad
     assert gradient is not None
     assert torch.isfinite(gradient).all()
+    assert not gradient[MASK].any()
+    assert gradient.any(dim=1).sum() == SIZES["test"].vocab_size - 1
 
 
 def test_untrained_model_costs_about_the_log_of_the_vocabulary() -> None:

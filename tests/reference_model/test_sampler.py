@@ -69,12 +69,25 @@ def sample(
 @pytest.mark.parametrize(
     "policy", [commit_above(1.0), commit_above(0.6), commit_evenly(3)], ids=["one", "0.6", "steps"]
 )
-def test_cached_equals_uncached(policy: Policy, block_size: int, temperature: float) -> None:
-    fast = sample(PROMPTS[:2], policy, block_size, temperature=temperature)
-    slow = sample(PROMPTS[:2], policy, block_size, temperature=temperature, use_cache=False)
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+def test_cached_equals_uncached(
+    policy: Policy, block_size: int, temperature: float, end_bias: float
+) -> None:
+    fast, slow = (
+        sample(
+            PROMPTS[:2],
+            policy,
+            block_size,
+            temperature=temperature,
+            end_bias=end_bias,
+            use_cache=use_cache,
+        )
+        for use_cache in (True, False)
+    )
     assert [g.token_ids for g in fast] == [g.token_ids for g in slow]
+    assert [g.finish_reason for g in fast] == [g.finish_reason for g in slow]
     assert [g.nfe_denoise for g in fast] == [g.nfe_denoise for g in slow]
-    assert any(g.token_ids for g in fast)
+    assert end_bias > 0 or all(len(g.token_ids) == 32 for g in fast)
 
 
 @pytest.mark.parametrize("end_bias", [-1.0, 0.35])

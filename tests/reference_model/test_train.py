@@ -122,7 +122,33 @@ def test_a_tiny_diffusion_model_learns_its_data(tmp_path: Path) -> None:
     assert texts == [f"    return {word}\n" for word in WORDS]
 
 
-def test_a_run_can_be_made_longer_before_the_rate_falls(tmp_path: Path) -> None:
+def test_a_run_made_longer_before_the_rate_falls_is_the_longer_run(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def stop(report: StepReport) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(
+            DIFFUSION,
+            DATASET,
+            tmp_path / "parts",
+            provenance={},
+            on_report=stop,
+            report_every=5,
+            save_every=4,
+        )
+    longer = replace(DIFFUSION, num_train_steps=20)
+    assert [report.train_step for report in run(longer, tmp_path / "parts")] == [8, 12, 16, 20]
+    run(longer, tmp_path / "whole")
+    first = load_file(tmp_path / "whole" / "state.safetensors")
+    second = load_file(tmp_path / "parts" / "state.safetensors")
+    for name in first.keys() - {"progress"}:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_run_is_not_made_longer_or_changed_after_the_rate_fell(tmp_path: Path) -> None:
     run(DIFFUSION, tmp_path)
     with pytest.raises(CheckpointError, match="another configuration"):
         run(replace(DIFFUSION, num_train_steps=20), tmp_path)
