@@ -33,13 +33,12 @@ class ControlGroup:
         parents = find_parents()
         if parents is None:
             return None
-        remove_stale(parents)
         name = f"{PREFIX}-{os.getpid()}-{secrets.token_hex(4)}"
         group = cls(parents[0] / name, parents[1] / name)
         try:
             for folder in group.folders:
                 folder.mkdir()
-            group.prepare(ResourceLimits())
+            group.set_limits(ResourceLimits())
         except OSError:
             group.remove()
             return None
@@ -53,14 +52,14 @@ class ControlGroup:
     def is_v2(self) -> bool:
         return self.memory == self.pids
 
-    def prepare(self, limits: ResourceLimits) -> None:
+    def set_limits(self, limits: ResourceLimits) -> None:
         """Set the limits of the next cell and remember the counters before it."""
-        wanted = (limits.memory_bytes, limits.num_processes)
+        # The cell's files live in memory too and are counted here.
+        wanted = (limits.memory_bytes + 2 * limits.file_bytes, limits.num_processes)
         if wanted != self.limits:
             name = "memory.max" if self.is_v2 else "memory.limit_in_bytes"
-            # The cell's files live in memory too and are counted here.
-            (self.memory / name).write_text(str(limits.memory_bytes + 2 * limits.file_bytes))
-            (self.pids / "pids.max").write_text(str(limits.num_processes))
+            (self.memory / name).write_text(str(wanted[0]))
+            (self.pids / "pids.max").write_text(str(wanted[1]))
             self.limits = wanted
         if not self.is_v2:
             with contextlib.suppress(OSError):
@@ -68,22 +67,26 @@ class ControlGroup:
         self.num_kills = self.count_kills()
         self.num_refused = self.count_refused()
 
-    def admit(self, pid: int) -> None:
-        """Move a waiting cell in. A cell that is gone already is not our problem here."""
+    def admit(self, pid: int, limits: ResourceLimits) -> None:
+        """Move a waiting cell in; call it when the last cell's files are gone, they count too.
+
+        A cell that is gone already is not our problem here.
+        """
+        self.set_limits(limits)
         for folder in self.folders:
             with contextlib.suppress(ProcessLookupError):
                 (folder / "cgroup.procs").write_text(str(pid))
 
     def was_out_of_memory(self) -> bool:
-        """Whether the kernel killed for memory since `prepare`."""
+        """Whether the kernel killed for memory since `admit`."""
         return self.count_kills() > self.num_kills
 
     def was_out_of_processes(self) -> bool:
-        """Whether a fork was refused since `prepare`."""
+        """Whether a fork was refused since `admit`."""
         return self.count_refused() > self.num_refused
 
     def read_peak_bytes(self) -> int:
-        """Most memory since `prepare`; 0 where the kernel does not say (version 2 cannot reset)."""
+        """Most memory since `admit`; 0 where the kernel does not say (version 2 cannot reset)."""
         if self.is_v2:
             return 0
         try:
@@ -99,7 +102,7 @@ class ControlGroup:
         return read_counter(self.pids / "pids.events", "max")
 
     def remove(self) -> None:
-        """Remove the folders; a group that is still busy is swept by the next sandbox."""
+        """Remove the folders where the server, which does so at its end, could not."""
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -139,13 +142,3 @@ def find_parents() -> tuple[Path, Path] | None:
             if {"memory", "pids"} <= set(enabled):
                 return candidate, candidate
     return None
-
-
-def remove_stale(parents: tuple[Path, Path]) -> None:
-    """Remove groups whose sandbox was killed: their folders are empty and name its process."""
-    for parent in set(parents):
-        for folder in parent.glob(f"{PREFIX}-*"):
-            pid = folder.name.split("-")[2]
-            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()

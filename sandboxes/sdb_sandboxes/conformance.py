@@ -15,8 +15,8 @@ from sdb_sandboxes.types import (
     Status,
 )
 
-LIMITS = ResourceLimits(cpu_s=1.0, wall_s=60.0, memory_bytes=256 << 20, num_processes=16)
-SHORT_WALL = ResourceLimits(cpu_s=1.0, wall_s=1.5)
+LIMITS = ResourceLimits(cpu_s=0.5, wall_s=60.0, memory_bytes=256 << 20, num_processes=16)
+SHORT_WALL = ResourceLimits(cpu_s=1.0, wall_s=0.8)
 
 
 class Expectation(NamedTuple):

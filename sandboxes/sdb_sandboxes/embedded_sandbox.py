@@ -9,7 +9,6 @@ samples; below `embedded/native-user` it does not hide other processes; it runs 
 library only.
 """
 
-import ctypes
 import os
 import secrets
 import sys
@@ -31,7 +30,7 @@ from sdb_sandboxes.types import (
     Status,
 )
 
-Level = Literal["native-root", "native-user", "minimal", "none"]
+Level = Literal["native-root", "native-user", "minimal"]
 
 CANARY = ExecutionRequest("def echo(x):\n    return [x]\n", (("echo", (7,)),))
 
@@ -45,7 +44,6 @@ def list_ladder() -> list[tuple[Level, Isolation]]:
         ("native-root", Isolation("root")),
         ("native-user", Isolation("user", has_own_uid=False)),
         ("minimal", Isolation("none", has_own_uid=has_own_uid)),
-        ("none", Isolation("none", has_seccomp=False, has_landlock=False, has_own_uid=has_own_uid)),
     ]
     return ladder if is_root else ladder[1:]
 
@@ -55,7 +53,7 @@ def is_public(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in path.parents)
 
 
-LEVELS: tuple[Level, ...] = ("none", "minimal", "native-user", "native-root")
+LEVELS: tuple[Level, ...] = ("minimal", "native-user", "native-root")
 
 
 class EmbeddedSandbox:
@@ -66,7 +64,6 @@ class EmbeddedSandbox:
         num_slots: int | None = None,
         min_level: Level = "minimal",
         max_level: Level = "native-root",
-        allow_unsafe: bool = False,
     ) -> None:
         """Start the slots at the strongest level that holds.
 
@@ -74,7 +71,6 @@ class EmbeddedSandbox:
             num_slots: How many samples run at once; the number of processors if None.
             min_level: Refuse to start below this.
             max_level: Do not try above this: for tests of the lower levels.
-            allow_unsafe: Permit `none`, which has resource limits only.
 
         Raises:
             ValueError: A wrong argument.
@@ -83,16 +79,12 @@ class EmbeddedSandbox:
         num_slots = num_slots if num_slots is not None else len(os.sched_getaffinity(0))
         if num_slots < 1:
             raise ValueError(f"num_slots={num_slots}; at least 1 is needed")
-        if min_level == "none" and not allow_unsafe:
-            raise ValueError("min_level='none' runs programs unprotected; pass allow_unsafe=True")
         self._uids = 20_000 + 64 * secrets.randbelow(600)
         self._uid_lock = threading.Lock()
         self._gate = Gate()
         self._num_slots = num_slots
         self._is_closed = False
-        self._level, self._isolation, first = choose_level(
-            min_level, max_level, allow_unsafe, self._take_uid()
-        )
+        self._level, self._isolation, first = choose_level(min_level, max_level, self._take_uid())
         self._landlock = first.candidates.landlock
         self._has_groups = first.group is not None
         self._free: LifoQueue[Slot | None] = LifoQueue()
@@ -112,7 +104,7 @@ class EmbeddedSandbox:
         held = {
             "namespaces": isolation.jail != "none",
             "own-uid": isolation.has_own_uid,
-            "seccomp": isolation.has_seccomp,
+            "seccomp": True,
             f"landlock-{self._landlock}": self._landlock > 0,
             "cgroup": self._has_groups,
             "rlimits": True,
@@ -147,6 +139,8 @@ class EmbeddedSandbox:
             slot = self._free.get()
             if slot is not None:
                 slot.close()
+        for _ in range(self._num_slots):
+            self._free.put(None)  # for callers that still wait: they find it closed
 
     def __enter__(self) -> Self:
         return self
@@ -161,18 +155,22 @@ class EmbeddedSandbox:
 
     def _run(self, job: Callable[[Slot], ExecutionResult]) -> ExecutionResult:
         """Run a job on a free slot; retry what was our fault, and a stall once, alone."""
-        if self._is_closed:
-            raise ValueError("this sandbox is closed; open a new one")
         slot = self._free.get()
+        if self._is_closed:
+            self._free.put(slot)
+            raise ValueError("this sandbox is closed; open a new one")
         try:
             with self._gate.shared():
                 slot, result = self._run_with_retry(slot, job)
-            is_stalled = result.status is Status.WALL_TIME and slot is not None
-            if is_stalled and slot is not None and slot.waiting_s > 0.1 * result.wall_s:
+            is_late = result.status is Status.WALL_TIME
+            if is_late and slot is not None and slot.waiting_s > 0.1 * result.wall_s:
                 # The machine was too busy to tell: once more, with nothing beside.
                 with self._gate.alone():
                     slot, result = self._run_with_retry(slot, job)
             return result
+        except BaseException:
+            slot = None  # thrown away already: what it was doing is not finished
+            raise
         finally:
             self._free.put(slot)
 
@@ -185,7 +183,7 @@ class EmbeddedSandbox:
             try:
                 slot = slot or self._build_slot()
                 return slot, job(slot)
-            except SlotLost as error:
+            except (SlotLost, OSError) as error:
                 reason = str(error)
                 discard(slot)
                 slot = None
@@ -195,7 +193,7 @@ class EmbeddedSandbox:
         try:
             slot = self._build_slot()
             is_alive = slot.call_functions(CANARY).status is Status.PASSED
-        except SlotLost as error:
+        except (SlotLost, OSError) as error:
             reason = str(error)
             is_alive = False
         if is_alive:
@@ -220,9 +218,7 @@ def discard(slot: Slot | None) -> None:
         slot.close()
 
 
-def choose_level(
-    min_level: Level, max_level: Level, allow_unsafe: bool, uid: int
-) -> tuple[Level, Isolation, Slot]:
+def choose_level(min_level: Level, max_level: Level, uid: int) -> tuple[Level, Isolation, Slot]:
     """Try the ladder from the top: the first level at which a known-good program passes.
 
     Raises:
@@ -237,26 +233,19 @@ def choose_level(
         rank = LEVELS.index(level)
         if rank > LEVELS.index(max_level) or rank < LEVELS.index(min_level):
             continue
-        if level == "none" and not allow_unsafe:
-            continue
         slot: Slot | None = None
         try:
             slot = Slot(isolation, uid)
-            if level == "minimal" and not isolation.has_own_uid and not slot.candidates.landlock:
-                hide_own_memory()
+            if level == "minimal" and not isolation.has_own_uid and slot.candidates.landlock < 3:
+                raise SlotLost("a program with our user needs Landlock 3 to keep off our files")
             result = slot.call_functions(CANARY)
             if result.status is Status.PASSED:
                 return level, isolation, slot
             reasons.append(f"{level}: a known-good program gave {result.status}: {result.detail}")
-        except SlotLost as error:
+        except (SlotLost, OSError) as error:
             reasons.append(f"{level}: {error}")
         discard(slot)
     raise SandboxUnavailable(
         f"no isolation at or above min_level={min_level!r} holds on this host "
         f"({'; '.join(reasons) or 'nothing to try'}); use a lower min_level or another host"
     )
-
-
-def hide_own_memory() -> None:
-    """Same user, no Landlock: make this process undumpable, so its memory is not readable."""
-    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)

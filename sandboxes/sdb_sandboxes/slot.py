@@ -57,8 +57,6 @@ class Isolation:
     """What the servers of a slot are told to set up."""
 
     jail: Literal["root", "user", "none"]
-    has_seccomp: bool = True
-    has_landlock: bool = True
     has_own_uid: bool = True
 
 
@@ -66,7 +64,11 @@ class Zygote:
     """The judge's end of one fork server."""
 
     def __init__(
-        self, role: Literal["candidate", "tests"], isolation: Isolation, uid: int | None
+        self,
+        role: Literal["candidate", "tests"],
+        isolation: Isolation,
+        uid: int | None,
+        group: ControlGroup | None = None,
     ) -> None:
         """Start the server and wait until it is locked up. Raises SlotLost with its reason."""
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -81,14 +83,15 @@ class Zygote:
                 # Nothing but a fixed order of sets; the server clears even this.
                 env={"PYTHONHASHSEED": "0"},
                 cwd="/",
+                # Away from the terminal's Ctrl-C: it ends, cleanly, when the judge does.
+                start_new_session=True,
             )
         self.control.settimeout(REPLY_S)
         config = {
             "role": role,
             "jail": isolation.jail,
-            "seccomp": isolation.has_seccomp,
-            "landlock": isolation.has_landlock,
             "uid": uid,
+            "folders": [str(folder) for folder in group.folders] if group is not None else [],
         }
         try:
             hello = json.loads(self.ask(json.dumps(config).encode()))
@@ -157,7 +160,12 @@ class Slot:
         self.group = ControlGroup.create() if os.geteuid() == 0 else None
         if os.geteuid() == 0 and self.uid is None and self.group is None:
             raise SlotLost("root's processes can only be counted with a writable control group")
-        self.candidates = Zygote("candidate", isolation, self.uid)
+        try:
+            self.candidates = Zygote("candidate", isolation, self.uid, self.group)
+        except SlotLost:
+            if self.group is not None:
+                self.group.remove()
+            raise
         self.waiting_s = 0.0
 
     def close(self) -> None:
@@ -212,13 +220,14 @@ class Slot:
             read_report(report, nonce)
 
         with self.open_run(limits) as run, contextlib.ExitStack() as stack:
+            tests = self.tests = self.tests or self.start_tests()
             verdict, theirs = socket.socketpair()
             stack.enter_context(verdict)
+            stack.enter_context(theirs)
             null = os.open(os.devnull, os.O_WRONLY)
             stack.callback(os.close, null)
-            tests = self.tests = self.tests or self.start_tests()
-            with theirs:
-                pid = tests.fork(limits, (null, null, run.channel.fileno(), theirs.fileno()))
+            pid = tests.fork(limits, (null, null, run.channel.fileno(), theirs.fileno()))
+            theirs.close()
             stack.callback(tests.kill)
             run.watch.add_process(pid)
             return self.finish(run, limits, ask_tests)
@@ -243,11 +252,9 @@ class Slot:
                     writers.callback(os.close, writer)
                     readers.append(reader)
                     ends.append(writer)
-                if self.group is not None:
-                    self.group.prepare(limits)
                 pid = self.candidates.fork(limits, (*ends, theirs.fileno()))
             if self.group is not None:
-                self.group.admit(pid)
+                self.group.admit(pid, limits)
             watch = Watch((pid,), readers[0], readers[1], limits)
             stack.callback(watch.close)
             yield Run(watch, ours, pid)
@@ -315,12 +322,15 @@ def pack_question(number: int, name: str, arguments: tuple[object, ...]) -> byte
 
 def load_program(run: Run, program: str) -> None:
     """Send the program and wait until it is loaded. Raises RunStopped if it cannot be."""
-    if len(program) > MAX_PROGRAM_BYTES:
-        detail = f"a program of {len(program)} characters; the limit is {MAX_PROGRAM_BYTES}"
+    num_bytes = len(program.encode("utf-8", "surrogatepass"))
+    if num_bytes > MAX_PROGRAM_BYTES:
+        detail = f"a program of {num_bytes} bytes; the limit is {MAX_PROGRAM_BYTES}"
         raise RunStopped(Status.COMPILE_ERROR, detail)
-    reply = run.watch.exchange(run.channel, pack_frame({"program": program}))
+    frame = pack_frame({"program": program})
+    run.watch.exchange(run.channel, b"")  # the cell says that it is locked
+    reply = run.watch.exchange(run.channel, frame)
     if "failed" in reply:
-        name = str(reply["failed"])[:80]
+        name = read_name(reply["failed"])
         if reply.get("stage") == "compile":
             raise RunStopped(Status.COMPILE_ERROR, f"{name} while compiling")
         is_memory = name == "MemoryError"
@@ -360,7 +370,7 @@ def read_outcome(reply: dict[str, Any], number: int) -> CallOutcome:
     if reply.get("id") != number or not ("e" in reply or "v" in reply):
         raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: answer to another question")
     if "e" in reply:
-        return CallOutcome(exception=str(reply["e"])[:80])
+        return CallOutcome(exception=read_name(reply["e"]))
     try:
         value = decode(reply["v"])
     except (ProtocolError, RecursionError) as error:
@@ -368,6 +378,12 @@ def read_outcome(reply: dict[str, Any], number: int) -> CallOutcome:
     if contains_foreign(value):
         return CallOutcome(exception="Undecodable")
     return CallOutcome(value=value)
+
+
+def read_name(name: Any) -> str:
+    """The name of an exception as one harmless word, for it ends up in records and logs."""
+    is_harmless = isinstance(name, str) and name.isidentifier() and len(name) <= 80
+    return name if is_harmless else "an exception of a strange name"
 
 
 def contains_foreign(value: Any) -> bool:

@@ -20,6 +20,8 @@ from sdb_sandboxes.errors import RunStopped
 from sdb_sandboxes.types import ResourceLimits, Status
 
 TAIL_BYTES = 2048
+MAX_ANSWER_BYTES = 4 * MAX_FRAME_BYTES
+"""In all frames of one run: reading them takes the judge's time, not the program's."""
 TICK_S = 0.05
 TREE_SCAN_S = 0.5
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -36,6 +38,7 @@ class Watch:
         self.started = time.monotonic()
         self.num_output_bytes = 0
         self.num_frames = 0
+        self.num_answer_bytes = 0
         self.tails = {stdout: b"", stderr: b""}
         self.clocks = {pid: os.pidfd_open(pid) for pid in pids}
         self.next_tick = self.started + min(TICK_S, limits.cpu_s / 4)
@@ -91,6 +94,9 @@ class Watch:
         if not piece:
             raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed")
         incoming += piece
+        self.num_answer_bytes += len(piece)
+        if self.num_answer_bytes > MAX_ANSWER_BYTES:
+            raise RunStopped(Status.OUTPUT, f"answered with more than {MAX_ANSWER_BYTES} bytes")
         if len(incoming) < 4:
             return None
         (length,) = struct.unpack_from("<I", incoming)
@@ -176,16 +182,18 @@ def read_waiting_s(pid: int) -> float:
 
 
 def read_tree_cpu_s(root: int) -> float:
-    """CPU seconds of a process, its children that ended, and every living descendant."""
+    """CPU seconds of a process, its children that ended, its living descendants and its group."""
     parents: dict[int, int] = {}
     cpu_s: dict[int, float] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         with contextlib.suppress(OSError, IndexError, ValueError):
-            with open(f"/proc/{name}/stat") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
-            parents[int(name)] = int(fields[1])
+            # Bytes: a process chooses its own name, and it need not be text.
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rsplit(b")", 1)[1].split()
+            # Without a pid namespace orphans leave the tree, but never the group.
+            parents[int(name)] = root if int(fields[2]) == root else int(fields[1])
             cpu_s[int(name)] = sum(int(field) for field in fields[11:15]) / CLOCK_TICKS_PER_S
     tree = {root}
     while more := {pid for pid, parent in parents.items() if parent in tree} - tree:

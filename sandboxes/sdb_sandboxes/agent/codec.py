@@ -8,13 +8,14 @@ capped, and decoding trusts nothing. What it does not do: no object, no code, no
 import json
 import os
 import struct
+from collections import Counter
 from typing import Any
 
 MAX_FRAME_BYTES = 8 << 20
 MAX_DEPTH = 100
 MAX_NODES = 1_000_000
-MAX_HARD_KEYS = 10_000
-"""Keys other than str, bytes and small int in one message: their hashes can be made to collide."""
+MAX_SAME_HASH = 100
+"""Keys of one container that may share a hash: keys made to collide would stall the judge."""
 MAX_PLAIN_INT = 1 << 53
 
 
@@ -102,17 +103,16 @@ def to_plain_base(value: Any) -> Any:
     raise UnsendableError(type(value).__name__)
 
 
-def decode(wire: Any, depth: int = 0, hard_keys: list[int] | None = None) -> Any:
+def decode(wire: Any, depth: int = 0) -> Any:
     """Turn a parsed frame back into plain data, trusting nothing about it.
 
     Raises:
         ProtocolError: Unknown tag, wrong shape, too deep, or keys made to collide.
     """
-    hard_keys = [MAX_HARD_KEYS] if hard_keys is None else hard_keys
     if depth > 2 * MAX_DEPTH:
         raise ProtocolError("too deep")
     if isinstance(wire, list):
-        return [decode(item, depth + 1, hard_keys) for item in wire]
+        return [decode(item, depth + 1) for item in wire]
     if not isinstance(wire, dict):
         return wire
     try:
@@ -126,27 +126,27 @@ def decode(wire: Any, depth: int = 0, hard_keys: list[int] | None = None) -> Any
         if tag == "o":
             return Foreign(str(body)[:80])
         if tag == "d":
-            keys = [check_key(decode(k, depth + 1, hard_keys), hard_keys) for k, _ in body]
-            values = [decode(v, depth + 1, hard_keys) for _, v in body]
+            keys = check_keys([decode(k, depth + 1) for k, _ in body])
+            values = [decode(v, depth + 1) for _, v in body]
             return dict(zip(keys, values, strict=True))
-        items = [decode(item, depth + 1, hard_keys) for item in body]
+        items = [decode(item, depth + 1) for item in body]
         if tag == "t":
             return tuple(items)
         if tag in ("s", "f"):
-            keys = [check_key(item, hard_keys) for item in items]
-            return set(keys) if tag == "s" else frozenset(keys)
+            return set(check_keys(items)) if tag == "s" else frozenset(check_keys(items))
     except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ProtocolError(f"malformed value: {type(error).__name__}") from None
     raise ProtocolError("unknown tag")
 
 
-def check_key(key: Any, hard_keys: list[int]) -> Any:
-    """Count keys whose hashes an attacker can make collide; refuse too many of them."""
-    if type(key) not in (str, bytes) and not (type(key) is int and abs(key) < MAX_PLAIN_INT):
-        hard_keys[0] -= 1
-        if hard_keys[0] < 0:
-            raise ProtocolError("too many keys that are neither text nor small integers")
-    return key
+def check_keys(keys: list[Any]) -> list[Any]:
+    """Refuse the keys of one container if more of them share a hash than chance would give."""
+    if len(keys) > MAX_SAME_HASH:
+        # The hashes of text depend on a secret of this process, so nobody can choose them.
+        hashes = Counter(hash(key) for key in keys if type(key) not in (str, bytes))
+        if hashes and max(hashes.values()) > MAX_SAME_HASH:
+            raise ProtocolError("too many keys of one hash")
+    return keys
 
 
 def pack_frame(message: Any) -> bytes:

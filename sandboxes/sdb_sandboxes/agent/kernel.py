@@ -10,6 +10,7 @@ import ctypes
 import glob
 import os
 import platform
+import signal
 import stat
 import struct
 import sys
@@ -35,20 +36,34 @@ ALLOWED = (
 process_vm_*, mount, unshare, setns, set*id, io_uring, bpf, perf, keyrings, SysV and POSIX queues
 and shared memory, memfd, userfaultfd, personality, setpriority, sched_set*, clock setting."""
 
-REFUSED_ARGUMENTS = (
-    # prctl: clear the parent-death signal, dumpability, memory maps, the subreaper flag.
-    (PRCTL, 0, (1, 4, 35, 36)),
-    # fcntl and ioctl: have the kernel send signals for us, type into a terminal.
-    (25 if IS_ARM else 72, 1, (8, 10, 15)),
-    (29 if IS_ARM else 16, 1, (0x8901, 0x8902, 0x5412)),
+ALLOWED_ARGUMENTS = (
+    # prctl: names, no-new-privileges; neither the parent-death signal nor the subreaper flag.
+    (PRCTL, 0, (3, 15, 16, 38, 39, 0x53564D41)),
+    # fcntl: flags, locks, pipe sizes; no signals sent by the kernel for us (owner, notify, lease).
+    (25 if IS_ARM else 72, 1, (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032)),
+    # ioctl: is it a terminal, how wide, how much is there, non-blocking, inheritable.
+    (29 if IS_ARM else 16, 1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
+    # socketpair: local ones only, other families load kernel modules.
+    (199 if IS_ARM else 53, 0, (1,)),
+    # prlimit64: one's own limits.
+    (PRLIMIT64, 0, (0,)),
 )
-"""(system call, index of an argument, values refused for it); other values are allowed."""
+"""(system call, index of an argument, values allowed for it); other values are refused."""
+SIGACTION = 134 if IS_ARM else 13
+HOST_FILES = (52, 53, 88) if IS_ARM else (90, 91, 132, 235, 261, 268, 280)
+"""chmod and utime in all forms: Landlock does not know them, so without a mount namespace a program
+that shares our user could apply them to our files."""
+GROUPS = (154, 157) if IS_ARM else (109, 112)
+"""setpgid, setsid: without a pid namespace the process group is what holds a cell together."""
 
 NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NET = (
     0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
 )  # fmt: skip
+SIBLING = 0x00008000
 NEW_ANY = 0x7E020000
-READ_ONLY, NOSUID, NODEV, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+READ_ONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = (
+    1, 2, 4, 8, 32, 4096, 16384, 1 << 18,
+)  # fmt: skip
 NUM_DESCRIPTORS = 64
 
 libc = ctypes.PyDLL(None, use_errno=True)
@@ -122,23 +137,30 @@ def enter_jail(is_user_namespace: bool) -> None:
     mount("tmpfs", root, "tmpfs", NOSUID, "size=1m,mode=755")
     for path in visible:
         os.makedirs(root + path, exist_ok=True)
-        mount(path, root + path, "none", BIND | RECURSIVE)
-        # A user namespace may not drop the flags the mount came with, so they are repeated.
-        kept = os.statvfs(path).f_flag & (os.ST_NOEXEC | os.ST_NOATIME | os.ST_RELATIME)
-        flags = (kept & os.ST_NOEXEC) | READ_ONLY | NOSUID | NODEV
-        flags |= 1024 if kept & os.ST_NOATIME else (1 << 21 if kept & os.ST_RELATIME else 0)
-        mount("none", root + path, "none", REMOUNT | BIND | flags)
+        bind_read_only(path, root + path, NODEV)
     for path in hidden:
         mount("tmpfs", root + path, "tmpfs", READ_ONLY | NOSUID | NODEV, "size=4k,mode=755")
     os.makedirs(root + "/work")
     os.makedirs(root + "/dev")
     os.close(os.open(root + "/dev/null", os.O_CREAT | os.O_WRONLY))
-    mount("/dev/null", root + "/dev/null", "none", BIND)
+    bind_read_only("/dev/null", root + "/dev/null", NOEXEC)
     os.chdir(root)
     call_kernel(PIVOT_ROOT, b".", b".")
     if libc.umount2(b".", 2):
         raise OSError(ctypes.get_errno(), "umount of the old root")
     os.chdir("/")
+    # Modes and times of our own files would be a memory from one sample to the next.
+    mount("none", "/", "none", REMOUNT | BIND | READ_ONLY | NOSUID | NODEV)
+
+
+def bind_read_only(path: str, target: str, more_flags: int) -> None:
+    """Show `path` at `target`, unchangeable: neither contents nor modes and times."""
+    mount(path, target, "none", BIND | RECURSIVE)
+    # A user namespace may not drop the flags the mount came with, so they are repeated.
+    kept = os.statvfs(path).f_flag
+    flags = (kept & os.ST_NOEXEC) | READ_ONLY | NOSUID | more_flags
+    flags |= 1024 if kept & os.ST_NOATIME else (1 << 21 if kept & os.ST_RELATIME else 0)
+    mount("none", target, "none", REMOUNT | BIND | flags)
 
 
 def read_landlock_version() -> int:
@@ -167,22 +189,29 @@ def build_landlock_rules(version: int, readable: list[str], work: str) -> int:
 
 
 def build_seccomp_filter(own_pid: int | None) -> bytes:
-    """Compile the allow-list to BPF. `own_pid` set: signals only to oneself (no pid namespace)."""
+    """Compile the allow-list to BPF.
+
+    `own_pid` set means no namespaces: then signals only to oneself, the process group is kept, and
+    modes and times of files are left alone.
+    """
     load, equal, at_least, above, any_bit, give = 0x20, 0x15, 0x35, 0x25, 0x45, 0x06
     allow, refuse, unknown = 0x7FFF0000, 0x00050001, 0x00050026
     first_argument = 16
     code: list[tuple[int, int, int, int]] = [
         (load, 0, 0, 4), (equal, 1, 0, AUDIT_ARCH), (give, 0, 0, 0x80000000), (load, 0, 0, 0),
         (at_least, 0, 1, 0x40000000), (give, 0, 0, unknown),
-        (equal, 0, 4, CLONE), (load, 0, 0, first_argument), (any_bit, 0, 1, NEW_ANY),
+        (equal, 0, 4, CLONE), (load, 0, 0, first_argument), (any_bit, 0, 1, NEW_ANY | SIBLING),
         (give, 0, 0, refuse), (give, 0, 0, allow),
     ]  # fmt: skip
-    code += [(equal, 0, 4, PRLIMIT64), (load, 0, 0, first_argument), (equal, 0, 1, 0)]
-    code += [(give, 0, 0, allow), (give, 0, 0, refuse)]
-    for number, index, values in REFUSED_ARGUMENTS:
+    for number, index, values in ALLOWED_ARGUMENTS:
         code += [(equal, 0, len(values) + 3, number), (load, 0, 0, first_argument + 8 * index)]
         code += [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
-        code += [(give, 0, 0, allow), (give, 0, 0, refuse)]
+        code += [(give, 0, 0, refuse), (give, 0, 0, allow)]
+    # Children whose end is ignored would take their CPU time with them, uncounted.
+    code += [(equal, 0, 4, SIGACTION), (load, 0, 0, first_argument), (equal, 0, 1, signal.SIGCHLD)]
+    code += [(give, 0, 0, refuse), (give, 0, 0, allow)]
+    for number in () if own_pid is None else (*HOST_FILES, *GROUPS):
+        code += [(equal, 0, 1, number), (give, 0, 0, refuse)]
     for number in (KILL, TGKILL):
         if own_pid is None:
             code += [(equal, 0, 1, number), (give, 0, 0, allow)]
