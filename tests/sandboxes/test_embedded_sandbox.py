@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sdb_sandboxes.cgroups import PREFIX, find_parents
 from sdb_sandboxes.conformance import find_violations
 from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox, Level
 from sdb_sandboxes.errors import SandboxUnavailable, SlotLost
@@ -18,6 +19,7 @@ from sdb_sandboxes.gate import Gate
 from sdb_sandboxes.open import open_sandbox
 from sdb_sandboxes.slot import Slot
 from sdb_sandboxes.types import (
+    AssertionCheck,
     CallOutcome,
     ExecutionRequest,
     ExecutionResult,
@@ -55,8 +57,6 @@ def test_conformance_finds_a_careless_sandbox() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="allow_unsafe"):
-        EmbeddedSandbox(1, min_level="none")
     with pytest.raises(ValueError, match="num_slots=0"):
         EmbeddedSandbox(0)
     with pytest.raises(ValueError, match="'docker'"):
@@ -78,13 +78,6 @@ def test_says_that_it_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
         EmbeddedSandbox(1)
 
 
-def test_unsafe_level_runs_when_allowed() -> None:
-    with EmbeddedSandbox(1, min_level="none", max_level="none", allow_unsafe=True) as sandbox:
-        assert sandbox.level == "embedded/none"
-        assert "seccomp" not in sandbox.layers
-        assert sandbox.call_functions(ECHO).outcomes == (CallOutcome([7]),)
-
-
 def test_close_is_final_and_may_be_repeated() -> None:
     sandbox = open_sandbox(num_slots=1)
     sandbox.close()
@@ -93,12 +86,37 @@ def test_close_is_final_and_may_be_repeated() -> None:
         sandbox.call_functions(ECHO)
 
 
+def test_close_wakes_callers_that_wait() -> None:
+    sandbox = EmbeddedSandbox(num_slots=1)
+    with ThreadPoolExecutor(4) as pool:
+        slow = ExecutionRequest("import time\ndef f(x): time.sleep(0.3)", (("f", (7,)),))
+        calls = [pool.submit(sandbox.call_functions, slow) for _ in range(4)]
+        while sandbox._free.qsize():
+            pass
+        sandbox.close()
+        errors = [call.exception(timeout=30) for call in calls]
+    assert sum(error is None for error in errors) <= 1
+    assert all(error is None or "closed" in str(error) for error in errors)
+
+
+def test_a_small_sample_follows_one_that_filled_its_folder() -> None:
+    """The files of the last sample count as memory until they are wiped."""
+    big = ResourceLimits(memory_bytes=512 << 20, file_bytes=96 << 20)
+    small = ResourceLimits(memory_bytes=48 << 20, file_bytes=1 << 20)
+    program = "def f(x):\n    with open('big', 'wb') as b: b.write(bytes(90 << 20))\n"
+    with EmbeddedSandbox(num_slots=1) as sandbox:
+        filled = sandbox.call_functions(ExecutionRequest(program, (("f", (7,)),), big))
+        assert filled.outcomes == (CallOutcome(None),), filled
+        after = sandbox.call_functions(ExecutionRequest(ECHO.program, ECHO.calls, small))
+        assert after.outcomes == (CallOutcome([7]),), after
+
+
 def find_servers(parent: int) -> list[int]:
     """Fork servers below a process."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            ppid = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            ppid = int((entry / "stat").read_bytes().rsplit(b")", 1)[1].split()[1])
             if ppid == parent and b"agent.zygote" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:
@@ -113,6 +131,19 @@ def test_a_killed_server_is_rebuilt_and_the_sample_retried() -> None:
         result = sandbox.call_functions(ECHO)
         assert result.status is Status.PASSED
         assert find_servers(os.getpid()) != [server]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_server_killed_in_the_middle_is_our_fault(number: int) -> None:
+    program = "import time\ndef f(x):\n    time.sleep(0.4)\n    return x\n"
+    check = AssertionCheck("f", "def check(f): assert f(7) == 7")
+    with EmbeddedSandbox(num_slots=1) as sandbox, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(sandbox.run_assertions, program, check, ResourceLimits())
+        while len(servers := find_servers(os.getpid())) < 2:
+            pass
+        os.kill(sorted(servers)[number], signal.SIGKILL)
+        result = call.result(60)
+        assert result.status is Status.PASSED, result
 
 
 def test_a_sample_that_keeps_losing_slots_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +253,12 @@ def test_nothing_survives_the_sudden_death_of_the_judge(level: Level) -> None:
         judge.kill()
     assert select.select([pidfd], [], [], 30)[0], "the fork server outlived its judge"
     os.close(pidfd)
+    parents = find_parents() or ()
+    assert not [p for parent in parents for p in parent.glob(f"{PREFIX}-{judge.pid}-*")]
 
 
 ORDINARY = """
+from sdb_sandboxes.cgroups import PREFIX, find_parents
 from sdb_sandboxes.conformance import find_violations
 from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
 for level in ("native-user", "minimal"):

@@ -89,6 +89,17 @@ ASSERTIONS = {
         "assert candidate(1) == 2",
         Status.WRONG_ANSWER,
     ),
+    "ends the loop of the tests": (
+        "def f(x): raise StopIteration",
+        "for a, b in zip(map(candidate, [1, 2]), [2, 3]): assert a == b",
+        Status.RUNTIME_ERROR,
+    ),
+    "breaks the protocol where errors are caught": (
+        "import os\ncalls = []\ndef f(x):\n    if not calls: os.write(3, b'\\x02\\0\\0\\0[]')\n"
+        "    calls.append(x)\n    return 1",
+        "try: assert candidate(1) == 7\nexcept: pass",
+        Status.RUNTIME_ERROR,
+    ),
     "broken tests are ours": ("def f(x): return 1", "return (", Status.INFRASTRUCTURE),
 }
 
@@ -96,7 +107,7 @@ ASSERTIONS = {
 @pytest.mark.parametrize("name", ASSERTIONS)
 def test_assertion_check(sandbox: EmbeddedSandbox, name: str) -> None:
     program, body, status = ASSERTIONS[name]
-    limits = ResourceLimits(cpu_s=1.0, wall_s=60.0)
+    limits = ResourceLimits(cpu_s=0.5, wall_s=60.0)
     for _ in range(2):
         verdict = verify(sandbox, program, check_with(body), limits)
         assert verdict.status == status, verdict
