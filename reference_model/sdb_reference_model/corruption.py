@@ -37,7 +37,7 @@ def sample_times(
 ) -> Tensor:
     """Draw `num_times` times, evenly spread (low discrepancy) and in random order.
 
-    One uniform offset shifts a regular grid over (0, 1], so a batch always sees all noise levels:
+    One uniform offset shifts a regular grid over [0, 1), so a batch always sees all noise levels:
     each time alone is uniform, together they cover. Choice: times below 1 / block_size, where not
     even one token of a block would be masked on average, are raised to it, as in
     Stable-DiffCoder's block-clipped rate; the weight then never exceeds the block size.
