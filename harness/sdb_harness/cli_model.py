@@ -38,7 +38,7 @@ def train(config_name: str, out: Path | None, threads: int | None) -> None:
 
     if find_spec("datasets") is None:
         raise UserError("training needs one more package; pip install seed-diffusion-bench[train]")
-    from sdb_harness.training_data import make_training_data
+    from sdb_harness.training_data import read_training_data
     from sdb_reference_model.train import StepReport, load_config
     from sdb_reference_model.train import train as run_training
 
@@ -48,7 +48,7 @@ def train(config_name: str, out: Path | None, threads: int | None) -> None:
         torch.set_num_threads(threads)
     console = Console(stderr=True)
     console.print(f"making {config.data.get('num_examples')} examples", highlight=False)
-    dataset = make_training_data(**config.data)
+    dataset = read_training_data(config.data)
     manifest = build_manifest(describe_hardware(), {"threads": str(torch.get_num_threads())})
     provenance = manifest.model_dump(exclude={"run_id", "started_at"})
     columns = (

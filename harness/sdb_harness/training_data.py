@@ -1,11 +1,12 @@
 """Training examples from minipy's train split, as the `datasets.Dataset` that training reads.
 
-Place in the flow: `sdbench train` -> `make_training_data(**config.data)` -> `train(dataset=...)`.
+Place in the flow: `sdbench train` -> `read_training_data(config.data)` -> `train(dataset=...)`.
 The reference model reads data sets and never imports the harness; this is the bridge.
 """
 
 import random
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from datasets import Dataset
 
@@ -16,6 +17,24 @@ PARTS = ("families", *(f"level-{level}" for level in minipy.LEVELS))
 """What a mixture may name: compositions of one level, or the dependency-heavy families."""
 
 FAMILY_LEVELS = (1, 2)
+
+
+def read_training_data(data: Mapping[str, Any]) -> Dataset:
+    """Make the data set that the `[data]` table of a training configuration describes.
+
+    Raises:
+        ValueError: a missing or unknown key, a value of another kind, or nothing to draw.
+    """
+    kinds = {"num_examples": int, "seed": int, "mixture": dict}
+    if data.keys() != kinds.keys():
+        raise ValueError(f"[data] has {sorted(data)}; it needs exactly {', '.join(kinds)}")
+    for key, kind in kinds.items():
+        if not isinstance(data[key], kind):
+            raise ValueError(f"[data] {key}={data[key]!r} must be of type {kind.__name__}")
+    for part, weight in data["mixture"].items():
+        if not isinstance(weight, int | float):
+            raise ValueError(f"[data] mixture weight {part}={weight!r} must be a number")
+    return make_training_data(**data)
 
 
 def make_training_data(num_examples: int, seed: int, mixture: Mapping[str, float]) -> Dataset:

@@ -96,9 +96,14 @@ def load_config(name: str) -> TrainConfig:
     if missing := sorted(required - values.keys()):
         raise ValueError(f"{name}: missing key {missing[0]!r}")
     for key, kind in get_type_hints(TrainConfig).items():
-        if kind in (int, str) and not isinstance(values[key], kind):
-            raise ValueError(f"{name}: {key}={values[key]!r} must be of type {kind.__name__}")
-    config = TrainConfig(**{**values, "block_sizes": tuple(values.get("block_sizes", ()))})
+        expected = {int: int, str: str, float: int | float, dict[str, Any]: dict}.get(kind)
+        if expected is not None and not isinstance(values[key], expected):
+            described = getattr(expected, "__name__", "float")
+            raise ValueError(f"{name}: {key}={values[key]!r} must be of type {described}")
+    block_sizes = values.get("block_sizes", [])
+    if not isinstance(block_sizes, list) or not all(isinstance(b, int) for b in block_sizes):
+        raise ValueError(f"{name}: block_sizes={block_sizes!r} must be a list of int")
+    config = TrainConfig(**{**values, "block_sizes": tuple(block_sizes)})
     check_config(config, name)
     return config
 

@@ -219,6 +219,9 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
         ('objective = "gan"', "use 'diffusion' or 'autoregressive'"),
         ("block_sizes = []", "block_sizes goes with"),
         ('batch_size = "many"', "must be of type int"),
+        ('muon_lr = "fast"', "must be of type float"),
+        ('block_sizes = ["4"]', "must be a list of int"),
+        ("block_sizes = 4", "must be a list of int"),
         ("size = ", "not valid TOML"),
     ],
 )

@@ -1,0 +1,39 @@
+"""Training examples: reproducible, in proportion, train split only, clear errors."""
+
+from typing import Any
+
+import pytest
+
+from sdb_harness.benchmarks.minipy import make_problem
+from sdb_harness.training_data import make_training_data, read_training_data
+
+MIXTURE = {"level-1": 0.5, "families": 0.5}
+
+
+def test_same_arguments_give_the_same_examples_and_another_seed_others() -> None:
+    first = make_training_data(60, 0, MIXTURE).to_list()
+    assert make_training_data(60, 0, MIXTURE).to_list() == first
+    assert make_training_data(60, 1, MIXTURE).to_list() != first
+    assert make_training_data(30, 0, MIXTURE).to_list() == first[:30]
+
+
+def test_a_pure_mixture_gives_the_train_split_of_that_level() -> None:
+    rows = make_training_data(20, 3, {"level-2": 1.0}).to_list()
+    expected = [make_problem(index, split="train", level=2, seed=3) for index in range(20)]
+    assert rows == [{"prompt": p.prompt, "completion": p.reference} for p in expected]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "it needs exactly num_examples, seed, mixture"),
+        ({"num_examples": "many"}, "must be of type int"),
+        ({"num_examples": 0}, "must be positive"),
+        ({"mixture": {"level-9": 1.0}}, "mixture names 'level-9'; use families, level-1"),
+        ({"mixture": {"level-1": "much"}}, "must be a number"),
+        ({"mixture": {}}, "must be positive"),
+    ],
+)
+def test_wrong_tables_are_one_clear_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_training_data({"num_examples": 5, "seed": 0, "mixture": MIXTURE, **change})
