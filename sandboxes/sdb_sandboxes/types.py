@@ -53,6 +53,38 @@ class ExecutionRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramRequest:
+    """Compile a whole program once, then run it once per text of standard input.
+
+    `language` names a row of `languages.LANGUAGES`; `python` runs in a cell forked from the warm
+    interpreter, every other language through its compiler and interpreter, both inside the slot.
+    """
+
+    language: str
+    files: tuple[tuple[str, str], ...]
+    """(path relative to the program's folder, text); the first one is the program."""
+    stdins: tuple[str, ...] = ("",)
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
+    """Of each run; compiling has limits of its own, in the language's row."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramOutcome:
+    """How one run of a whole program ended."""
+
+    status: Status
+    """PASSED when it ended by itself with exit code 0; nothing is said about what it printed."""
+    stdout: str
+    stderr_tail: str
+    exit_code: int | None
+    signal: int | None
+    cpu_s: float
+    wall_s: float
+    peak_memory_bytes: int
+    is_output_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CallOutcome:
     """What one call gave: a decoded value, or the name of the exception it raised."""
 
@@ -76,6 +108,9 @@ class ExecutionResult:
     exit_code: int | None = None
     is_output_truncated: bool = False
     detail: str = ""
+    runs: tuple[ProgramOutcome, ...] = ()
+    """Of `Sandbox.run_program`: one per text of standard input, until the first that ended badly
+    in the slot itself."""
 
 
 TrustLevel = Literal["L3", "L2", "L2b", "L1"]
