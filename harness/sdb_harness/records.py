@@ -103,7 +103,9 @@ class Cell(Wire):
     """Hash of the hardware description: the same sweep on another machine is another cell."""
 
 
-FinishReason = Literal["stop", "length", "error"]
+FinishReason = Literal["stop", "length", "refused", "error"]
+"""`refused`: the model cannot read a prompt of this length. It counts as unanswered, hence wrong;
+`error` is a fault of ours and counts as nothing."""
 
 
 class Completion(Wire):
@@ -127,7 +129,7 @@ class Completion(Wire):
     e2e_s: float = Field(ge=0.0)
     """Wall time from submission to the last commit, this batch member's own."""
     error: str = ""
-    """Why `finish_reason` is `error`; such a row is an infrastructure fault, not a wrong answer."""
+    """Why `finish_reason` is `refused` or `error`."""
 
     @property
     def tok_s_user(self) -> float | None:

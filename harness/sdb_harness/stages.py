@@ -138,6 +138,7 @@ def generate_cell(
     found = {f"{cell.generator}/{part}": name for part, name in generator.implementations.items()}
     store.add_implementations(run_id, found)
     faults: dict[int, str] = dict.fromkeys(range(len(todo)), "not generated")
+    refusals: list[str] = []
     for _ in range(2):  # the second round retries the faults of the first
         for members in _split(list(faults), cell.sampling.batch_size):
             batch = [todo[member] for member in members]
@@ -146,6 +147,8 @@ def generate_cell(
                 if completion.finish_reason == "error":
                     faults[members[position]] = completion.error
                     continue
+                if completion.finish_reason == "refused":
+                    refusals.append(f"{prompted.problem.problem_id}: {completion.error}")
                 check_times(completion)
                 store.add_completion(
                     cell_hash,
@@ -157,6 +160,11 @@ def generate_cell(
                 )
                 del faults[members[position]]
                 observer.advance("generate")
+    if refusals:
+        observer.warn(
+            f"{len(refusals)} of {len(todo)} prompts are too long for {cell.generator} and count "
+            f"as unanswered; the first is {refusals[0]}"
+        )
     for member, detail in faults.items():
         prompted = todo[member]
         problem_id = prompted.problem.problem_id

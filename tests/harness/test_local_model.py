@@ -61,3 +61,29 @@ def test_time_runs_from_submission_and_counts_encoding(
     check_times(completion)
     assert shift_s < completion.commit_times_s[0] <= completion.e2e_s < 2 * shift_s
     assert completion.output_tokens == len(completion.token_ids)
+
+
+def test_a_prompt_that_does_not_fit_is_refused_and_its_neighbours_are_answered(spec: str) -> None:
+    generator = load_generator(spec)
+    problem = Problem("p/0", "", "", "f", FunctionCheck("f", ()))
+    prompts = ["def f():\n", "x = 'far too long for this model'\n" * 20, "def g():\n"]
+    sampling = DIFFUSION if spec.startswith("seed") else AUTOREGRESSIVE
+    batch = [Prompted(problem, prompt, 0, seed=0) for prompt in prompts]
+    answers = dict(generator.generate(batch, sampling))
+    assert answers.keys() == {0, 1, 2}
+    assert [answers[i].finish_reason == "refused" for i in range(3)] == [False, True, False]
+    assert answers[1].text == ""
+    assert "leave room for 120" in answers[1].error
+    check_times(answers[1])
+    for alone in (0, 2):
+        ((_, completion),) = generator.generate([batch[alone]], sampling)
+        assert completion.token_ids == answers[alone].token_ids
+
+
+def test_a_canvas_longer_than_the_model_is_an_error(spec: str) -> None:
+    generator = load_generator(spec)
+    problem = Problem("p/0", "def f():\n", "", "f", FunctionCheck("f", ()))
+    block = {"block_size": 4, "threshold": 1.0} if spec.startswith("seed") else {}
+    sampling = SamplingConfig(max_new_tokens=128, **block)
+    with pytest.raises(ValueError, match="max_seq_len=128"):
+        list(generator.generate([Prompted(problem, problem.prompt, 0, seed=0)], sampling))

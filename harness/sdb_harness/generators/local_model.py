@@ -69,25 +69,45 @@ class LocalModel:
         """Generate the whole batch as one tensor; each member carries its own times.
 
         Submission is the call: making token ids of the prompts counts, making text of the answer
-        comes after the last commit and does not.
+        comes after the last commit and does not. A prompt that leaves no room for the answer is
+        refused: an unanswered problem of this model, not a fault of ours.
 
         Raises:
-            ValueError: a chat prompt, a prompt that does not fit, or a block that does not divide
-                the canvas.
+            ValueError: a chat prompt, a canvas longer than the model can read, or a block that
+                does not divide the canvas.
         """
         started = time.perf_counter()
         texts = [prompted.prompt for prompted in batch if isinstance(prompted.prompt, str)]
         if len(texts) < len(batch):
             raise ValueError("a base model continues source and takes no chat; use --protocol base")
         ids = [self.checkpoint.tokenizer.encode(text) for text in texts]
-        seeds = [prompted.seed for prompted in batch]
         encode_s = time.perf_counter() - started
-        generations = self.sample(self.checkpoint, ids, seeds, sampling)
-        for position, generation in enumerate(generations):
+        room = self.checkpoint.model.config.max_seq_len - sampling.max_new_tokens
+        # Where the canvas alone is too long, the sampler says so.
+        fitting = [i for i, prompt in enumerate(ids) if len(prompt) <= room or room < 1]
+        for position in set(range(len(ids))) - set(fitting):
+            yield position, refuse(len(ids[position]), room, encode_s)
+        if not fitting:
+            return
+        seeds = [batch[position].seed for position in fitting]
+        generations = self.sample(self.checkpoint, [ids[i] for i in fitting], seeds, sampling)
+        for position, generation in zip(fitting, generations, strict=True):
             yield position, to_completion(generation, self.checkpoint.tokenizer, encode_s)
 
     def close(self) -> None:
         """Nothing outside this process is held."""
+
+
+def refuse(prompt_tokens: int, room: int, encode_s: float) -> Completion:
+    """The record of a prompt that is longer than the model can read."""
+    return Completion(
+        text="",
+        token_ids=(),
+        output_tokens=0,
+        finish_reason="refused",
+        e2e_s=encode_s,
+        error=f"a prompt of {prompt_tokens} tokens; this model and canvas leave room for {room}",
+    )
 
 
 def to_completion(generation: Generation, tokenizer: CodeTokenizer, encode_s: float) -> Completion:
