@@ -83,7 +83,7 @@ def test_a_prompt_that_does_not_fit_is_refused_and_its_neighbours_are_answered(s
 def test_a_canvas_longer_than_the_model_is_an_error(spec: str) -> None:
     generator = load_generator(spec)
     problem = Problem("p/0", "def f():\n", "", "f", FunctionCheck("f", ()))
-    block = {"block_size": 4, "threshold": 1.0} if spec.startswith("seed") else {}
-    sampling = SamplingConfig(max_new_tokens=128, **block)
+    sampling = DIFFUSION if spec.startswith("seed") else AUTOREGRESSIVE
+    sampling = sampling.model_copy(update={"max_new_tokens": 128})
     with pytest.raises(ValueError, match="max_seq_len=128"):
         list(generator.generate([Prompted(problem, problem.prompt, 0, seed=0)], sampling))
