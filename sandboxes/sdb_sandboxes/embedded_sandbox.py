@@ -1,8 +1,8 @@
 """The sandbox that needs no container engine: locked processes forked from small servers.
 
 Place in the flow: verifiers call it from as many threads as it has slots. It finds out at start
-which isolation this host really gives, refuses to run below the level that was asked for, borrows
-one slot per sample, and rebuilds a slot that is lost.
+which isolation this host really gives and refuses to run below the level that was asked for; the
+pool (`pool.py`) borrows one slot per sample and rebuilds a slot that is lost.
 
 What it does not do: it compares no answers; it does not hide timing or load of neighbouring
 samples; below `embedded/native-user` it does not hide other processes; it runs the standard
@@ -13,26 +13,16 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from queue import LifoQueue
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from sdb_sandboxes.errors import SandboxUnavailable, SlotLost
-from sdb_sandboxes.gate import Gate
-from sdb_sandboxes.slot import Isolation, Slot
-from sdb_sandboxes.types import (
-    AssertionCheck,
-    ExecutionRequest,
-    ExecutionResult,
-    ResourceLimits,
-    Status,
-)
+from sdb_sandboxes.launch import Isolation, ProcessLauncher
+from sdb_sandboxes.pool import CANARY, SlotPool, discard
+from sdb_sandboxes.slot import Slot
+from sdb_sandboxes.types import Status
 
 Level = Literal["native-root", "native-user", "minimal"]
-
-CANARY = ExecutionRequest("def echo(x):\n    return [x]\n", (("echo", (7,)),))
 
 
 def list_ladder() -> list[tuple[Level, Isolation]]:
@@ -56,7 +46,7 @@ def is_public(path: Path) -> bool:
 LEVELS: tuple[Level, ...] = ("minimal", "native-user", "native-root")
 
 
-class EmbeddedSandbox:
+class EmbeddedSandbox(SlotPool):
     """A pool of slots on this machine. Implements `sandbox.Sandbox`; thread-safe."""
 
     def __init__(
@@ -81,16 +71,10 @@ class EmbeddedSandbox:
             raise ValueError(f"num_slots={num_slots}; at least 1 is needed")
         self._uids = 20_000 + 64 * secrets.randbelow(600)
         self._uid_lock = threading.Lock()
-        self._gate = Gate()
-        self._num_slots = num_slots
-        self._is_closed = False
         self._level, self._isolation, first = choose_level(min_level, max_level, self._take_uid())
         self._landlock = first.candidates.landlock
-        self._has_groups = first.group is not None
-        self._free: LifoQueue[Slot | None] = LifoQueue()
-        for _ in range(num_slots - 1):
-            self._free.put(None)
-        self._free.put(first)
+        self._has_groups = first.launcher.group is not None
+        super().__init__(num_slots, self._build, first)
 
     @property
     def level(self) -> str:
@@ -111,111 +95,14 @@ class EmbeddedSandbox:
         }
         return tuple(name for name, is_held in held.items() if is_held)
 
-    @property
-    def num_slots(self) -> int:
-        """How many samples run at once."""
-        return self._num_slots
-
-    def call_functions(self, request: ExecutionRequest) -> ExecutionResult:
-        """Run a program and call its functions with plain data (trust level L3).
-
-        Raises:
-            ValueError: An argument in `request.calls` is not plain data, or the sandbox is closed.
-        """
-        return self._run(lambda slot: slot.call_functions(request))
-
-    def run_assertions(
-        self, program: str, check: AssertionCheck, limits: ResourceLimits
-    ) -> ExecutionResult:
-        """Run tests in one process against the program in another (trust level L2)."""
-        return self._run(lambda slot: slot.run_assertions(program, check, limits))
-
-    def close(self) -> None:
-        """Stop every process and remove every file. Waits for running samples."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        for _ in range(self._num_slots):
-            slot = self._free.get()
-            if slot is not None:
-                slot.close()
-        for _ in range(self._num_slots):
-            self._free.put(None)  # for callers that still wait: they find it closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _run(self, job: Callable[[Slot], ExecutionResult]) -> ExecutionResult:
-        """Run a job on a free slot; retry what was our fault, and a stall once, alone."""
-        slot = self._free.get()
-        if self._is_closed:
-            self._free.put(slot)
-            raise ValueError("this sandbox is closed; open a new one")
-        try:
-            with self._gate.shared():
-                slot, result = self._run_with_retry(slot, job)
-            is_late = result.status is Status.WALL_TIME
-            if is_late and slot is not None and slot.waiting_s > 0.1 * result.wall_s:
-                # The machine was too busy to tell: once more, with nothing beside.
-                with self._gate.alone():
-                    slot, result = self._run_with_retry(slot, job)
-            return result
-        except BaseException:
-            slot = None  # thrown away already: what it was doing is not finished
-            raise
-        finally:
-            self._free.put(slot)
-
-    def _run_with_retry(
-        self, slot: Slot | None, job: Callable[[Slot], ExecutionResult]
-    ) -> tuple[Slot | None, ExecutionResult]:
-        """Two attempts; a canary between a candidate's second loss and blaming ourselves."""
-        reason = ""
-        for _ in range(2):
-            try:
-                slot = slot or self._build_slot()
-                return slot, job(slot)
-            except (SlotLost, OSError) as error:
-                reason = str(error)
-                discard(slot)
-                slot = None
-            except BaseException:
-                discard(slot)
-                raise
-        try:
-            slot = self._build_slot()
-            is_alive = slot.call_functions(CANARY).status is Status.PASSED
-        except (SlotLost, OSError) as error:
-            reason = str(error)
-            is_alive = False
-        if is_alive:
-            detail = f"ended its slot twice while a known-good program passes: {reason}"
-            return slot, ExecutionResult(Status.RUNTIME_ERROR, (), 0.0, 0.0, 0, detail=detail)
-        discard(slot)
-        return None, ExecutionResult(Status.INFRASTRUCTURE, (), 0.0, 0.0, 0, detail=reason)
-
-    def _build_slot(self) -> Slot:
-        return Slot(self._isolation, self._take_uid())
+    def _build(self) -> Slot:
+        return Slot(ProcessLauncher(self._isolation, self._take_uid()))
 
     def _take_uid(self) -> int:
         """A pair of user ids that no other slot of this sandbox uses at the moment."""
         with self._uid_lock:
             self._uids = 20_000 + (self._uids - 20_000 + 2) % 40_000
             return self._uids
-
-
-def discard(slot: Slot | None) -> None:
-    """Throw a slot away."""
-    if slot is not None:
-        slot.close()
 
 
 def choose_level(min_level: Level, max_level: Level, uid: int) -> tuple[Level, Isolation, Slot]:
@@ -235,7 +122,7 @@ def choose_level(min_level: Level, max_level: Level, uid: int) -> tuple[Level, I
             continue
         slot: Slot | None = None
         try:
-            slot = Slot(isolation, uid)
+            slot = Slot(ProcessLauncher(isolation, uid))
             if level == "minimal" and not isolation.has_own_uid and slot.candidates.landlock < 3:
                 raise SlotLost("a program with our user needs Landlock 3 to keep off our files")
             result = slot.call_functions(CANARY)

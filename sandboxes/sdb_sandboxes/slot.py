@@ -1,9 +1,9 @@
 """A slot: the judge's handle on its two fork servers, and one sample's life between them.
 
-Place in the flow: `embedded_sandbox.py` keeps a pool of slots and borrows one per sample. A slot
-has one zygote for candidates and, once needed, one for tests; each keeps only its own descriptors.
-What it does not do: it knows levels of isolation only as a configuration to pass on, never decides
-on retries, and compares no answers.
+Place in the flow: `pool.py` keeps the slots and borrows one per sample; a `Launcher` starts their
+servers. A slot has one zygote for candidates and, once needed, one for tests; each keeps only its
+own descriptors. What it does not do: it knows nothing of levels of isolation, never decides on
+retries, and compares no answers.
 """
 
 import contextlib
@@ -12,14 +12,11 @@ import os
 import secrets
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sdb_sandboxes.agent.cell import EXIT_FAILED, EXIT_MEMORY
 from sdb_sandboxes.agent.codec import (
@@ -30,8 +27,8 @@ from sdb_sandboxes.agent.codec import (
     encode,
     pack_frame,
 )
-from sdb_sandboxes.cgroups import ControlGroup
 from sdb_sandboxes.errors import RunStopped, SlotLost
+from sdb_sandboxes.launch import Launcher, Server
 from sdb_sandboxes.types import (
     AssertionCheck,
     CallOutcome,
@@ -42,59 +39,22 @@ from sdb_sandboxes.types import (
 )
 from sdb_sandboxes.watch import Watch, read_waiting_s
 
-BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from sdb_sandboxes.agent.zygote import main; del sys.path[0]; main()"
-)
 REPLY_S = 30.0
 """How long a server may take to fork or to bury before it counts as lost."""
 MAX_PROGRAM_BYTES = 1 << 20
 SIGKILL = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Isolation:
-    """What the servers of a slot are told to set up."""
-
-    jail: Literal["root", "user", "none"]
-    has_own_uid: bool = True
-
-
 class Zygote:
-    """The judge's end of one fork server."""
+    """The judge's end of the conversation with one fork server."""
 
-    def __init__(
-        self,
-        role: Literal["candidate", "tests"],
-        isolation: Isolation,
-        uid: int | None,
-        group: ControlGroup | None = None,
-    ) -> None:
-        """Start the server and wait until it is locked up. Raises SlotLost with its reason."""
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        root = str(Path(__file__).resolve().parent.parent)
-        python = getattr(sys, "_base_executable", None) or sys.executable
-        with theirs:
-            self.process = subprocess.Popen(
-                [str(python), "-s", "-S", "-B", "-P", "-X", "utf8", "-c", BOOT, root],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # Nothing but a fixed order of sets; the server clears even this.
-                env={"PYTHONHASHSEED": "0"},
-                cwd="/",
-                # Away from the terminal's Ctrl-C: it ends, cleanly, when the judge does.
-                start_new_session=True,
-            )
+    def __init__(self, server: Server) -> None:
+        """Configure the server and wait until it is locked up. Raises SlotLost with its reason."""
+        self.server = server
+        self.control = server.control
         self.control.settimeout(REPLY_S)
-        config = {
-            "role": role,
-            "jail": isolation.jail,
-            "uid": uid,
-            "folders": [str(folder) for folder in group.folders] if group is not None else [],
-        }
         try:
-            hello = json.loads(self.ask(json.dumps(config).encode()))
+            hello = json.loads(self.ask(json.dumps(server.config).encode()))
         except SlotLost:
             self.close()
             raise
@@ -131,13 +91,8 @@ class Zygote:
         return int(status), float(cpu_s), int(peak_bytes)
 
     def close(self) -> None:
-        """Let the server clean up and end; kill it if it does not."""
-        self.control.close()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """End the server, wherever it runs."""
+        self.server.end()
 
 
 @dataclass
@@ -152,21 +107,16 @@ class Run:
 class Slot:
     """One place where one sample at a time runs."""
 
-    def __init__(self, isolation: Isolation, uid: int) -> None:
-        """`uid` and `uid + 1` are the users of the candidate's and the tests' cells."""
-        self.isolation = isolation
-        self.uid = uid if isolation.has_own_uid else None
+    def __init__(self, launcher: Launcher) -> None:
+        """Start the candidates' server. Raises SlotLost."""
+        self.launcher = launcher
         self.tests: Zygote | None = None
-        self.group = ControlGroup.create() if os.geteuid() == 0 else None
-        if os.geteuid() == 0 and self.uid is None and self.group is None:
-            raise SlotLost("root's processes can only be counted with a writable control group")
-        try:
-            self.candidates = Zygote("candidate", isolation, self.uid, self.group)
-        except SlotLost:
-            if self.group is not None:
-                self.group.remove()
-            raise
         self.waiting_s = 0.0
+        try:
+            self.candidates = Zygote(launcher.launch("candidate"))
+        except BaseException:
+            launcher.close()
+            raise
 
     def close(self) -> None:
         """Stop both servers and everything below them."""
@@ -174,9 +124,7 @@ class Slot:
         if self.tests is not None:
             self.tests.close()
             self.tests = None
-        if self.group is not None:
-            self.group.remove()
-            self.group = None
+        self.launcher.close()
 
     def call_functions(self, request: ExecutionRequest) -> ExecutionResult:
         """Run one L3 request. Raises SlotLost if the slot must be thrown away."""
@@ -220,7 +168,7 @@ class Slot:
             read_report(report, nonce)
 
         with self.open_run(limits) as run, contextlib.ExitStack() as stack:
-            tests = self.tests = self.tests or self.start_tests()
+            tests = self.tests = self.tests or Zygote(self.launcher.launch("tests"))
             verdict, theirs = socket.socketpair()
             stack.enter_context(verdict)
             stack.enter_context(theirs)
@@ -231,11 +179,6 @@ class Slot:
             stack.callback(tests.kill)
             run.watch.add_process(pid)
             return self.finish(run, limits, ask_tests)
-
-    def start_tests(self) -> Zygote:
-        """Start the second server, as another user: test code never shares a process or a jail."""
-        uid = None if self.uid is None else self.uid + 1
-        return Zygote("tests", self.isolation, uid)
 
     @contextlib.contextmanager
     def open_run(self, limits: ResourceLimits) -> Iterator[Run]:
@@ -253,8 +196,8 @@ class Slot:
                     readers.append(reader)
                     ends.append(writer)
                 pid = self.candidates.fork(limits, (*ends, theirs.fileno()))
-            if self.group is not None:
-                self.group.admit(pid, limits)
+            if self.launcher.group is not None:
+                self.launcher.group.admit(pid, limits)
             watch = Watch((pid,), readers[0], readers[1], limits)
             stack.callback(watch.close)
             yield Run(watch, ours, pid)
@@ -272,8 +215,9 @@ class Slot:
         run.watch.drain_rest()
         signal_number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else None
         exit_code = os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else None
-        if self.group is not None:
-            peak_bytes = max(peak_bytes, self.group.read_peak_bytes())
+        group = self.launcher.group
+        if group is not None:
+            peak_bytes = max(peak_bytes, group.read_peak_bytes())
         # What the kernel says about the end outranks how it looked from the channel.
         if cpu_s > limits.cpu_s and status in (Status.PASSED, Status.RUNTIME_ERROR):
             status = Status.CPU_TIME
@@ -281,11 +225,11 @@ class Slot:
         elif status is Status.RUNTIME_ERROR:
             if exit_code == EXIT_FAILED and not run.watch.num_frames:
                 raise SlotLost("the cell could not be locked")
-            if self.group is not None and self.group.was_out_of_processes():
+            if group is not None and group.was_out_of_processes():
                 status = Status.PROCESSES
             if exit_code == EXIT_MEMORY:
                 status, detail = Status.MEMORY, "ran out of memory"
-            elif self.group is not None and self.group.was_out_of_memory():
+            elif group is not None and group.was_out_of_memory():
                 status, detail = Status.MEMORY, "killed for memory"
             elif signal_number not in (None, SIGKILL):
                 detail = f"died by signal {signal_number}"

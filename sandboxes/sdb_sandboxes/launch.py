@@ -1,0 +1,128 @@
+"""How the fork servers of a slot are started and ended, apart from the conversation with them.
+
+Place in the flow: `slot.py` asks a `Launcher` for a `Server` and talks to it over `control`. The
+launcher here starts plain processes; `docker_sandbox.py` has one that starts containers. What it
+does not do: it never speaks after the start; orders and answers are `slot.py`'s.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sdb_sandboxes.cgroups import ControlGroup
+from sdb_sandboxes.errors import SlotLost
+
+Role = Literal["candidate", "tests"]
+
+BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from sdb_sandboxes.agent.zygote import main; del sys.path[0]; main()"
+)
+
+
+class Server(Protocol):
+    """A started fork server: a line to it and a way to end it."""
+
+    @property
+    def control(self) -> socket.socket:
+        """Our end of a SOCK_SEQPACKET pair; the server reads its configuration from the other."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The first message that it is to get."""
+        ...
+
+    def end(self) -> None:
+        """Close the line and wait until the server has cleaned up; kill it if it does not."""
+        ...
+
+
+class Launcher(Protocol):
+    """Everything of one slot that depends on where its servers run. Closed with its slot."""
+
+    @property
+    def group(self) -> ControlGroup | None:
+        """What bounds and counts the memory and processes of the candidate's cells."""
+        ...
+
+    def launch(self, role: Role) -> Server:
+        """Start a server. Candidates' and tests' servers share nothing. Raises SlotLost."""
+        ...
+
+    def close(self) -> None:
+        """Remove what belongs to the slot and not to one server. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What the servers of a slot are told to set up."""
+
+    jail: Literal["root", "user", "none"]
+    has_own_uid: bool = True
+
+
+class ProcessServer:
+    """A fork server that is a child of ours."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = str(Path(__file__).resolve().parent.parent)
+        python = getattr(sys, "_base_executable", None) or sys.executable
+        with theirs:
+            self.process = subprocess.Popen(
+                [str(python), "-s", "-S", "-B", "-P", "-X", "utf8", "-c", BOOT, root],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Nothing but a fixed order of sets; the server clears even this.
+                env={"PYTHONHASHSEED": "0"},
+                cwd="/",
+                # Away from the terminal's Ctrl-C: it ends, cleanly, when the judge does.
+                start_new_session=True,
+            )
+
+    def end(self) -> None:
+        self.control.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class ProcessLauncher:
+    """Starts the servers of one slot as processes of this machine."""
+
+    def __init__(self, isolation: Isolation, uid: int) -> None:
+        """`uid` and `uid + 1` are the users of the candidate's and the tests' cells."""
+        self.isolation = isolation
+        self.uid = uid if isolation.has_own_uid else None
+        self.group = ControlGroup.create() if os.geteuid() == 0 else None
+        if os.geteuid() == 0 and self.uid is None and self.group is None:
+            raise SlotLost("root's processes can only be counted with a writable control group")
+
+    def launch(self, role: Role) -> ProcessServer:
+        """Start a server, tests as another user: test code never shares a process or a jail."""
+        has_group = role == "candidate" and self.group is not None
+        uid = self.uid if self.uid is None or role == "candidate" else self.uid + 1
+        config = {
+            "role": role,
+            "jail": self.isolation.jail,
+            "uid": uid,
+            "folders": [str(folder) for folder in self.group.folders]
+            if has_group and self.group
+            else [],
+        }
+        return ProcessServer(config)
+
+    def close(self) -> None:
+        if self.group is not None:
+            self.group.remove()
+            self.group = None
