@@ -194,7 +194,8 @@ def _name_machines(
 
 
 def _title_view(panel: Panel, machines: Mapping[str, str]) -> str:
-    return f"{panel.benchmark} on {machines[panel.hardware]}"
+    title = f"{panel.benchmark} on {machines[panel.hardware]}"
+    return title if panel.batch_size == 1 else f"{title}, batch {panel.batch_size}"
 
 
 def _write_csv(overviews: list[Panel]) -> str:

@@ -1,8 +1,9 @@
-"""One comparable view of the results: a benchmark revision on one machine, for one problem group.
+"""One comparable view of the results: a benchmark revision on one machine at one batch size.
 
 Place in the flow: takes the samples of `table.py`, adds what only makes sense between cells of
 one view (bootstrap inclusion, attainment band, speed at matched quality), and is what the figures
-and the page draw. No drawing and no files here.
+and the page draw. A view has one panel for all problems and one per problem group. No drawing
+and no files here.
 """
 
 from collections.abc import Mapping
@@ -65,6 +66,7 @@ class Panel:
     benchmark: str
     benchmark_revision: str
     hardware: str
+    batch_size: int
     group: str
     table: pd.DataFrame
     """One line per cell, index reset, with `inclusion_probability` and `speed_vs_baseline`."""
@@ -100,7 +102,10 @@ def build_panels(cells: Mapping[str, Cell], samples: pd.DataFrame) -> list[Panel
     """
     if samples.empty:
         return []
-    view_of = {h: (c.benchmark, c.benchmark_revision, c.hardware) for h, c in cells.items()}
+    view_of = {
+        h: (c.benchmark, c.benchmark_revision, c.hardware, c.sampling.batch_size)
+        for h, c in cells.items()
+    }
     views = samples["cell_hash"].map(view_of)
     by_view = [(view, of_view) for view, of_view in samples.groupby(views)]
     by_view.sort(key=lambda item: (-item[1]["cell_hash"].nunique(), -len(item[1]), item[0]))
@@ -133,9 +138,9 @@ def _build_panel(cells: Mapping[str, Cell], samples: pd.DataFrame, group: str) -
     if baseline is not None:
         speeds = table.set_index("cell_hash")["tok_s_user"]
         table["speed_vs_baseline"] = table["tok_s_user"] / speeds[baseline.reference_hash]
-    first = {column: str(table[column].iloc[0]) for column in VIEW_COLUMNS}
+    first = table.iloc[0]
     return Panel(
-        **first,
+        **{column: first[column] for column in VIEW_COLUMNS},
         group=group,
         table=table,
         band=band,

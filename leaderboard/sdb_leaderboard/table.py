@@ -19,7 +19,7 @@ from sdb_harness.records import Cell, SampleRow
 from sdb_leaderboard.pareto import find_frontier
 from sdb_leaderboard.statistics import compute_score_interval, estimate_pass_at_k
 
-VIEW_COLUMNS = ["benchmark", "benchmark_revision", "hardware"]
+VIEW_COLUMNS = ["benchmark", "benchmark_revision", "hardware", "batch_size"]
 """Cells that share these are comparable; a frontier never crosses them."""
 
 GROUP_PREFIX = "pass_at_1:"

@@ -24,8 +24,8 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
         console.print("No stored sample to show; run a sweep first.")
         return
     for _, view in table.groupby(VIEW_COLUMNS, sort=False):
-        benchmark, revision, hardware = (str(view[column].iloc[0]) for column in VIEW_COLUMNS)
-        title = f"{benchmark} · revision {revision[:8]} · hardware {hardware}"
+        benchmark, revision, hardware, batch_size = (view[c].iloc[0] for c in VIEW_COLUMNS)
+        title = f"{benchmark} · revision {revision[:8]} · hardware {hardware} · batch {batch_size}"
         console.print(_format_view(view, title))
 
 

@@ -44,6 +44,7 @@ def _make_cell(
     threshold: float | None = 0.9,
     benchmark: str = "minipy",
     hardware: str = "machine-a",
+    batch_size: int = 1,
     seconds: float = 1.0,
     output_tokens: int = 100,
     groups: Sequence[str] = ("all",),
@@ -61,7 +62,9 @@ def _make_cell(
         generator=generator,
         generator_revision="weights",
         sampling=SamplingConfig(
-            block_size=block_size, threshold=threshold if is_diffusion else None
+            block_size=block_size,
+            threshold=threshold if is_diffusion else None,
+            batch_size=batch_size,
         ),
         samples_per_problem=samples,
         engine="test/1",

@@ -1,6 +1,7 @@
 """Cell lines from hand-made rows."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -85,9 +86,12 @@ def test_empty_answers_slow_the_median_down(make_cell: MakeCell) -> None:
     assert line["tok_s_user_p10"] == 100.0
 
 
-def test_frontier_never_crosses_machines(make_cell: MakeCell) -> None:
+@pytest.mark.parametrize("other", [{"hardware": "machine-b"}, {"batch_size": 8}])
+def test_frontier_never_crosses_machines_or_batch_sizes(
+    make_cell: MakeCell, other: dict[str, Any]
+) -> None:
     slow, slow_rows = make_cell([["passed"], ["wrong_answer"]], seconds=9.0)
-    fast, fast_rows = make_cell([["passed"], ["passed"]], hardware="machine-b")
+    fast, fast_rows = make_cell([["passed"], ["passed"]], **other)
     cells = {cell.compute_hash(): cell for cell in (slow, fast)}
     assert build_table(cells, slow_rows + fast_rows)["is_on_frontier"].tolist() == [True, True]
 
