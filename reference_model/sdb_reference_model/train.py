@@ -11,13 +11,11 @@ rate: warm-up, constant, linear decay to zero over the last part.
 import json
 import math
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
-from importlib import resources
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -31,6 +29,7 @@ from sdb_reference_model.checkpoint import (
     save_tensors,
     write_text,
 )
+from sdb_reference_model.config import read_config
 from sdb_reference_model.data import BatchStream, tokenize
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import compute_autoregressive_loss, compute_diffusion_loss
@@ -78,32 +77,7 @@ def load_config(name: str) -> TrainConfig:
     Raises:
         ValueError: if it is missing, has an unknown or missing key, or a value of a wrong kind.
     """
-    shipped = resources.files("sdb_reference_model") / "configs"
-    source = shipped / f"{name}.toml"
-    if not source.is_file():
-        source = Path(name)
-    if not source.is_file():
-        names = sorted(item.name.removesuffix(".toml") for item in shipped.iterdir())
-        raise ValueError(f"no configuration {name!r}; shipped: {', '.join(names)}; or give a file")
-    try:
-        values = tomllib.loads(source.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{name}: not valid TOML: {error}") from error
-    known = {field.name for field in fields(TrainConfig)}
-    required = known - {"block_sizes"}
-    if unknown := sorted(values.keys() - known):
-        raise ValueError(f"{name}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    if missing := sorted(required - values.keys()):
-        raise ValueError(f"{name}: missing key {missing[0]!r}")
-    for key, kind in get_type_hints(TrainConfig).items():
-        expected = {int: int, str: str, float: int | float, dict[str, Any]: dict}.get(kind)
-        if expected is not None and not isinstance(values[key], expected):
-            described = getattr(expected, "__name__", "float")
-            raise ValueError(f"{name}: {key}={values[key]!r} must be of type {described}")
-    block_sizes = values.get("block_sizes", [])
-    if not isinstance(block_sizes, list) or not all(isinstance(b, int) for b in block_sizes):
-        raise ValueError(f"{name}: block_sizes={block_sizes!r} must be a list of int")
-    config = TrainConfig(**{**values, "block_sizes": tuple(block_sizes)})
+    config = read_config(name, TrainConfig)
     check_config(config, name)
     return config
 
@@ -112,14 +86,8 @@ def check_config(config: TrainConfig, name: str) -> None:
     """Reject values that cannot be trained, with the way out."""
     if config.size not in SIZES:
         raise ValueError(f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}")
-    if config.objective not in ("diffusion", "autoregressive"):
-        raise ValueError(
-            f"{name}: objective={config.objective!r}; use 'diffusion' or 'autoregressive'"
-        )
     if (config.objective == "diffusion") != bool(config.block_sizes):
         raise ValueError(f"{name}: block_sizes goes with objective='diffusion', and only with it")
-    if config.precision not in ("float32", "bfloat16"):
-        raise ValueError(f"{name}: precision={config.precision!r}; use 'float32' or 'bfloat16'")
     if min((config.batch_size, config.num_train_steps, *config.block_sizes)) < 1:
         raise ValueError(f"{name}: batch_size, num_train_steps and block_sizes must be positive")
 

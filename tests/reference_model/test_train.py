@@ -235,3 +235,11 @@ def test_wrong_configuration_is_one_clear_line(line: str, message: str, tmp_path
     with pytest.raises(ValueError, match=message) as caught:
         load_config(str(tmp_path / "x.toml"))
     assert "\n" not in str(caught.value).split("not valid TOML")[0]
+
+
+def test_a_truth_value_is_no_number(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "reference_model/sdb_reference_model/configs"
+    text = (shipped / "demo-diffusion.toml").read_text().replace("seed = 0", "seed = true", 1)
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(ValueError, match="seed=True must be of type int"):
+        load_config(str(tmp_path / "x.toml"))
