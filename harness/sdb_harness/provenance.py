@@ -4,6 +4,7 @@ Place in the flow: one `RunManifest` per run, written before its first row; ever
 What the generators learn in their warm-up is added later, by `Store.add_implementations`.
 """
 
+import os
 import secrets
 import shlex
 import subprocess
@@ -47,7 +48,8 @@ def build_manifest(hardware: Hardware, implementations: Mapping[str, str]) -> Ru
         git_commit=commit,
         is_git_dirty=is_dirty,
         packages={"python": sys.version.split()[0], **_list_versions()},
-        hardware=hardware.describe(),
+        # Of the minutes before: on a machine that others use, speeds are worth less.
+        hardware=hardware.describe() | {"load_average": _read_load()},
         implementations=dict(implementations),
     )
 
@@ -73,6 +75,11 @@ def _run_git(folder: Path, *arguments: str) -> str | None:
     except OSError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _read_load() -> str:
+    """Mean number of running processes over the last 1, 5 and 15 minutes."""
+    return " ".join(f"{load:.2f}" for load in os.getloadavg())
 
 
 def _list_versions() -> dict[str, str]:

@@ -21,6 +21,7 @@ def test_every_run_has_its_own_manifest() -> None:
     manifest = build_manifest(hardware, {"sandbox": "embedded/test"})
     assert manifest.implementations == {"sandbox": "embedded/test"}
     assert manifest.hardware["cpu"] == hardware.cpu
+    assert len([float(load) for load in manifest.hardware["load_average"].split()]) == 3
     assert manifest.packages["pydantic"][0].isdigit()
     assert manifest.packages["seed-diffusion-bench"][0].isdigit()
     assert build_manifest(hardware, {}).run_id != manifest.run_id
