@@ -4,6 +4,7 @@ import collections
 import enum
 import json
 import math
+import sys
 from typing import Any, NamedTuple
 
 import pytest
@@ -97,7 +98,10 @@ def test_depth_and_size_are_capped() -> None:
     [
         '{"x": 1}', '{"i": 1}', '{"i": "1", "t": []}', "{}", '{"d": [1]}', '{"d": [[1, 2, 3]]}',
         '{"s": [[1]]}', '{"b": "xyz"}', '{"c": [1]}', '{"c": null}', '{"t": 5}',
-        '{"d": [[{"d": []}, 1]]}',
+        '{"d": [[{"d": []}, 1]]}', '{"c": {"a": 1}}', '{"c": "12"}', '{"c": [1, 2, 3]}',
+        '{"c": [[], 1]}', '{"d": {"ab": 1}}', '{"t": "ab"}', '{"t": {"a": 1}}', '{"s": "ab"}',
+        '{"i": ["1"]}', '{"o": 1}',
+        '{"s": [[]]}', '{"s": [{"o": "x"}]}', '{"i": "0x"}', '{"v": null}',
     ],
 )  # fmt: skip
 def test_malformed_values_are_protocol_errors(text: str) -> None:
@@ -112,6 +116,16 @@ def test_malformed_values_are_protocol_errors(text: str) -> None:
 def test_malformed_frames_are_protocol_errors(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         parse_frame(body)
+
+
+def test_long_numbers_cost_nothing_where_the_judge_lifted_the_limit() -> None:
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        with pytest.raises(ProtocolError):
+            parse_frame(b'{"v":' + b"9" * 7_000_000 + b"}")
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 def test_colliding_keys_are_capped() -> None:

@@ -23,14 +23,14 @@ CLONE, KILL, TGKILL, PRCTL, PRLIMIT64, PIVOT_ROOT, CAPSET = (
 )
 CLONE3, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 435, 444, 445, 446
 ALLOWED = (
-    "17 19-24 32 34-38 43-50 52-53 56-57 59 61-74 78-80 82-83 85-88 93-96 98-103 107-111 "
-    "113-115 120-121 123-128 132-137 139 141 148 150 153-158 160 163-166 169 172-179 199 204-212 "
-    "214-216 222-223 226-227 232-233 260 276 278 283 285 291 293 436 439 441"
+    "17 19-25 29 32 34-38 43-50 52-53 56-57 59 61-74 78-80 82-83 85-88 93-96 98-103 107-111 "
+    "113-115 120-121 123-128 132-137 139 141 148 150 153-158 160 163-167 169 172-179 199 204-212 "
+    "214-216 222-223 226-227 232-233 260-261 276 278 283 285 291 293 436 439 441"
     if IS_ARM
-    else "0-15 17-28 32-40 44-48 51-55 57-58 60-61 63 73-91 95-100 102 104 107-112 115 118 120-121 "
-    "124 127-128 130-132 137-138 140 143 145-148 158 160 186 201-202 204 213 217-219 221-226 "
-    "228-233 235 247 257-258 261-271 273-274 280-281 283-287 289-293 295-296 316 318 324 326 332 "
-    "334 436 439 441"
+    else "0-28 32-40 44-48 51-55 57-58 60-61 63 72-91 95-100 102 104 107-112 115 118 120-121 "
+    "124 127-128 130-132 137-138 140 143 145-148 157-158 160 186 201-202 204 213 217-219 221-226 "
+    "228-233 235 247 257-258 261-271 273-274 280-281 283-287 289-293 295-296 302 316 318 324 326 "
+    "332 334 436 439 441"
 )
 """System calls a Python program needs. Left out, so refused: execve, socket, connect, bind, ptrace,
 process_vm_*, mount, unshare, setns, set*id, io_uring, bpf, perf, keyrings, SysV and POSIX queues
@@ -43,12 +43,14 @@ ALLOWED_ARGUMENTS = (
     (25 if IS_ARM else 72, 1, (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032)),
     # ioctl: is it a terminal, how wide, how much is there, non-blocking, inheritable.
     (29 if IS_ARM else 16, 1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
-    # socketpair: local ones only, other families load kernel modules.
+    # socketpair: local ones only, other families load kernel modules; and connected ones only
+    # (stream or packet, non-blocking, inheritable), datagrams could be sent to a host's service.
     (199 if IS_ARM else 53, 0, (1,)),
+    (199 if IS_ARM else 53, 1, (1, 5, 0x801, 0x805, 0x80001, 0x80005, 0x80801, 0x80805)),
     # prlimit64: one's own limits.
     (PRLIMIT64, 0, (0,)),
 )
-"""(system call, index of an argument, values allowed for it); other values are refused."""
+"""(system call of the allow-list, index of an argument, the only values allowed for it)."""
 SIGACTION = 134 if IS_ARM else 13
 HOST_FILES = (52, 53, 88) if IS_ARM else (90, 91, 132, 235, 261, 268, 280)
 """chmod and utime in all forms: Landlock does not know them, so without a mount namespace a program
@@ -206,7 +208,7 @@ def build_seccomp_filter(own_pid: int | None) -> bytes:
     for number, index, values in ALLOWED_ARGUMENTS:
         code += [(equal, 0, len(values) + 3, number), (load, 0, 0, first_argument + 8 * index)]
         code += [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
-        code += [(give, 0, 0, refuse), (give, 0, 0, allow)]
+        code += [(give, 0, 0, refuse), (load, 0, 0, 0)]
     # Children whose end is ignored would take their CPU time with them, uncounted.
     code += [(equal, 0, 4, SIGACTION), (load, 0, 0, first_argument), (equal, 0, 1, signal.SIGCHLD)]
     code += [(give, 0, 0, refuse), (give, 0, 0, allow)]
