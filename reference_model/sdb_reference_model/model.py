@@ -31,6 +31,8 @@ class ModelConfig:
     tie_embeddings: bool = True
     qkv_bias: bool = False
     qk_norm: bool = False
+    head_width: int | None = None
+    """E where it is not `d_model / num_heads`, as in Qwen3."""
 
     def __post_init__(self) -> None:
         """Reject shapes that cannot be built.
@@ -38,10 +40,11 @@ class ModelConfig:
         Raises:
             ValueError: if heads do not divide the width, or groups do not divide the heads.
         """
-        if self.d_model % self.num_heads or (self.d_model // self.num_heads) % 2:
+        is_split = self.head_width is not None or self.d_model % self.num_heads == 0
+        if not is_split or self.head_dim % 2:
             raise ValueError(
                 f"d_model={self.d_model} over num_heads={self.num_heads} must give an even head "
-                "width; rotary positions turn pairs of channels"
+                "width, or head_width one; rotary positions turn pairs of channels"
             )
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
@@ -52,7 +55,7 @@ class ModelConfig:
     @property
     def head_dim(self) -> int:
         """E, channels per head."""
-        return self.d_model // self.num_heads
+        return self.head_width or self.d_model // self.num_heads
 
 
 SIZES: dict[str, ModelConfig] = {
