@@ -189,7 +189,7 @@ def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> Huggi
     family = FAMILIES[model_type]
     for key, allowed in REFUSED.items():
         if config.get(key) not in allowed:
-            raise CheckpointError(f"{folder} has {key}={config[key]!r}; our Transformer has not")
+            raise CheckpointError(f"{folder} has {key}={config[key]!r}; our Transformer has none")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         raise CheckpointError(
@@ -226,9 +226,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def first_id(value: Any) -> int | None:
+def first_id(value: int | list[int] | None) -> int | None:
     """Some families list several end tokens; the first is the end of text."""
-    return value[0] if isinstance(value, list) and value else value
+    return value[0] if isinstance(value, list) else value
 
 
 def read_weights(
@@ -246,12 +246,12 @@ def read_weights(
         files = open_files(folder, stack)
         used = {source for group in sources.values() for source in group}
         missing = sorted(used - files.keys())
-        # A tied head may be stored once more, and rotary tables are recomputed.
+        # A tied head may be stored once more, and rotary tables are computed here.
+        tied = names["head.weight"] if model.config.tie_embeddings else ()
         surplus = sorted(
             name
-            for name in files.keys() - used
-            if not name.endswith(("rotary_emb.inv_freq", "lm_head.weight", "ff_out.weight"))
-            or name in used
+            for name in files.keys() - used - set(tied)
+            if not name.endswith("rotary_emb.inv_freq")
         )
         if missing or surplus:
             raise CheckpointError(

@@ -50,7 +50,8 @@ def make_model(kind: str) -> PreTrainedModel:
 
 def compute_ours(folder: Path, ids: torch.Tensor, *, is_causal: bool) -> torch.Tensor:
     loaded = load_hugging_face(folder).model
-    return loaded(ids, is_causal=is_causal) @ loaded.head_weight.T
+    hidden: torch.Tensor = loaded(ids, is_causal=is_causal)
+    return hidden @ loaded.head_weight.T
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -74,7 +75,11 @@ def write_as(family: str, model: PreTrainedModel, folder: Path) -> None:
     config["model_type"] = family
     if family == "llada":
         renamed = {}
-        theirs = {s: t for k in LLADA_NAMES for s, t in zip(LLAMA_NAMES[k], LLADA_NAMES[k])}
+        theirs = {
+            source: target
+            for name, targets in LLADA_NAMES.items()
+            for source, target in zip(LLAMA_NAMES[name], targets, strict=True)
+        }
         for name, weight in load_file(folder / "model.safetensors").items():
             parts = name.split(".")
             layer = parts[2] if parts[1] == "layers" else ""
