@@ -26,6 +26,7 @@ from sdb_harness.benchmarks import (
     spell_benchmark_spec,
 )
 from sdb_harness.cli_model import generate, train
+from sdb_harness.cli_sandbox import sandbox
 from sdb_harness.demo import find_demo_sweep
 from sdb_harness.errors import HarnessError, UserError
 from sdb_harness.hardware import describe_hardware
@@ -42,7 +43,7 @@ from sdb_harness.sweep import (
     read_sweep,
     resolve_cells,
 )
-from sdb_sandboxes.errors import SandboxUnavailable
+from sdb_sandboxes.errors import SandboxError
 
 EXIT_FAULTS = 1
 EXIT_USER_ERROR = 2
@@ -99,7 +100,7 @@ class OneLineErrors(click.Group):
             context = getattr(error, "ctx", None)
             where = context.command_path if context else "sdbench"
             self._fail(f"{error.format_message()} See `{where} --help`.", error)
-        except (HarnessError, SandboxUnavailable, ValueError, OSError) as error:
+        except (HarnessError, SandboxError, ValueError, OSError) as error:
             self._fail(str(error) or type(error).__name__, error)
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -477,6 +478,7 @@ def demo(runs_folder: Path) -> None:
 
 main.add_command(train)
 main.add_command(generate)
+main.add_command(sandbox)
 
 
 # What several commands share

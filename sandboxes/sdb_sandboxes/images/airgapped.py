@@ -1,0 +1,65 @@
+"""The base of every image, made on this machine from the distribution's packages: no registry.
+
+Place in the flow: `build.py` puts it in the place of the Dockerfiles' pinned base. debootstrap
+fetches Debian's signed packages from the mirror that this machine uses; the result is imported into
+the engine. What it does not do: it is no bit-for-bit copy of the published base, only the same
+release with the same packages.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sdb_sandboxes.engine import Engine
+from sdb_sandboxes.errors import SandboxError
+
+RELEASE = "bookworm"
+MIRROR = "http://deb.debian.org/debian"
+BASE_TAG = f"sdbench/base:{RELEASE}"
+BASE_LABEL = "org.sdbench.base"
+
+
+def build_base(engine: Engine, report: Callable[[str], None]) -> str:
+    """Make the base unless the engine has it; returns its id.
+
+    Raises:
+        SandboxError: Not root, no debootstrap, or debootstrap failed.
+    """
+    found = engine.list_images(f"{BASE_LABEL}={RELEASE}")
+    if found:
+        return str(found[0].id)
+    if os.geteuid() != 0:
+        raise SandboxError("an air-gapped build makes a root file system: run it as root")
+    if shutil.which("debootstrap") is None:
+        raise SandboxError("an air-gapped build needs debootstrap: apt-get install debootstrap")
+    report(f"making {BASE_TAG} with debootstrap")
+    with tempfile.TemporaryDirectory(prefix="sdb-base-") as folder:
+        for line in run_lines(["debootstrap", "--variant=minbase", RELEASE, folder, MIRROR]):
+            report(line)
+        for pattern in ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*", "var/log/*.log"):
+            for path in Path(folder).glob(pattern):
+                path.unlink()
+        report(f"importing {BASE_TAG}")
+        with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
+            assert tar.stdout is not None
+            engine.import_image(tar.stdout, BASE_TAG, BASE_LABEL, RELEASE)
+        if tar.returncode:
+            raise SandboxError(f"tar ended with status {tar.returncode}")
+    return str(engine.find_image(BASE_TAG).id)
+
+
+def run_lines(command: list[str]) -> Iterator[str]:
+    """Run a command and give its lines. Raises SandboxError with the last of them."""
+    last = ""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            last = line.strip()
+            yield last
+    if process.returncode:
+        raise SandboxError(f"{command[0]} ended with status {process.returncode}: {last}")
