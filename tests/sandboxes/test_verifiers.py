@@ -43,6 +43,16 @@ ASSERTIONS = {
         "try:\n    candidate(1)\nexcept KeyError:\n    return\nassert False",
         Status.PASSED,
     ),
+    "exception by its built-in base": (
+        "import json\ndef f(x): json.loads('{')",
+        "try:\n    candidate(1)\nexcept ValueError:\n    return\nassert False",
+        Status.PASSED,
+    ),
+    "exception that needs more than a text": (
+        "def f(x): b'\\xff'.decode()",
+        "try:\n    candidate(1)\nexcept ValueError:\n    return\nassert False",
+        Status.PASSED,
+    ),
     "argument changed in place": (
         "def f(x): x.sort()",
         "x = [2, 1]\ncandidate(x)\nassert x == [1, 2]",

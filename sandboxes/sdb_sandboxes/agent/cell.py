@@ -63,7 +63,8 @@ def serve_candidate() -> None:
         try:
             send_frame(CHANNEL, reply)
         except UnsendableError:
-            send_frame(CHANNEL, {"id": message["id"], "v": {"o": "too large"}})
+            too_large = {"id": message["id"], "v": {"o": "too large"}, "m": message["a"]}
+            send_frame(CHANNEL, too_large)
 
 
 def answer_call(names: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +81,16 @@ def answer_call(names: dict[str, Any], message: dict[str, Any]) -> dict[str, Any
             reply["m"] = [encode_or_name(item) for item in arguments]
     except BaseException as error:
         show_error()
-        reply = {"id": message["id"], "e": str.__str__(type(error).__name__)[:80]}
+        bases = [
+            str.__str__(kind.__name__)[:80] for kind in type(error).__mro__ if is_builtin(kind)
+        ]
+        reply = {"id": message["id"], "e": str.__str__(type(error).__name__)[:80], "b": bases[0]}
     return reply
+
+
+def is_builtin(kind: type) -> bool:
+    """Whether the tests' process has the same class under the same name."""
+    return vars(builtins).get(kind.__name__) is kind
 
 
 def encode_or_name(value: Any) -> Any:
@@ -135,11 +144,7 @@ class Stub:
         if reply.get("id") != self.num_calls:
             self.give_up()
         if "e" in reply:
-            kind: Any = getattr(builtins, str(reply["e"]), None)
-            # StopIteration would quietly end a `map` or `zip` that the tests loop over.
-            is_known = isinstance(kind, type) and issubclass(kind, Exception)
-            is_known = is_known and not issubclass(kind, StopIteration)
-            self.raised = (kind if is_known else CandidateError)(f"candidate raised {reply['e']}")
+            self.raised = build_exception(str(reply["e"]), str(reply.get("b")))
             raise self.raised
         try:
             for before, after in zip(arguments, reply["m"], strict=True):
@@ -161,6 +166,23 @@ class Stub:
         """Once gone, always gone: tests with a bare `except` must not go on."""
         self.is_gone = True
         raise CandidateGone from None
+
+
+def build_exception(name: str, base: str) -> Exception:
+    """The candidate's exception as the nearest class that both sides know.
+
+    StopIteration is not known: it would quietly end a `map` or `zip` that the tests loop over.
+    """
+    text = f"candidate raised {name}"
+    kind = getattr(builtins, base, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        for known in kind.__mro__:
+            if known is StopIteration:
+                break
+            with contextlib.suppress(TypeError):  # some need more than a text
+                error = known(text)
+                return error if isinstance(error, Exception) else CandidateError(text)
+    return CandidateError(text)
 
 
 def write_back(before: Any, after: Any) -> None:

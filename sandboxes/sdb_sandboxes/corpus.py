@@ -1,0 +1,156 @@
+"""Reads a corpus of hostile, cheating and merely unusual programs, and what each must end as.
+
+Place in the flow: `tests/sandboxes/attacks/` holds the corpus as plain data, one file per family;
+its test runs every entry in every sandbox, and `sandboxes/benchmarks/cheats.py` counts what is
+accepted. A maker of a new sandbox runs it after `conformance.py`. What it does not do: it runs
+nothing itself.
+
+A family's file defines `FAMILY` (its name), `CHECKS` (how its entries are judged unless they say
+otherwise) and `ENTRIES`, a list of dictionaries of text:
+
+    id        one word with dashes, unique in the corpus
+    about     one line: what it tries
+    program   the whole source; or `body`: the body of `f(n)`; `{SEND}` at its start stands for SEND
+    allowed   statuses it may end as, separated by spaces
+    checks    names of CHECKS, separated by commas (left out: the family's)
+    limits    a name of LIMITS (left out: usual)
+"""
+
+import runpy
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdb_sandboxes.types import (
+    AssertionCheck,
+    Case,
+    Check,
+    FunctionCheck,
+    ResourceLimits,
+    Status,
+)
+
+HONEST_FAMILY = "good programs"
+
+SEND = """
+import os, struct
+def send(body, descriptor=3):
+    left = struct.pack("<I", len(body)) + body
+    while left:
+        left = left[os.write(descriptor, left):]
+"""
+"""For entries that speak to the judge themselves: one frame on the channel."""
+
+
+def build_assertions(body: str) -> AssertionCheck:
+    """Test source whose `check(candidate)` has this body."""
+    return AssertionCheck("f", "def check(candidate):\n" + textwrap.indent(body, "    ") + "\n")
+
+
+PAIRS = (Case((1,), [1, 2]), Case((5,), [5, 6]))
+CHECKS: dict[str, Check] = {
+    "data": FunctionCheck("f", PAIRS),
+    "equality": FunctionCheck("f", PAIRS, "python_equality"),
+    "numbers": FunctionCheck("f", (Case((1,), 0.5), Case((4,), 2.0)), "float_tolerance"),
+    "assertions": build_assertions("assert candidate(1) == [1, 2]\nassert candidate(5) == [5, 6]"),
+    "loops": build_assertions(
+        "for n, answer in zip(range(1, 9), map(candidate, range(1, 9))):\n"
+        "    assert answer == [n, n + 1]"
+    ),
+    "caught": build_assertions(
+        "for n in range(1, 9):\n    try:\n        assert candidate(n) == [n, n + 1]\n"
+        "    except Exception:\n        assert False"
+    ),
+    "tolerant": build_assertions(
+        "assert abs(candidate(1) - 0.5) < 1e-6\nassert abs(candidate(4) - 2.0) < 1e-6"
+    ),
+    "truth": build_assertions("assert candidate(2)\nassert not candidate(3)"),
+    "raises": build_assertions(
+        "assert candidate(1) == [1, 2]\nfor bad in (-1, -2):\n    try:\n        candidate(bad)\n"
+        "    except ValueError:\n        continue\n    assert False"
+    ),
+    "in place": build_assertions(
+        "numbers, words = [3, 1, 2], {'b': [2, 1]}\ncandidate(numbers)\n"
+        "assert numbers == [1, 2, 3]\ncandidate(words['b'])\nassert words == {'b': [1, 2]}"
+    ),
+    "sets": FunctionCheck("f", (Case((1,), {1, 2}), Case((5,), {5, 6}))),
+    "tables": FunctionCheck("f", (Case((1,), {1: 2}), Case((5,), {5: 6}))),
+}
+
+LIMITS = {
+    "usual": ResourceLimits(0.4, 30.0, memory_bytes=256 << 20, num_processes=16),
+    "short wall": ResourceLimits(1.0, 0.5, memory_bytes=256 << 20, num_processes=16),
+    "small memory": ResourceLimits(5.0, 60.0, memory_bytes=64 << 20, num_processes=16),
+    "small files": ResourceLimits(2.0, 60.0, 256 << 20, file_bytes=1 << 20, num_processes=16),
+    "patient": ResourceLimits(5.0, 60.0, memory_bytes=512 << 20),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One program of the corpus."""
+
+    id: str
+    family: str
+    about: str
+    program: str
+    checks: tuple[str, ...]
+    """Names in CHECKS; the program is judged by each."""
+    allowed: frozenset[Status]
+    limits: ResourceLimits
+
+    @property
+    def is_honest(self) -> bool:
+        """Whether it solves its problem and has to pass."""
+        return self.family == HONEST_FAMILY
+
+
+def read_corpus(folder: Path) -> list[Entry]:
+    """Read every family in `folder`.
+
+    Raises:
+        ValueError: An unknown or missing field or name, an id used twice, a cheat that may pass or
+            an honest program that may fail.
+    """
+    entries: list[Entry] = []
+    for path in sorted(folder.glob("*.py")):
+        names = runpy.run_path(str(path))
+        entries += [read_entry(item, names["FAMILY"], names["CHECKS"]) for item in names["ENTRIES"]]
+    ids = [entry.id for entry in entries]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
+    return entries
+
+
+def read_entry(item: dict[str, str], family: str, checks: str) -> Entry:
+    """Build one entry. Raises ValueError for anything unknown in it."""
+    name = item.get("id", "without an id")
+    unknown = set(item) - {"id", "about", "program", "body", "allowed", "checks", "limits"}
+    if (
+        unknown
+        or not {"id", "about", "allowed"} <= set(item)
+        or ("program" in item) == ("body" in item)
+    ):
+        raise ValueError(f"entry {name}: needs id, about, allowed and program or body: {set(item)}")
+    program = item.get("program", "")
+    if "body" in item:
+        body = item["body"].strip("\n")
+        prefix, body = ("{SEND}", body[6:]) if body.startswith("{SEND}") else ("", body)
+        program = prefix + "def f(n):\n" + textwrap.indent(body.strip("\n"), "    ") + "\n"
+    if program.startswith("{SEND}"):
+        program = SEND + program.removeprefix("{SEND}")
+    names = tuple(name.strip() for name in item.get("checks", checks).split(","))
+    entry = Entry(
+        id=item["id"],
+        family=family,
+        about=item["about"],
+        program=program,
+        checks=names,
+        allowed=frozenset(map(Status, item["allowed"].split())),
+        limits=LIMITS[item.get("limits", "usual")],
+    )
+    if entry.is_honest != (entry.allowed == {Status.PASSED}) or set(names) - set(CHECKS):
+        raise ValueError(f"entry {name}: statuses {item['allowed']!r} or checks {names} do not fit")
+    if not entry.is_honest and entry.allowed & {Status.PASSED, Status.INFRASTRUCTURE}:
+        raise ValueError(f"entry {name}: a cheat may end as {item['allowed']!r}")
+    return entry
