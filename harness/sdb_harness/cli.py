@@ -25,6 +25,7 @@ from sdb_harness.benchmarks import (
     parse_benchmark_spec,
     spell_benchmark_spec,
 )
+from sdb_harness.cli_data import decontaminate
 from sdb_harness.cli_model import generate, train
 from sdb_harness.cli_sandbox import sandbox
 from sdb_harness.demo import find_demo_sweep
@@ -476,6 +477,7 @@ def demo(runs_folder: Path) -> None:
 
 # Model commands live in a file of their own
 
+main.add_command(decontaminate)
 main.add_command(train)
 main.add_command(generate)
 main.add_command(sandbox)

@@ -1,0 +1,97 @@
+"""Ten words in a row: the fast search equals its definition, and the command splits a data set."""
+
+import gzip
+import json
+import random
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sdb_harness.benchmarks import load_benchmark
+from sdb_harness.cli import main
+from sdb_harness.decontaminate import NgramIndex, list_ngrams, make_powers
+
+HUMANEVAL = load_benchmark("humaneval")
+
+
+def find_slowly(index: NgramIndex, texts: list[str]) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for position, text in enumerate(texts):
+        for ngram in list_ngrams(text, index.num_words):
+            if ngram in index.problems:
+                found.setdefault(position, set()).update(index.problems[ngram])
+    return found
+
+
+@pytest.mark.parametrize("num_words", [1, 2, 10])
+def test_equals_its_definition_on_shuffled_pieces_of_problems(num_words: int) -> None:
+    index = NgramIndex([HUMANEVAL], num_words)
+    draw = random.Random(0)
+    texts = []
+    for _ in range(300):
+        problem = draw.choice(HUMANEVAL.problems)
+        words = (problem.prompt + problem.reference).split()
+        start, length = draw.randrange(len(words)), draw.randrange(16)
+        piece = draw.choice([" ", "\n\n", "\t", " \f"]).join(words[start : start + length])
+        noise = draw.choices(["x", "Äpfel", "\ud800", "a\x00b", "", "def"], k=draw.randrange(4))
+        if draw.random() < 0.5:
+            piece = piece.upper()
+        texts.append(" ".join([*noise, piece, *reversed(noise)]))
+    fast = {o.position: set(o.problem_ids) for o in index.find(texts)}
+    assert fast == find_slowly(index, texts)
+    assert 0 < len(fast) < len(texts)
+
+
+def test_no_run_crosses_from_one_document_into_the_next() -> None:
+    index = NgramIndex([HUMANEVAL])
+    words = HUMANEVAL.problems[0].prompt.split()
+    assert index.find([" ".join(words[:9]), " ".join(words[9:18])]) == []
+    (overlap,) = index.find(["", " ".join(words[:9]), " ".join(words[9:19]).upper()])
+    assert overlap.position == 2
+    assert overlap.problem_ids == ("HumanEval/0",)
+    assert overlap.ngram == " ".join(words[9:19]).upper()
+    assert index.find([]) == index.find([""]) == index.find([" ".join(words[:9])]) == []
+
+
+def test_powers_and_inverses_cancel() -> None:
+    powers, inverses = make_powers(1000)
+    assert (powers * inverses == 1).all()
+
+
+def test_command_keeps_what_does_not_overlap(tmp_path: Path) -> None:
+    problem = HUMANEVAL.problems[3]
+    rows = [
+        {"source": "x = 1\n" * 40},
+        {"source": "# copied\n" + problem.prompt},
+        {"source": "tail"},
+    ]
+    data = tmp_path / "data.jsonl.gz"
+    data.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    clean, report = tmp_path / "clean.jsonl", tmp_path / "report.jsonl"
+    arguments = ["decontaminate", str(data), "--against", "humaneval", "--column", "source"]
+    result = CliRunner().invoke(main, [*arguments, "--clean", str(clean), "--report", str(report)])
+    assert result.exit_code == 0, result.output
+    assert "1 of 3 documents (33.333%)" in result.output
+    assert "humaneval: 1 of 164 problems found" in result.output
+    assert [json.loads(line) for line in clean.read_text().splitlines()] == [rows[0], rows[2]]
+    (line,) = report.read_text().splitlines()
+    assert json.loads(line)["line"] == 2
+    assert json.loads(line)["problems"] == ["HumanEval/3"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "data.jsonl:2: not JSON"),
+        ("[1]", "data.jsonl:2: not a JSON object"),
+        ('{"code": "x"}', "data.jsonl:2: no text in column 'text'; it has code"),
+        ('{"text": null}', "name the column with --column"),
+    ],
+)
+def test_bad_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "fine"}\n' + line + "\n")
+    result = CliRunner().invoke(main, ["decontaminate", str(data), "--against", "humaneval"])
+    assert result.exit_code != 0
+    assert message in str(result.output) + str(result.exception)
