@@ -1,4 +1,4 @@
-"""Every program of the corpus, twice, in every sandbox of this host, and what is left afterwards."""
+"""Every program of the corpus, twice, in every sandbox of this host, and what it leaves behind."""
 
 import os
 import time
@@ -53,7 +53,7 @@ def find_complaint(entry: Entry, sandbox: Sandbox) -> str:
             if took_s > 2 * entry.limits.wall_s + SLACK_S:
                 return f"{sandbox.level}: {name}: took {took_s:.0f} s"
             text = verdict.detail
-            if not (text.isascii() and text.isprintable() or not text) or len(text) > 300:
+            if not (text.isascii() and text.isprintable()) or len(text) > 300:
                 return f"{sandbox.level}: {name}: detail {text!r}"
             if max(len(verdict.stdout_tail), len(verdict.stderr_tail)) > 2048:
                 return f"{sandbox.level}: {name}: too much of the output was kept"
