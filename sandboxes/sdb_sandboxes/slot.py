@@ -29,11 +29,13 @@ from sdb_sandboxes.agent.codec import (
 )
 from sdb_sandboxes.errors import RunStopped, SlotLost
 from sdb_sandboxes.launch import Launcher, Server
+from sdb_sandboxes.scripts import run_python
 from sdb_sandboxes.types import (
     AssertionCheck,
     CallOutcome,
     ExecutionRequest,
     ExecutionResult,
+    ProgramRequest,
     ResourceLimits,
     Status,
 )
@@ -180,6 +182,12 @@ class Slot:
             run.watch.add_process(pid)
             return self.finish(run, limits, ask_tests)
 
+    def run_program(self, request: ProgramRequest) -> ExecutionResult:
+        """Run a whole program. Raises SlotLost if the slot must be thrown away."""
+        if request.language != "python":
+            raise ValueError(f"language {request.language!r} is unknown; use 'python'")
+        return run_python(self, request)
+
     @contextlib.contextmanager
     def open_run(self, limits: ResourceLimits) -> Iterator[Run]:
         """Fork a locked cell with empty hands; close every descriptor at the end."""
@@ -202,8 +210,13 @@ class Slot:
             stack.callback(watch.close)
             yield Run(watch, ours, pid)
 
-    def finish(self, run: Run, limits: ResourceLimits, converse: Any) -> ExecutionResult:
-        """Hold the conversation, end the cell, and name how it ended."""
+    def finish(
+        self, run: Run, limits: ResourceLimits, converse: Any, must_end_well: bool = False
+    ) -> ExecutionResult:
+        """Hold the conversation, end the cell, and name how it ended.
+
+        With `must_end_well` the cell has ended by itself, and anything but exit code 0 is an error.
+        """
         status, detail = Status.PASSED, ""
         try:
             converse(run)
@@ -218,6 +231,8 @@ class Slot:
         group = self.launcher.group
         if group is not None:
             peak_bytes = max(peak_bytes, group.read_peak_bytes())
+        if must_end_well and status is Status.PASSED and wait_status:
+            status = Status.RUNTIME_ERROR
         # What the kernel says about the end outranks how it looked from the channel.
         if cpu_s > limits.cpu_s and status in (Status.PASSED, Status.RUNTIME_ERROR):
             status = Status.CPU_TIME

@@ -116,19 +116,30 @@ class ExecutionResult:
 TrustLevel = Literal["L3", "L2", "L2b", "L1"]
 
 
+ValueRule = Literal[
+    "exact",
+    "float_tolerance",
+    "python_equality",
+    "set",
+    "multiset",
+    "evalplus",
+    "not_none",
+    "polynomial_root",
+    "anything",
+]
+TextRule = Literal["exact_text", "lines", "tokens", "tokens_float"]
+Comparison = ValueRule | TextRule
+"""How an answer is compared; what each rule forgives is written in `verifiers/comparison.py`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One call with its expected answer, as plain data."""
 
     args: tuple[object, ...]
     expected: object
-
-
-Comparison = Literal["exact", "float_tolerance", "python_equality"]
-"""`exact`: same types all the way down and `==`. `float_tolerance`: the same, but floats may
-differ by 1e-6 (absolute or relative); NaN equals nothing unless NaN is expected.
-`python_equality`: Python's `==` on the decoded plain data, so True equals 1 and 1 equals 1.0, as
-in an upstream `assert f(x) == y`; safe because decoded values carry no code."""
+    also: tuple[object, ...] = field(default=(), repr=False)
+    """Other right answers, where the data set names them. (Revisions hash the `repr` of checks.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,19 @@ class FunctionCheck:
 
     entry_point: str
     cases: tuple[Case, ...]
-    comparison: Comparison = "exact"
+    comparison: ValueRule = "exact"
+    tolerance: float | None = field(default=None, repr=False)
+    """Absolute difference of floats to forgive; None is what the rule itself says."""
+
+
+@dataclass(frozen=True, slots=True)
+class StdinCheck:
+    """L3: run the whole program once per case and compare what it printed, outside."""
+
+    cases: tuple[tuple[str, str], ...]
+    """(text of standard input, expected standard output)."""
+    comparison: TextRule = "lines"
+    language: str = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +177,7 @@ class AssertionCheck:
     prelude: str = ""
 
 
-Check = FunctionCheck | AssertionCheck
+Check = FunctionCheck | StdinCheck | AssertionCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +193,10 @@ class Verdict:
     trust_level: TrustLevel
     sandbox_level: str
     """Which sandbox and which of its layers ran, for example `embedded/native-root`."""
+    comparison: str = ""
+    """The rule of `verifiers/comparison.py` that decided; empty where tests decided."""
+    num_tests_run: int = 0
+    """How many tests were begun: fewer than `num_tests` after an early stop."""
     signal: int | None = None
     is_output_truncated: bool = False
     stdout_tail: str = ""

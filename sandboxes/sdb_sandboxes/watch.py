@@ -39,7 +39,9 @@ class Watch:
         self.num_output_bytes = 0
         self.num_frames = 0
         self.num_answer_bytes = 0
-        self.tails = {stdout: b"", stderr: b""}
+        self.stdout = stdout
+        self.tails = {stdout: bytearray(), stderr: bytearray()}
+        self.num_kept = {stdout: TAIL_BYTES, stderr: TAIL_BYTES}
         self.clocks = {pid: os.pidfd_open(pid) for pid in pids}
         self.next_tick = self.started + min(TICK_S, limits.cpu_s / 4)
         self.next_scan = self.started + TREE_SCAN_S
@@ -88,6 +90,38 @@ class Watch:
             with contextlib.suppress(KeyError):
                 self.poller.unregister(descriptor)
 
+    def feed(self, channel: socket.socket, text: bytes) -> None:
+        """Send all of the standard input, close it, and wait until a process has ended.
+
+        Raises:
+            RunStopped: A limit was hit.
+        """
+        channel.setblocking(False)
+        outgoing = memoryview(text)
+        self.poller.register(channel, select.POLLOUT)
+        is_open = True
+        while True:
+            ready = dict(self.poller.poll(max(0.0, self.next_tick - time.monotonic()) * 1000))
+            if time.monotonic() >= self.next_tick:
+                self.check_limits()
+            for pipe in self.tails:
+                if pipe in ready:
+                    self.drain(pipe)
+            if is_open and channel.fileno() in ready:
+                try:
+                    outgoing = outgoing[channel.send(outgoing) :] if outgoing else outgoing
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    outgoing = outgoing[:0]  # the program closed its standard input
+                if not outgoing:
+                    self.poller.unregister(channel)
+                    is_open = False
+                    with contextlib.suppress(OSError):
+                        channel.shutdown(socket.SHUT_WR)
+            if any(pidfd in ready for pidfd in self.clocks.values()):
+                return
+
     def read_frame(self, channel: socket.socket, incoming: bytearray) -> dict[str, Any] | None:
         """Add what has come; the parsed frame once it is whole and nothing follows it."""
         piece = channel.recv(1 << 20)
@@ -124,7 +158,9 @@ class Watch:
             self.poller.unregister(pipe)
             return
         self.num_output_bytes += len(piece)
-        self.tails[pipe] = (self.tails[pipe] + piece)[-TAIL_BYTES:]
+        self.tails[pipe] += piece
+        if len(self.tails[pipe]) > self.num_kept[pipe]:
+            del self.tails[pipe][: -self.num_kept[pipe]]
         if self.num_output_bytes > self.limits.output_bytes:
             detail = f"printed more than output_bytes={self.limits.output_bytes}"
             raise RunStopped(Status.OUTPUT, detail)

@@ -42,12 +42,12 @@ class TestData:
     def test_every_problem_has_a_check_of_its_entry_point(self, benchmark: Benchmark) -> None:
         for problem in benchmark.problems:
             check = problem.check
+            assert isinstance(check, AssertionCheck | FunctionCheck)
             assert check.entry_point == problem.entry_point
             if isinstance(check, AssertionCheck):
                 assert "def check(candidate)" in check.tests
                 assert check.prelude == problem.prompt
             else:
-                assert isinstance(check, FunctionCheck)
                 assert check.cases
 
     def test_limits_are_cpu_time_with_a_loose_wall(self, benchmark: Benchmark) -> None:

@@ -19,6 +19,7 @@ from sdb_sandboxes.types import (
     CallOutcome,
     ExecutionRequest,
     ExecutionResult,
+    ProgramRequest,
     ResourceLimits,
     Status,
 )
@@ -83,6 +84,9 @@ class ScriptedSandbox:
     def run_assertions(
         self, program: str, check: AssertionCheck, limits: ResourceLimits
     ) -> ExecutionResult:
+        raise NotImplementedError
+
+    def run_program(self, request: ProgramRequest) -> ExecutionResult:
         raise NotImplementedError
 
     def close(self) -> None: ...

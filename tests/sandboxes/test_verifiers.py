@@ -17,7 +17,7 @@ from sdb_sandboxes.types import (
     Status,
 )
 from sdb_sandboxes.verifiers import verify
-from sdb_sandboxes.verifiers.assertions import convert_assertions
+from sdb_sandboxes.verifiers.conversion import convert_assertions
 
 LIMITS = ResourceLimits(cpu_s=10.0, wall_s=120.0)
 

@@ -37,7 +37,7 @@ from sdb_harness.extract import (
 )
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import AssertionCheck, ResourceLimits
-from sdb_sandboxes.verifiers.assertions import convert_assertions
+from sdb_sandboxes.verifiers.conversion import convert_assertions
 
 NUM_PROBLEMS = 164
 DATA_SHA256 = "1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2"

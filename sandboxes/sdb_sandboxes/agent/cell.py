@@ -22,6 +22,7 @@ from sdb_sandboxes.agent.codec import (
     receive_frame,
     send_frame,
 )
+from sdb_sandboxes.agent.script import run_script
 
 EXIT_FAILED, EXIT_MEMORY = 97, 98
 """A cell that could not lock itself; one that ran out of memory where nothing could catch it."""
@@ -36,6 +37,8 @@ def serve_candidate() -> None:
     # Before the first byte of the program: what ends this process later is the program's doing.
     send_frame(CHANNEL, {"locked": True})
     request = receive_frame(CHANNEL)
+    if "files" in request:
+        run_script(CHANNEL, request, lambda message: send_frame(CHANNEL, message))
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
     failure: dict[str, Any] | None = None

@@ -20,6 +20,7 @@ import resource
 import select
 import shutil
 import signal
+import site
 import socket
 import struct
 import sys
@@ -255,6 +256,7 @@ def main() -> NoReturn:
         kernel.libc.mallopt(-8, 1)  # One malloc arena: threads must not eat the address space.
     for name in PRELOADED:
         importlib.import_module(name)
+    site.setquit()  # `exit` and `quit`, which programs expect; the rest of `site` looks outside
     try:
         zygote = Zygote(json.loads(control.recv(4096)))
         # Only now: the files of an undumpable process under /proc belong to root.

@@ -3,7 +3,7 @@
 import pytest
 
 from sdb_sandboxes.types import Case, FunctionCheck
-from sdb_sandboxes.verifiers.assertions import convert_assertions
+from sdb_sandboxes.verifiers.conversion import convert_assertions
 
 HEAD = "METADATA = {'author': 'x'}\n\ndef check(candidate):\n"
 
