@@ -78,6 +78,19 @@ def test_diffusion_loss_equals_block_by_block_evaluation(block_size: int) -> Non
     assert float(loss) == pytest.approx(total / num_tokens, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("block_size", "recorded"),
+    [(2, 5.3314690589904785), (4, 3.8684487342834473), (12, 3.8864240646362305)],
+)
+def test_mask_only_loss_is_the_one_that_trained_the_shipped_checkpoint(
+    block_size: int, recorded: float
+) -> None:
+    """Recorded with the code of the commit that ships `demo-diffusion`."""
+    generator = torch.Generator().manual_seed(11)
+    loss = compute_diffusion_loss(make_model(), make_batch(), block_size, MASK, generator)
+    assert float(loss) == pytest.approx(recorded, rel=1e-6)
+
+
 def test_autoregressive_loss_equals_row_by_row_evaluation() -> None:
     model, batch = make_model(), make_batch()
     total, num_tokens = 0.0, 0
