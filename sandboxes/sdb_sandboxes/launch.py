@@ -5,6 +5,7 @@ launcher here starts plain processes; `docker_sandbox.py` has one that starts co
 does not do: it never speaks after the start; orders and answers are `slot.py`'s.
 """
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -89,6 +90,9 @@ class ProcessServer:
             )
 
     def end(self) -> None:
+        # A process forked from ours may hold the line too: closing alone would not end it.
+        with contextlib.suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)
         self.control.close()
         try:
             self.process.wait(5)
