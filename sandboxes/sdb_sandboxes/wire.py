@@ -59,7 +59,7 @@ def write_field(value: Any, hint: Any, path: str, name: str) -> Any:
     where = f"{path}.{name}"
     if hint is object:
         try:
-            return tag_floats(encode(value))
+            return make_stable(encode(value))
         except UnsendableError as error:
             raise WireError(
                 f"{where} is not plain data: {error}; use None, bool, int, float, complex, str, "
@@ -80,14 +80,16 @@ def list_item_hints(hint: Any, num_items: int) -> list[Any]:
     return [items[0]] * num_items if items[-1] is ... else items
 
 
-def tag_floats(wire: Any) -> Any:
-    """Give NaN and the infinities a tag: JSON has no numbers for them."""
+def make_stable(wire: Any) -> Any:
+    """Sort sets, whose order differs between processes, and tag NaN and the infinities."""
     if isinstance(wire, float) and not math.isfinite(wire):
         return {"n": "nan" if math.isnan(wire) else "inf" if wire > 0 else "-inf"}
     if isinstance(wire, list):
-        return [tag_floats(item) for item in wire]
+        return [make_stable(item) for item in wire]
     if isinstance(wire, dict):
-        return {tag: tag_floats(body) for tag, body in wire.items()}
+        ((tag, body),) = wire.items()
+        body = make_stable(body)
+        return {tag: sorted(body, key=json.dumps) if tag in ("s", "f") else body}
     return wire
 
 
@@ -200,7 +202,7 @@ def read_value(wire: Any, path: str) -> object:
 
 
 def untag_floats(wire: Any, path: str) -> Any:
-    """Undo `tag_floats`."""
+    """Undo the tags of `make_stable`."""
     if isinstance(wire, list):
         return [untag_floats(item, path) for item in wire]
     if not isinstance(wire, dict):
