@@ -3,10 +3,11 @@
 Place in the flow: a data set stores `check_to_json(check)`; a reward function or the service reads
 it back with `check_from_json`. The form is closed and strict: every kind, field and value type is
 known, an unknown or missing one is an error that names where it is. It is stable too: the same
-check always gives the same text. Values are the plain data of `agent/codec.py`, and non-finite
-floats have a tag of their own, so that the text is JSON for every reader.
+check always gives the same text, and fields at their default are left out, so that a new field
+changes no old text. Values are the plain data of `agent/codec.py`, and non-finite floats have a
+tag of their own, so that the text is JSON for every reader.
 
-    {"cases":[{"args":[2],"expected":4}],"comparison":"exact","entry_point":"f","kind":"function"}
+    {"cases":[{"args":[2],"expected":4}],"entry_point":"f","kind":"function"}
 
 What it does not do: it does not run or parse test source.
 """
@@ -19,10 +20,11 @@ from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sdb_sandboxes.agent.codec import ProtocolError, UnsendableError, decode, encode
-from sdb_sandboxes.types import AssertionCheck, Check, FunctionCheck, ResourceLimits
+from sdb_sandboxes.types import AssertionCheck, Check, FunctionCheck, ResourceLimits, StdinCheck
 
 CHECK_KINDS: dict[str, type[Check]] = {
     "function": FunctionCheck,
+    "stdin": StdinCheck,
     "assertions": AssertionCheck,
 }
 """What `kind` of a check may be."""
@@ -46,11 +48,13 @@ def check_to_json(check: Check) -> str:
 
 
 def write_record(record: Any, path: str) -> dict[str, Any]:
-    """Turn a dataclass of types.py into what JSON can carry."""
+    """Turn a dataclass of types.py into what JSON can carry, without what is at its default."""
     hints = get_type_hints(type(record))
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {
-        field.name: write_field(getattr(record, field.name), hints[field.name], path, field.name)
+        field.name: write_field(values[field.name], hints[field.name], path, field.name)
         for field in fields(record)
+        if field.default is MISSING or values[field.name] != field.default
     }
 
 

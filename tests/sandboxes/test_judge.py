@@ -22,6 +22,7 @@ from sdb_sandboxes.types import (
     ExecutionRequest,
     ExecutionResult,
     FunctionCheck,
+    ProgramRequest,
     ResourceLimits,
     Status,
 )
@@ -54,6 +55,9 @@ class Scripted:
     def run_assertions(
         self, program: str, check: AssertionCheck, limits: ResourceLimits
     ) -> ExecutionResult:
+        raise NotImplementedError
+
+    def run_program(self, request: ProgramRequest) -> ExecutionResult:
         raise NotImplementedError
 
     def close(self) -> None:

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdb_sandboxes.types import AssertionCheck, Case, Check, FunctionCheck, ResourceLimits
+from sdb_sandboxes.types import (
+    AssertionCheck,
+    Case,
+    Check,
+    FunctionCheck,
+    ResourceLimits,
+    StdinCheck,
+)
 from sdb_sandboxes.verifiers.comparison import is_equal
 from sdb_sandboxes.wire import (
     CHECK_KINDS,
@@ -69,10 +76,15 @@ def test_numbers_that_json_does_not_know_come_back() -> None:
     assert math.isnan(case.expected)
 
 
-def test_an_assertion_check_comes_back_as_it_was() -> None:
-    check = AssertionCheck(
-        "f", "def check(candidate):\n    assert candidate('\ud800') == 1\n", "x=1"
-    )
+@pytest.mark.parametrize(
+    "check",
+    [
+        StdinCheck((("1 2\n", "3\n"), ("", "\ud800")), "tokens_float", "cpp"),
+        FunctionCheck("f", (Case((1,), 1.5, also=(2, (3,))),), "float_tolerance", tolerance=0.5),
+        AssertionCheck("f", "def check(c): assert c(1) == 1", prelude="x = 1"),
+    ],
+)
+def test_every_field_comes_back(check: Check) -> None:
     assert check_from_json(check_to_json(check)) == check
 
 
@@ -125,12 +137,16 @@ def _change(**changes: Any) -> str:
         ("{", "the check is not JSON: .* write it with check_to_json"),
         ("[" * 100_000, "the check is not JSON"),
         ("[]", "check is \\[\\]; an object with a kind is needed"),
-        ("{}", "check.kind is null; use assertions, function"),
-        (_change(kind=["function"]), "check.kind is .*; use assertions, function"),
-        (_change(timeout=1), "check has no field 'timeout'; its fields are cases, comparison"),
+        ("{}", "check.kind is null; use assertions, function, stdin"),
+        (_change(kind=["function"]), "check.kind is .*; use assertions, function, stdin"),
+        (
+            _change(timeout=1),
+            "check has no field 'timeout'; its fields are cases, comparison, entry_point",
+        ),
         (_change(entry_point=7), "check.entry_point is 7; str is needed"),
-        (_change(comparison="fuzzy"), 'check.comparison is "fuzzy"; use exact, float_tolerance'),
+        (_change(comparison="fuzzy"), 'check.comparison is "fuzzy"; use anything, evalplus, exact'),
         (_change(comparison=["exact"]), "check.comparison is"),
+        ('{"kind": "stdin", "cases": [["1"]]}', r"check.cases\[0\] has 1 items; 2 are needed"),
         (_change(cases={}), "check.cases is {}; a list is needed"),
         (_change(cases=[3]), r"check.cases\[0\] is 3; an object is needed"),
         (_change(cases=[{"args": []}]), r"check.cases\[0\] lacks the field 'expected'"),

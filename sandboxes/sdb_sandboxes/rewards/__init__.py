@@ -2,8 +2,8 @@
 
 Reading order: `judge.py` (a `Judge` runs programs from any process, many at once), `shaping.py`
 (from a completion to a program, from a verdict to a number), then one adapter per trainer:
-`trl.py`, `verl.py`, `prime.py`. No trainer is imported here or there: the adapters only have the signatures
-that the trainers call. What it does not do: it never gives a number for a fault of ours.
+`trl.py`, `verl.py`, `prime.py`. No trainer is imported here or there: the adapters only have the
+signatures that the trainers call. What it does not do: no number for a fault of ours.
 """
 
 from sdb_sandboxes.rewards.judge import Candidate, Judge
