@@ -14,6 +14,7 @@ otherwise) and `ENTRIES`, a list of dictionaries of text:
     allowed   statuses it may end as, separated by spaces
     checks    names of CHECKS, separated by commas (left out: the family's)
     limits    a name of LIMITS (left out: usual)
+    races     why two runs may end as two of the allowed statuses (left out: they may not)
 """
 
 import runpy
@@ -98,6 +99,7 @@ class Entry:
     """Names in CHECKS; the program is judged by each."""
     allowed: frozenset[Status]
     limits: ResourceLimits
+    races: str = ""
 
     @property
     def is_honest(self) -> bool:
@@ -125,7 +127,7 @@ def read_corpus(folder: Path) -> list[Entry]:
 def read_entry(item: dict[str, str], family: str, checks: str) -> Entry:
     """Build one entry. Raises ValueError for anything unknown in it."""
     name = item.get("id", "without an id")
-    unknown = set(item) - {"id", "about", "program", "body", "allowed", "checks", "limits"}
+    unknown = set(item) - {"id", "about", "program", "body", "allowed", "checks", "limits", "races"}
     if (
         unknown
         or not {"id", "about", "allowed"} <= set(item)
@@ -148,6 +150,7 @@ def read_entry(item: dict[str, str], family: str, checks: str) -> Entry:
         checks=names,
         allowed=frozenset(map(Status, item["allowed"].split())),
         limits=LIMITS[item.get("limits", "usual")],
+        races=item.get("races", ""),
     )
     if entry.is_honest != (entry.allowed == {Status.PASSED}) or set(names) - set(CHECKS):
         raise ValueError(f"entry {name}: statuses {item['allowed']!r} or checks {names} do not fit")

@@ -159,7 +159,7 @@ class Slot:
         def ask_tests(run: Run) -> None:
             load_program(run, program)
             # From here on the test process alone talks to the candidate, and it waits patiently.
-            run.channel.setblocking(True)
+            run.watch.lend(run.channel)
             try:
                 report = run.watch.exchange(verdict, frame)
             except RunStopped as stopped:

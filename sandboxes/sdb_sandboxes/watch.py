@@ -42,6 +42,8 @@ class Watch:
         self.stdout = stdout
         self.tails = {stdout: bytearray(), stderr: bytearray()}
         self.num_kept = {stdout: TAIL_BYTES, stderr: TAIL_BYTES}
+        self.arrived: dict[int, bytearray] = {}
+        self.line: socket.socket | None = None
         self.clocks = {pid: os.pidfd_open(pid) for pid in pids}
         self.next_tick = self.started + min(TICK_S, limits.cpu_s / 4)
         self.next_scan = self.started + TREE_SCAN_S
@@ -56,6 +58,15 @@ class Watch:
         self.clocks[pid] = os.pidfd_open(pid)
         self.poller.register(self.clocks[pid], select.POLLIN)
 
+    def lend(self, line: socket.socket) -> None:
+        """Let the tests' process talk on the program's channel: an end hangs up, tests report it.
+
+        What the program had said before its end is still heard, so the verdict does not depend on
+        who looks first; a child that holds the other end has no voice.
+        """
+        line.setblocking(True)
+        self.line = line
+
     def exchange(self, channel: socket.socket, frame: bytes) -> dict[str, Any]:
         """Send one frame (may be empty) and wait for the one frame that answers it.
 
@@ -63,10 +74,13 @@ class Watch:
             RunStopped: A limit was hit, a process ended, or the other side broke the protocol.
         """
         channel.setblocking(False)
-        outgoing, incoming = memoryview(frame), bytearray()
-        descriptor = channel.fileno()
+        outgoing, descriptor = memoryview(frame), channel.fileno()
+        incoming = self.arrived.setdefault(descriptor, bytearray())
         try:
             while True:
+                message = None if outgoing else self.take_frame(incoming)
+                if message is not None:
+                    return message
                 events = select.POLLIN | (select.POLLOUT if outgoing else 0)
                 self.poller.register(descriptor, events)
                 ready = dict(self.poller.poll(max(0.0, self.next_tick - time.monotonic()) * 1000))
@@ -79,10 +93,14 @@ class Watch:
                     if outgoing and ready[descriptor] & select.POLLOUT:
                         outgoing = outgoing[channel.send(outgoing) :]
                     if ready[descriptor] & (select.POLLIN | select.POLLHUP | select.POLLERR):
-                        message = self.read_frame(channel, incoming)
-                        if message is not None:
-                            return message
-                elif any(pidfd in ready for pidfd in self.clocks.values()):
+                        self.receive(channel, incoming)
+                elif ended := [pidfd for pidfd in self.clocks.values() if pidfd in ready]:
+                    if self.line is not None:
+                        self.line.shutdown(socket.SHUT_RDWR)
+                        self.line = None
+                        for pidfd in ended:
+                            self.poller.unregister(pidfd)
+                        continue
                     raise RunStopped(Status.RUNTIME_ERROR, "a process ended without an answer")
         except OSError:
             raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed") from None
@@ -122,8 +140,8 @@ class Watch:
             if any(pidfd in ready for pidfd in self.clocks.values()):
                 return
 
-    def read_frame(self, channel: socket.socket, incoming: bytearray) -> dict[str, Any] | None:
-        """Add what has come; the parsed frame once it is whole and nothing follows it."""
+    def receive(self, channel: socket.socket, incoming: bytearray) -> None:
+        """Add what has come. Raises RunStopped at the end of it, or if it is too much."""
         piece = channel.recv(1 << 20)
         if not piece:
             raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed")
@@ -131,16 +149,21 @@ class Watch:
         self.num_answer_bytes += len(piece)
         if self.num_answer_bytes > MAX_ANSWER_BYTES:
             raise RunStopped(Status.OUTPUT, f"answered with more than {MAX_ANSWER_BYTES} bytes")
+
+    def take_frame(self, incoming: bytearray) -> dict[str, Any] | None:
+        """Cut the first frame off, once it is whole; what follows waits for the next question."""
         if len(incoming) < 4:
             return None
         (length,) = struct.unpack_from("<I", incoming)
-        if length > MAX_FRAME_BYTES or len(incoming) > length + 4:
+        if length > MAX_FRAME_BYTES:
             raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: frame of a wrong length")
         if len(incoming) < length + 4:
             return None
+        body = bytes(incoming[4 : length + 4])
+        del incoming[: length + 4]
         self.num_frames += 1
         try:
-            return parse_frame(bytes(incoming[4:]))
+            return parse_frame(body)
         except ProtocolError as error:
             raise RunStopped(Status.RUNTIME_ERROR, f"broke the protocol: {error}") from None
 

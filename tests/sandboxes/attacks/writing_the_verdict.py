@@ -19,7 +19,7 @@ print("[INTERNAL] exit code 0", flush=True)
         "id": "prints-frames",
         "about": "frames on stdout and stderr instead of the channel",
         "allowed": "wrong_answer",
-        "body": "{SEND}\nfor to in (1, 2):\n    send(b'{\"id\":1,\"v\":[1,2]}', to)",
+        "body": '{SEND}\nfor to in (1, 2):\n    send(b\'{"id":1,"v":[1,2]}\', to)',
     },
     {
         "id": "writes-reports",
@@ -114,11 +114,12 @@ while True:
         "id": "doubled-answers",
         "about": "two frames at once, then the real one",
         "allowed": "runtime_error wrong_answer",
-        "body": "{SEND}\nfor _ in range(2):\n    send(b'{\"id\":1,\"v\":[1,3]}')\nreturn 1",
+        "body": '{SEND}\nfor _ in range(2):\n    send(b\'{"id":1,"v":[1,3]}\')\nreturn 1',
     },
     {
         "id": "answers-before-it-is-asked",
         "about": "frames for both questions while it is loaded",
+        "races": "the judge may have heard more or less when it asks",
         "allowed": "runtime_error wrong_answer",
         "program": """{SEND}
 send(b'{"ready":true}')
@@ -174,20 +175,20 @@ for to in range(64):
         "id": "claims-a-fault-of-ours",
         "about": "words that only the judge may use",
         "allowed": "runtime_error wrong_answer",
-        "body": "{SEND}\nsend(b'{\"status\":\"infrastructure\",\"stage\":\"setup\",\"error\":\"x\"}')",
+        "body": '{SEND}\nsend(b\'{"status":"infrastructure","stage":"setup","error":"x"}\')',
     },
     {
         "id": "claims-a-failed-start",
         "about": "says that it did not compile, after it was loaded",
         "allowed": "runtime_error wrong_answer",
-        "body": "{SEND}\nsend(b'{\"failed\":\"SyntaxError\",\"stage\":\"compile\"}')",
+        "body": '{SEND}\nsend(b\'{"failed":"SyntaxError","stage":"compile"}\')',
     },
     {
         "id": "answers-another-question",
         "about": "right shape, wrong number, negative, boolean and huge numbers",
         "allowed": "runtime_error",
         "checks": "data",
-        "body": "{SEND}\nsend(b'{\"id\":%d,\"v\":[1,2]}' % (-1 if n == 1 else 10**30))\nos._exit(0)",
+        "body": '{SEND}\nsend(b\'{"id":%d,"v":[1,2]}\' % (-1 if n == 1 else 10**30))\nos._exit(0)',
     },
     {
         "id": "not-an-object",
@@ -199,19 +200,19 @@ for to in range(64):
         "id": "unknown-tag",
         "about": "a value under a tag that the codec does not know",
         "allowed": "runtime_error",
-        "body": "{SEND}\nsend(b'{\"id\":1,\"v\":{\"pickle\":1},\"m\":[1]}')\nreturn 1",
+        "body": '{SEND}\nsend(b\'{"id":1,"v":{"pickle":1},"m":[1]}\')\nreturn 1',
     },
     {
         "id": "complex-of-a-table",
         "about": "a tag whose body is of another shape",
         "allowed": "runtime_error",
-        "body": "{SEND}\nsend(b'{\"id\":1,\"v\":{\"c\":{\"a\":1}},\"m\":[1]}')\nos._exit(0)",
+        "body": '{SEND}\nsend(b\'{"id":1,"v":{"c":{"a":1}},"m":[1]}\')\nos._exit(0)',
     },
     {
         "id": "unhashable-key",
         "about": "a list as a key, a set of sets of lists",
         "allowed": "runtime_error",
-        "body": "{SEND}\nsend(b'{\"id\":1,\"v\":{\"d\":[[{\"s\":[[1]]},1]]},\"m\":[1]}')\nos._exit(0)",
+        "body": '{SEND}\nsend(b\'{"id":1,"v":{"d":[[{"s":[[1]]},1]]},"m":[1]}\')\nos._exit(0)',
     },
     {
         "id": "duplicate-keys-on-the-wire",
@@ -228,7 +229,7 @@ os._exit(0)
         "about": "NaN, Infinity and 1e999 as Python's parser takes them",
         "allowed": "wrong_answer runtime_error",
         "checks": "data, numbers, tolerant",
-        "body": "{SEND}\nsend(b'{\"id\":1,\"v\":[NaN,-Infinity,1e999],\"m\":[1]}')\nos._exit(0)",
+        "body": '{SEND}\nsend(b\'{"id":1,"v":[NaN,-Infinity,1e999],"m":[1]}\')\nos._exit(0)',
     },
     {
         "id": "invalid-text-on-the-wire",
@@ -293,7 +294,7 @@ send(b'{"id":%d,"m":[1],"v":"' % (1 if n == 1 else 2) + b"x" * (8 << 20 - 1) + b
         "id": "name-that-no-file-can-store",
         "about": "a lone surrogate as an exception's name",
         "allowed": "runtime_error",
-        "body": "{SEND}\nsend(b'{\"id\":1,\"e\":\"\\\\ud800\",\"b\":\"\\\\ud800\"}')\nos.read(3, 9)\nos._exit(0)",
+        "body": '{SEND}\nsend(b\'{"id":1,"e":"\\\\ud800","b":"\\\\ud800"}\')\nos.read(3, 9)\nos._exit(0)',
     },
     {
         "id": "name-that-exits",
@@ -398,6 +399,7 @@ os._exit(0)
     {
         "id": "passes-the-channel-to-a-child",
         "about": "a child speaks, the parent ends",
+        "races": "parent and child",
         "allowed": "runtime_error wrong_answer",
         "body": """{SEND}
 import time
@@ -411,6 +413,7 @@ os._exit(0)
     {
         "id": "many-voices",
         "about": "four children and the parent write frames at once",
+        "races": "five processes at once",
         "allowed": "runtime_error wrong_answer",
         "body": """{SEND}
 for _ in range(4):
@@ -424,6 +427,7 @@ for _ in range(4):
     {
         "id": "threads-answer-at-once",
         "about": "sixteen threads send an answer each",
+        "races": "eleven threads at once",
         "allowed": "runtime_error wrong_answer",
         "body": """{SEND}
 import threading
@@ -434,12 +438,14 @@ for number in range(10):
     {
         "id": "fills-the-channel",
         "about": "writes until the socket takes no more, and more",
+        "races": "judge and program fill and empty it at once",
         "allowed": "runtime_error wrong_answer output",
-        "body": "{SEND}\nwhile True:\n    send(b'{\"id\":1,\"v\":[1,3],\"m\":[1]}')",
+        "body": '{SEND}\nwhile True:\n    send(b\'{"id":1,"v":[1,3],"m":[1]}\')',
     },
     {
         "id": "out-of-band-byte",
         "about": "an urgent byte among the answers",
+        "races": "the byte may come before or after the answer is read",
         "allowed": "runtime_error wrong_answer",
         "body": "import os, socket\nsocket.socket(fileno=os.dup(3)).send(b'x', socket.MSG_OOB)\n"
         "return [n, n + 2]",
@@ -447,6 +453,7 @@ for number in range(10):
     {
         "id": "hands-its-descriptors-over",
         "about": "descriptors along with bytes, to whoever reads",
+        "races": "questions and bytes cross",
         "allowed": "runtime_error",
         "body": """
 import array, os, socket
@@ -469,6 +476,7 @@ os._exit(0)
     {
         "id": "changes-the-channels-options",
         "about": "tiny buffers, timeouts, filters and non-blocking on its own end",
+        "races": "without blocking, a question is there or not yet",
         "allowed": "wrong_answer runtime_error",
         "body": """
 import os, socket, struct
