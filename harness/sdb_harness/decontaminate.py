@@ -53,12 +53,13 @@ class NgramIndex:
     """The n-grams of some benchmarks, to search documents for."""
 
     def __init__(self, benchmarks: Iterable[Benchmark], num_words: int = NGRAM_WORDS) -> None:
-        """Collect the n-grams of every problem's prompt and reference solution."""
+        """Collect the n-grams of every problem's statement, prompt and reference solution."""
         self.num_words = num_words
         self.problems: dict[tuple[bytes, ...], set[str]] = {}
         for benchmark in benchmarks:
             for problem in benchmark.problems:
-                for ngram in list_ngrams(problem.prompt + problem.reference, num_words):
+                text = f"{problem.statement}\n{problem.prompt}{problem.reference}"
+                for ngram in list_ngrams(text, num_words):
                     self.problems.setdefault(ngram, set()).add(problem.problem_id)
         generator = np.random.default_rng(0)
         values = generator.integers(1, 1 << 64, 256, np.uint64)
@@ -68,8 +69,8 @@ class NgramIndex:
         values[self._is_space] = 0
         self._values: Hashes = values
         self._powers, self._inverses = make_powers(1 << 16)
-        text = b"\n".join(b" ".join(ngram) for ngram in self.problems)
-        found, _, _ = self._hash(text)
+        lines = b"\n".join(b" ".join(ngram) for ngram in self.problems)
+        found, _, _ = self._hash(lines)
         # Each n-gram begins a line, so its hash is the one at every multiple of its length.
         self._known: Hashes = np.unique(found[::num_words])
         self._may_hold = np.zeros(1 << 20, np.bool_)

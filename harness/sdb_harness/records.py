@@ -42,11 +42,15 @@ class Problem:
     prompt: str
     """Source that a base model continues: imports, signature, docstring, final newline."""
     reference: str
-    """Canonical completion of `prompt`."""
+    """Canonical completion of `prompt`; empty where the benchmark publishes none."""
     entry_point: str
     check: Check
     group: str = "all"
     """Reported apart, for example `level-2` or `renaming`."""
+    statement: str = ""
+    """The task in words, where `prompt` does not hold it."""
+    starter: str = ""
+    """Code that the task gives to start from, where `prompt` does not hold it."""
 
 
 class SamplingConfig(Wire):

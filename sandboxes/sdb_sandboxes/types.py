@@ -127,7 +127,7 @@ ValueRule = Literal[
     "polynomial_root",
     "anything",
 ]
-TextRule = Literal["exact_text", "lines", "tokens", "tokens_float"]
+TextRule = Literal["exact_text", "lines", "lines_decimal", "tokens", "tokens_float"]
 Comparison = ValueRule | TextRule
 """How an answer is compared; what each rule forgives is written in `verifiers/comparison.py`."""
 

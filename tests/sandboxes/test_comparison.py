@@ -144,6 +144,24 @@ def test_text_rules(expected: str, answer: str, right: tuple[bool, bool, bool, b
     assert tuple(is_same_text(expected, answer, rule) for rule in rules) == right
 
 
+@pytest.mark.parametrize(
+    ("expected", "answer", "is_right"),
+    [
+        ("1.5\n3\n", " 1.50 \n3.0", True),
+        ("\n\na b\n", "a b", True),
+        ("a  b", "a b", False),
+        ("1  2", "1 2.0", True),
+        ("1 a", "1.0 a", False),
+        ("1\n2", "1 2", False),
+        ("1\n", "1\n\n1", False),
+        ("0.5", "0.5000004", False),
+        ("Yes", "yes", False),
+    ],
+)
+def test_lines_of_decimals(expected: str, answer: str, is_right: bool) -> None:
+    assert is_same_text(expected, answer, "lines_decimal") is is_right
+
+
 def test_unknown_rules_are_errors() -> None:
     with pytest.raises(ValueError, match="no rule for values"):
         is_equal(1, 1, "lines")  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ class Benchmark:
 
 BENCHMARKS: dict[str, str] = {
     "humaneval": "sdb_harness.benchmarks.humaneval:load",
+    "livecodebench": "sdb_harness.benchmarks.livecodebench:load",
     "minipy": "sdb_harness.benchmarks.minipy:load",
 }
 """Name -> `module:function`, where the function takes the options and returns a `Benchmark`."""

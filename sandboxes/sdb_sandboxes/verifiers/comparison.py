@@ -21,15 +21,16 @@ Rules for text:
 
 - `exact_text`: nothing.
 - `lines`: white space at the end of a line (so CRLF too), and a missing or extra last newline.
+- `lines_decimal`: white space around the output and around each line; a line may also hold the same
+  numbers in another decimal spelling (1.50 for 1.5), as LiveCodeBench compares.
 - `tokens`: all white space between words, so line breaks and blank lines too.
 - `tokens_float`: as `tokens`; besides, a decimal number may differ by 1e-6, absolute or, where the
   expected one has a fraction or an exponent, relative. Two whole numbers are compared exactly.
 
 What upstream does differently: EvalPlus keeps a tolerance once raised for later inputs (here each
-case has its own); LiveCodeBench strips whole outputs and lines at both ends and compares numbers as
-decimals; SandboxFusion folds case; open-r1 forgives missing and extra lines; APPS-style checkers
-sort lines. Extra or missing lines are wrong under every rule but the token rules, and there extra
-or missing words are.
+case has its own); SandboxFusion folds case; open-r1 forgives missing and extra lines; APPS-style
+checkers sort lines. Extra or missing lines are wrong under every rule but the token rules, and
+there extra or missing words are.
 """
 
 import math
@@ -204,6 +205,9 @@ def is_same_text(expected: str, answer: str, comparison: TextRule) -> bool:
             return answer == expected
         case "lines":
             return split_lines(answer) == split_lines(expected)
+        case "lines_decimal":
+            left, right = expected.strip().split("\n"), answer.strip().split("\n")
+            return len(left) == len(right) and all(map(is_same_decimal_line, left, right))
         case "tokens":
             return answer.split() == expected.split()
         case "tokens_float":
@@ -215,6 +219,17 @@ def is_same_text(expected: str, answer: str, comparison: TextRule) -> bool:
 def split_lines(text: str) -> list[str]:
     """The lines without white space at their ends; a last newline adds no line."""
     return [line.rstrip() for line in text.removesuffix("\n").split("\n")]
+
+
+def is_same_decimal_line(expected: str, answer: str) -> bool:
+    """Equal as text without outer white space, or decimal numbers only and equal as numbers."""
+    if expected.strip() == answer.strip():
+        return True
+    left, right = expected.split(), answer.split()
+    return len(left) == len(right) and all(
+        DECIMAL.match(a) and DECIMAL.match(b) and Decimal(a) == Decimal(b)
+        for a, b in zip(left, right, strict=True)
+    )
 
 
 def is_same_token(expected: str, answer: str) -> bool:

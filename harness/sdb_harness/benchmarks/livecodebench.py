@@ -1,0 +1,242 @@
+"""LiveCodeBench, code generation: contest problems by release or by window of contest dates.
+
+Place in the flow: `load` -> `Benchmark`. Source: Jain et al. 2024 (arXiv 2403.07974). The
+statements belong to LeetCode, AtCoder and Codeforces, so the files come from the user:
+`$SDBENCH_DATA/livecodebench/test.jsonl` to `test6.jsonl`, as published on the hub under
+`livecodebench/code_generation_lite`. Options: `release=v1` to `v6` (cumulative), `start` and `end`
+(contest dates, inclusive); the Seed reports use v1 to v6 whole, or 2024-10 to 2025-02.
+
+Judging: a stdin program is run as a process of its own, once per test, its output compared by
+`lines_decimal`; a `Solution` method is called with decoded arguments, its answer compared outside.
+The upstream runner mocks standard input inside its own process and so rejects four kinds of right
+programs (`for line in sys.stdin`, repeated `sys.stdin.buffer.readline`, `open(0)`, `global` at top
+level); what it accepts, this accepts.
+
+What it does not do: the base-model prompt with its solved example, and problems with several right
+answers, whose single expected output upstream also takes as it is.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import pickletools
+import zlib
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks.protocols import Preset
+from sdb_harness.errors import UserError
+from sdb_harness.extract import Extract
+from sdb_harness.records import Problem
+from sdb_sandboxes.types import Case, Check, FunctionCheck, ResourceLimits, StdinCheck
+
+FILES = ("test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl")
+RELEASES = {"v1": 400, "v2": 511, "v3": 612, "v4": 713, "v5": 880, "v6": 1055}
+"""Cumulative release -> problems; release n is the first n files."""
+
+LIMITS = ResourceLimits(cpu_s=6.0, wall_s=60.0, memory_bytes=4 << 30, output_bytes=16 << 20)
+"""6 seconds a test as upstream, but of CPU time; the 4 GB its comment names and never sets."""
+
+ENTRY_POINT = "call_solution"
+PRELUDE = """\
+import collections, functools, heapq, itertools, math, operator, random, re, string, sys
+from bisect import *
+from collections import *
+from functools import *
+from heapq import *
+from itertools import *
+from math import *
+from typing import *
+"""
+"""In front of every program, as upstream puts star imports there; fewer, for its `from io import *`
+hides `open` and its `from operator import *` hides `pow`."""
+
+
+def load(options: Mapping[str, str]) -> Benchmark:
+    """Read the problems of a release, narrowed to a window of contest dates.
+
+    Args:
+        options: `release` (default v6), `start`, `end` (YYYY-MM-DD).
+
+    Raises:
+        UserError: an unknown option or value, a missing or damaged file, or an empty window.
+    """
+    if unknown := sorted(options.keys() - {"release", "start", "end"}):
+        raise UserError(f"livecodebench has no option {unknown[0]!r}; use release, start, end")
+    release = options.get("release", "v6")
+    if release not in RELEASES:
+        raise UserError(f"livecodebench release={release!r}; use one of {', '.join(RELEASES)}")
+    start = read_date(options.get("start", "0001-01-01"))
+    end = read_date(options.get("end", "9999-12-31"))
+    folder = Path(os.environ.get("SDBENCH_DATA") or "data") / "livecodebench"
+    digest = hashlib.sha256()
+    problems, num_rows = [], 0
+    for name in FILES[: list(RELEASES).index(release) + 1]:
+        for line, row in read_lines(folder / name):
+            num_rows += 1
+            if start <= read_date(row["contest_date"][:10]) <= end:
+                digest.update(line)
+                problems.append(make_problem(row, f"{folder / name}, {row['question_id']}"))
+    if num_rows != RELEASES[release]:
+        raise UserError(
+            f"{folder} holds {num_rows} problems for release {release} instead of "
+            f"{RELEASES[release]}; fetch the files again"
+        )
+    if not problems:
+        raise UserError(f"no problem of release {release} is from {start} to {end}; widen it")
+    return Benchmark(
+        name="livecodebench",
+        revision=digest.hexdigest(),
+        problems=tuple(problems),
+        protocols=PROTOCOLS,
+        licence="cc (no version named); statements belong to LeetCode, AtCoder and Codeforces",
+        citation="Jain et al., LiveCodeBench, arXiv 2403.07974",
+        limits=LIMITS,
+    )
+
+
+def read_date(text: str) -> date:
+    """Read YYYY-MM-DD. Raises UserError for anything else."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"livecodebench date {text!r}; write it as 2024-10-01") from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line of a file with its parsed row. Raises UserError, naming file and line."""
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing; fetch it once: pip install huggingface_hub; hf download "
+            f"livecodebench/code_generation_lite --repo-type dataset --local-dir {path.parent}; "
+            f"then export SDBENCH_DATA={path.parent.parent}"
+        )
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield line, json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON: {error}; fetch it again") from None
+
+
+def make_problem(row: Mapping[str, Any], where: str) -> Problem:
+    """Turn one row into a problem. Raises UserError if its tests cannot be read."""
+    try:
+        tests = json.loads(row["public_test_cases"]) + read_private_tests(row["private_test_cases"])
+        method = json.loads(row["metadata"]).get("func_name", "")
+        check = make_check(tests, is_functional=bool(method))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{where}: its tests cannot be read: {error}; fetch it again") from None
+    return Problem(
+        problem_id=row["question_id"],
+        prompt="",
+        reference="",
+        entry_point=method,
+        check=check,
+        group=row["difficulty"],
+        statement=row["question_content"],
+        starter=row["starter_code"],
+    )
+
+
+def read_private_tests(text: str) -> list[dict[str, str]]:
+    """Decode hidden tests: JSON, or base64 of zlib of a pickle that holds one text.
+
+    The pickle is never loaded: its operations are listed, and anything but one text is refused.
+
+    Raises:
+        ValueError: neither form.
+    """
+    if not text.lstrip().startswith("["):
+        try:
+            packed = zlib.decompress(base64.b64decode(text, validate=True))
+        except (binascii.Error, zlib.error) as error:
+            raise ValueError(f"hidden tests are neither JSON nor packed: {error}") from None
+        harmless = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
+        operations = [op for op in pickletools.genops(packed) if op[0].name not in harmless]
+        if len(operations) != 1 or not operations[0][0].name.endswith("UNICODE"):
+            names = ", ".join(sorted({operation[0].name for operation in operations}))
+            raise ValueError(f"hidden tests are a pickle of more than a text ({names})")
+        text = str(operations[0][1])
+    tests: list[dict[str, str]] = json.loads(text)
+    return tests
+
+
+def make_check(tests: list[dict[str, str]], *, is_functional: bool) -> Check:
+    """All tests as data: texts for a program, decoded JSON lines for a method."""
+    if not is_functional:
+        cases = tuple((test["input"], test["output"]) for test in tests)
+        return StdinCheck(cases, "lines_decimal")
+    calls = []
+    for test in tests:
+        arguments = tuple(json.loads(line) for line in test["input"].split("\n") if line.strip())
+        calls.append(Case(arguments, json.loads(test["output"])))
+    return FunctionCheck(ENTRY_POINT, tuple(calls), "python_equality")
+
+
+# Protocols.
+
+_SYSTEM = (
+    "You are an expert Python programmer. You will be given a question (problem specification) and "
+    "will generate a correct Python program that matches the specification and passes all tests."
+)
+_WITH_STARTER = (
+    "### Format: You will use the following starter code to write the solution to the problem and "
+    "enclose your code within delimiters.\n```python\n{starter}\n```\n\n"
+)
+_WITHOUT_STARTER = (
+    "### Format: Read the inputs from stdin solve the problem and write the answer to stdout (do "
+    "not directly test on the sample inputs). Enclose your code within delimiters as follows. "
+    "Ensure that when the python program runs, it reads the inputs, runs the algorithm and writes "
+    "output to STDOUT.\n```python\n# YOUR CODE HERE\n```\n\n"
+)
+
+
+def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
+    """System and user turn in upstream's words for chat models."""
+    form = _WITH_STARTER.format(starter=problem.starter) if problem.starter else _WITHOUT_STARTER
+    text = (
+        f"### Question:\n{problem.statement}\n\n{form}"
+        "### Answer: (use the provided format with backticks)\n\n"
+    )
+    return ChatMessage("system", _SYSTEM), ChatMessage("user", text)
+
+
+def take_between_last_fences(text: str, stop: tuple[str, ...]) -> Extract:
+    """The lines between the last two lines that hold a fence; nothing where there are fewer."""
+    lines = text.split("\n")
+    fences = [number for number, line in enumerate(lines) if "```" in line]
+    if len(fences) < 2:
+        return Extract("", "no_block")
+    return Extract("\n".join(lines[fences[-2] + 1 : fences[-1]]), "between_last_fences")
+
+
+def put_prelude_in_front(problem: Problem, code: str) -> str:
+    """Star imports, the model's program, and for a method the function that calls it."""
+    program = f"{PRELUDE}\n{code}\n"
+    if not problem.entry_point:
+        return program
+    return (
+        f"{program}\n\ndef {ENTRY_POINT}(*arguments):\n"
+        f"    answer = Solution().{problem.entry_point}(*arguments)\n"
+        "    return list(answer) if isinstance(answer, tuple) else answer\n"
+    )
+
+
+PROTOCOLS: Mapping[str, Preset] = {
+    "chat": Preset(
+        source="LiveCodeBench's runner for chat models; 10 samples, temperature 0.2, top-p 0.95, "
+        "2000 new tokens; greedy with one sample in the Seed and Qwen reports.",
+        ask=ask_chat,
+        stop=(),
+        find_code=take_between_last_fences,
+        assemble=put_prelude_in_front,
+    ),
+}

@@ -1,0 +1,233 @@
+"""LiveCodeBench on four problems of our own: loading, windows, prompts, judging."""
+
+import base64
+import json
+import pickle
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdb_harness.benchmarks import Benchmark, livecodebench, load_benchmark
+from sdb_harness.errors import UserError
+from sdb_harness.records import Problem
+from sdb_sandboxes.open import open_sandbox
+from sdb_sandboxes.sandbox import Sandbox
+from sdb_sandboxes.types import Case, FunctionCheck, Status, StdinCheck
+from sdb_sandboxes.verifiers import verify
+
+
+def pack(tests: list[dict[str, str]], protocol: int = 4) -> str:
+    packed = pickle.dumps(json.dumps(tests), protocol)
+    return base64.b64encode(zlib.compress(packed)).decode()
+
+
+def make_row(name: str, day: str, tests: list[tuple[str, str]], **changes: Any) -> dict[str, Any]:
+    kind = "functional" if "metadata" in changes else "stdin"
+    listed = [{"input": given, "output": wanted, "testtype": kind} for given, wanted in tests]
+    return {
+        "question_id": name,
+        "question_content": f"Task {name}.",
+        "contest_date": f"{day}T00:00:00",
+        "starter_code": "",
+        "difficulty": "easy",
+        "public_test_cases": json.dumps(listed[:1]),
+        "private_test_cases": pack(listed[1:]),
+        "metadata": "{}",
+    } | changes
+
+
+ROWS = [
+    make_row("sum", "2024-11-02", [("2\n3 4\n", "7\n"), ("1\n5\n", "5\n"), ("0\n\n", "0\n")]),
+    make_row("mean", "2025-01-15", [("1 2\n", "1.5\n"), ("3 3\n", "3.0\n")]),
+    make_row(
+        "letters",
+        "2025-04-05",
+        [('"ab"\n1', '["b", "c"]'), ('"z"\n0', '["z"]')],
+        metadata='{"func_name": "shift"}',
+        starter_code="class Solution:\n    def shift(self, word: str, k: int) -> List[str]:\n",
+        difficulty="hard",
+    ),
+]
+SUM = "print(sum(map(int, open(0).read().split()[1:])))"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
+    monkeypatch.setattr(livecodebench, "RELEASES", {"v1": 2, "v2": 3})
+    folder = tmp_path / "livecodebench"
+    folder.mkdir()
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
+    (folder / "test2.jsonl").write_text(json.dumps(ROWS[2]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def benchmark(folder: Path) -> Benchmark:
+    return load_benchmark("livecodebench:release=v2")
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with open_sandbox(num_slots=1) as sandbox:
+        yield sandbox
+
+
+def get(benchmark: Benchmark, name: str) -> Problem:
+    return next(p for p in benchmark.problems if p.problem_id == name)
+
+
+def test_releases_are_cumulative_and_windows_are_inclusive(folder: Path) -> None:
+    names = {
+        spec: [p.problem_id for p in load_benchmark(f"livecodebench:{spec}").problems]
+        for spec in ("release=v1", "release=v2", "release=v2,start=2025-01-15,end=2025-04-04")
+    }
+    assert list(names.values()) == [["sum", "mean"], ["sum", "mean", "letters"], ["mean"]]
+    revisions = {load_benchmark(f"livecodebench:{spec}").revision for spec in names}
+    assert len(revisions) == 3
+
+
+def test_public_and_hidden_tests_become_data(benchmark: Benchmark) -> None:
+    assert get(benchmark, "sum").check == StdinCheck(
+        (("2\n3 4\n", "7\n"), ("1\n5\n", "5\n"), ("0\n\n", "0\n")), "lines_decimal"
+    )
+    cases = (Case(("ab", 1), ["b", "c"]), Case(("z", 0), ["z"]))
+    assert get(benchmark, "letters").check == FunctionCheck(
+        "call_solution", cases, "python_equality"
+    )
+    assert get(benchmark, "letters").group == "hard"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_hidden_tests_are_read_whatever_the_protocol(protocol: int) -> None:
+    tests = [{"input": "é\n", "output": "x" * 300}]
+    assert livecodebench.read_private_tests(pack(tests, protocol)) == tests
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("unpickled",))
+
+
+@pytest.mark.parametrize("payload", [Bomb(), ["a"], ("a", "b"), 7, b"text"])
+def test_a_pickle_of_more_than_a_text_is_refused_unloaded(
+    payload: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = base64.b64encode(zlib.compress(pickle.dumps(payload))).decode()
+    with pytest.raises(ValueError, match="a pickle of more than a text"):
+        livecodebench.read_private_tests(text)
+    assert capsys.readouterr().out == ""
+
+
+RIGHT = {
+    "sum": [
+        SUM,
+        "import sys\nfirst, *rest = [line for line in sys.stdin]\n"
+        "print(sum(map(int, ' '.join(rest).split())))",
+        "import sys\nread = sys.stdin.buffer.readline\nread()\n"
+        "print(sum(map(int, read().split())))",
+        "total = 0\ndef add(x):\n    global total\n    total += x\n"
+        "input()\n[add(int(x)) for x in input().split()]\nprint(total)",
+        "def main():\n    input()\n    print(sum(map(int, input().split())))\n"
+        "if __name__ == '__main__':\n    main()",
+    ],
+    "mean": [
+        "v = list(map(int, input().split()))\nprint(sum(v) / len(v))",
+        "v = [int(x) for x in input().split()]\nprint(f'  {sum(v) / len(v):.3f} ')",
+    ],
+    "letters": [
+        "class Solution:\n    def shift(self, word: str, k: int) -> List[str]:\n"
+        "        return tuple(chr((ord(c) - 97 + k) % 26 + 97) for c in word)",
+    ],
+}
+WRONG = {
+    "sum": [
+        SUM.replace("sum", "max") + "\n",
+        "print(7)",
+        "import os\nprint(7, flush=True)\nos._exit(0)",
+        SUM + "\nprint()\nprint(1)",
+        "",
+    ],
+    "mean": ["v = list(map(int, input().split()))\nprint(sum(v) // len(v))", "print('nan')"],
+    "letters": [
+        "class Solution:\n    def shift(self, word, k):\n        return word",
+        "class Solution:\n    def shift(self, word, k):\n"
+        "        class Yes(list):\n            __eq__ = lambda *a: True\n        return Yes()",
+        "def shift(word, k): return []",
+        "",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "is_right"),
+    [
+        *((name, code, True) for name, programs in RIGHT.items() for code in programs),
+        *((name, code, False) for name, programs in WRONG.items() for code in programs),
+    ],
+)
+def test_right_programs_pass_and_wrong_ones_do_not(
+    benchmark: Benchmark, sandbox: Sandbox, name: str, code: str, is_right: bool
+) -> None:
+    problem, protocol = get(benchmark, name), benchmark.protocols["chat"]
+    program, rule = protocol.extract(problem, f"Here:\n```python\n{code}\n```\nDone.")
+    assert rule == "between_last_fences"
+    verdict = verify(sandbox, program, problem.check, benchmark.limits)
+    assert verdict.is_passed is is_right, verdict
+    assert verdict.status is not Status.INFRASTRUCTURE
+    assert verdict.trust_level == "L3"
+
+
+def test_chat_prompts_are_in_upstreams_words(benchmark: Benchmark) -> None:
+    protocol = benchmark.protocols["chat"]
+    prompt = protocol.build_prompt(get(benchmark, "sum"))
+    assert isinstance(prompt, tuple)
+    system, user = prompt
+    assert system.role == "system"
+    assert user.content.startswith("### Question:\nTask sum.\n\n### Format: Read the inputs from")
+    ending = "# YOUR CODE HERE\n```\n\n### Answer: (use the provided format with backticks)\n\n"
+    assert user.content.endswith(ending)
+    prompt = protocol.build_prompt(get(benchmark, "letters"))
+    assert isinstance(prompt, tuple)
+    assert "```python\nclass Solution:\n    def shift" in prompt[1].content
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("```\na\n```\n```python\nb\n```", "b"),
+        ("```python\na\n```\nthen ```x``` inline", ""),
+        ("only ```one", ""),
+        ("", ""),
+    ],
+)
+def test_code_stands_between_the_last_two_fences(text: str, code: str) -> None:
+    assert livecodebench.take_between_last_fences(text, ()).code == code
+
+
+def test_bad_data_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for spec, message in {
+        "release=v9": "release='v9'; use one of v1, v2",
+        "window=1": "no option 'window'",
+        "release=v1,start=yesterday": "date 'yesterday'; write it as 2024-10-01",
+        "release=v2,start=2030-01-01": "no problem of release v2",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            load_benchmark(f"livecodebench:{spec}")
+    path = folder / "test.jsonl"
+    good = path.read_text()
+    path.write_text(good.splitlines()[0] + "\n")
+    with pytest.raises(UserError, match="holds 1 problems for release v1 instead of 2"):
+        load_benchmark("livecodebench:release=v1")
+    path.write_text(good + "{")
+    with pytest.raises(UserError, match=r"test\.jsonl:3: not JSON"):
+        load_benchmark("livecodebench:release=v1")
+    path.write_text(json.dumps(ROWS[0] | {"private_test_cases": "@@"}) + "\n")
+    with pytest.raises(UserError, match="sum: its tests cannot be read"):
+        load_benchmark("livecodebench:release=v1")
+    path.unlink()
+    with pytest.raises(UserError, match="hf download livecodebench/code_generation_lite"):
+        load_benchmark("livecodebench:release=v1")
