@@ -13,6 +13,7 @@ from typing import Self
 
 from sdb_sandboxes.errors import SlotLost
 from sdb_sandboxes.gate import Gate
+from sdb_sandboxes.languages import find_language
 from sdb_sandboxes.slot import Slot
 from sdb_sandboxes.types import (
     AssertionCheck,
@@ -29,15 +30,23 @@ CANARY = ExecutionRequest("def echo(x):\n    return [x]\n", (("echo", (7,)),))
 class SlotPool:
     """The part of every sandbox that is the same. Thread-safe; see `sandbox.Sandbox`."""
 
-    def __init__(self, num_slots: int, build_slot: Callable[[], Slot], first: Slot) -> None:
+    def __init__(
+        self,
+        num_slots: int,
+        build_slot: Callable[[], Slot],
+        first: Slot,
+        languages: tuple[str, ...] = ("python",),
+    ) -> None:
         """Fill the pool with one slot that is warm already; the others are built when needed.
 
         Args:
             num_slots: How many samples run at once.
             build_slot: Makes a slot; raises SlotLost or OSError if it cannot.
             first: A slot that has passed `CANARY`.
+            languages: What `run_program` can run here.
         """
         self._num_slots = num_slots
+        self._languages = languages
         self._build_slot = build_slot
         self._gate = Gate()
         self._is_closed = False
@@ -71,6 +80,12 @@ class SlotPool:
         Raises:
             ValueError: A language or a path that cannot be, or the sandbox is closed.
         """
+        if request.language not in self._languages:
+            image = find_language(request.language).image
+            raise ValueError(
+                f"this sandbox runs {', '.join(self._languages)}, not {request.language}; make its "
+                f"image with `sdbench sandbox build {image}` and open the Docker sandbox with it"
+            )
         return self._run(lambda slot: slot.run_program(request))
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from sdb_sandboxes.types import (
     ResourceLimits,
     Status,
 )
+from sdb_sandboxes.watch import TAIL_BYTES
 
 if TYPE_CHECKING:
     from sdb_sandboxes.slot import Run, Slot
@@ -50,16 +51,21 @@ def run_python(slot: "Slot", request: ProgramRequest) -> ExecutionResult:
 
 def pack_files(files: tuple[tuple[str, str], ...]) -> bytes:
     """The message that carries the files. Raises ValueError for paths that leave the folder."""
-    if not files:
-        raise ValueError("a program needs at least one file; the first one is run")
-    for path, _ in files:
-        parts = PurePosixPath(path).parts
-        if not parts or path.startswith("/") or ".." in parts or "\0" in path:
-            raise ValueError(f"path {path!r} leaves the program's folder; use a relative one")
+    check_paths(files)
     try:
         return pack_frame({"files": [list(file) for file in files]})
     except UnsendableError as error:
         raise ValueError(f"the files do not fit into one message: {error}") from None
+
+
+def check_paths(files: tuple[tuple[str, str], ...]) -> None:
+    """Raise ValueError for no file at all and for paths that leave the program's folder."""
+    if not files:
+        raise ValueError("a program needs at least one file; the first one is run")
+    for path, _ in files:
+        parts = PurePosixPath(path).parts
+        if not parts or path.startswith(("/", "-")) or ".." in parts or "\0" in path:
+            raise ValueError(f"path {path!r} leaves the program's folder; use a relative one")
 
 
 def run_once(
@@ -79,9 +85,15 @@ def run_once(
     with slot.open_run(limits) as run:
         result = slot.finish(run, limits, converse, must_end_well=True)
         stdout = bytes(run.watch.tails[run.watch.stdout])
-    outcome = ProgramOutcome(
+    outcome = build_outcome(result, stdout.decode("utf-8", "replace"))
+    return replace(result, stdout_tail=result.stdout_tail[-TAIL_BYTES:]), outcome
+
+
+def build_outcome(result: ExecutionResult, stdout: str) -> ProgramOutcome:
+    """One run in the words of `types.py`."""
+    return ProgramOutcome(
         status=result.status,
-        stdout=stdout.decode("utf-8", "replace"),
+        stdout=stdout,
         stderr_tail=result.stderr_tail,
         exit_code=result.exit_code,
         signal=result.signal,
@@ -90,4 +102,3 @@ def run_once(
         peak_memory_bytes=result.peak_memory_bytes,
         is_output_truncated=result.is_output_truncated,
     )
-    return replace(result, stdout_tail=result.stdout_tail[-2048:]), outcome

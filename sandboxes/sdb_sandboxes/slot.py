@@ -27,6 +27,7 @@ from sdb_sandboxes.agent.codec import (
     encode,
     pack_frame,
 )
+from sdb_sandboxes.commands import run_commands
 from sdb_sandboxes.errors import RunStopped, SlotLost
 from sdb_sandboxes.launch import Launcher, Server
 from sdb_sandboxes.scripts import run_python
@@ -75,9 +76,15 @@ class Zygote:
             raise SlotLost(answer[1:].decode("utf-8", "replace"))
         return answer[1:]
 
-    def fork(self, limits: ResourceLimits, descriptors: tuple[int, ...]) -> int:
+    def fork(
+        self,
+        limits: ResourceLimits,
+        descriptors: tuple[int, ...],
+        job: dict[str, object] | None = None,
+    ) -> int:
         """Start a cell around stdout, stderr, channel (and verdict); returns its process id."""
         numbers = {
+            **(job or {}),
             # A hard stop in the kernel, above the exact limit that the watch enforces.
             "cpu_s": ceil(limits.cpu_s) + 1,
             "memory_bytes": limits.memory_bytes,
@@ -185,12 +192,17 @@ class Slot:
     def run_program(self, request: ProgramRequest) -> ExecutionResult:
         """Run a whole program. Raises SlotLost if the slot must be thrown away."""
         if request.language != "python":
-            raise ValueError(f"language {request.language!r} is unknown; use 'python'")
+            return run_commands(self, request)
         return run_python(self, request)
 
     @contextlib.contextmanager
-    def open_run(self, limits: ResourceLimits) -> Iterator[Run]:
-        """Fork a locked cell with empty hands; close every descriptor at the end."""
+    def open_run(
+        self, limits: ResourceLimits, job: dict[str, object] | None = None
+    ) -> Iterator[Run]:
+        """Fork a locked cell with empty hands; close every descriptor at the end.
+
+        `job` says what kind of cell, see `Zygote.fork` of the agent; a program to call if None.
+        """
         with contextlib.ExitStack() as stack:
             ours, theirs = socket.socketpair()
             stack.enter_context(ours)
@@ -203,7 +215,7 @@ class Slot:
                     writers.callback(os.close, writer)
                     readers.append(reader)
                     ends.append(writer)
-                pid = self.candidates.fork(limits, (*ends, theirs.fileno()))
+                pid = self.candidates.fork(limits, (*ends, theirs.fileno()), job)
             if self.launcher.group is not None:
                 self.launcher.group.admit(pid, limits)
             watch = Watch((pid,), readers[0], readers[1], limits)

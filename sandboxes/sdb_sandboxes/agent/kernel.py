@@ -67,6 +67,13 @@ READ_ONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = (
     1, 2, 4, 8, 32, 4096, 16384, 1 << 18,
 )  # fmt: skip
 NUM_DESCRIPTORS = 64
+ALLOWED_FOR_COMMANDS = "8-13 221" if IS_ARM else "59 191-196"
+"""Added for compilers and interpreters: execve, reading extended attributes."""
+TOOLS = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/proc"),
+    *(f"/dev/{name}" for name in ("zero", "full", "random", "urandom")),
+)
+"""What a compiler or an interpreter of an image may read and execute."""
 
 libc = ctypes.PyDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -170,7 +177,14 @@ def read_landlock_version() -> int:
     return max(0, int(libc.syscall(ctypes.c_long(LANDLOCK_CREATE), None, ctypes.c_size_t(0), 1)))
 
 
-def build_landlock_rules(version: int, readable: list[str], work: str) -> int:
+def list_tool_paths() -> list[str]:
+    """Those of `TOOLS` that are here."""
+    return sorted({os.path.realpath(path) for path in TOOLS if os.path.exists(path)})
+
+
+def build_landlock_rules(
+    version: int, readable: list[str], work: str, can_execute: bool = False
+) -> int:
     """A ruleset descriptor: read the runtime, write one folder, no TCP, no outside signals."""
     every_right = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}.get(version, 0xFFFF)
     size = 8 if version < 4 else 16 if version < 6 else 24
@@ -179,22 +193,26 @@ def build_landlock_rules(version: int, readable: list[str], work: str) -> int:
     read_file, read_folder, write = 4, 8, 2 | 0x4000
     # Everything but execute, device nodes, sockets and ioctl on devices.
     work_rights = 0x7FFF & ~(1 | 64 | 512 | 2048)
-    wanted = [(path, read_file | read_folder) for path in readable]
-    for path, rights in [*wanted, ("/dev/null", read_file | write), (work, work_rights)]:
+    execute = 1 if can_execute else 0
+    wanted = [(path, read_file | read_folder | execute) for path in readable]
+    for path, rights in [*wanted, ("/dev/null", read_file | write), (work, work_rights | execute)]:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            rights &= read_file | write
+            rights &= read_file | write | execute
         rule = struct.pack("<Qi", rights & every_right, descriptor)
         call_kernel(LANDLOCK_ADD, rules, 1, rule, 0)
         os.close(descriptor)
     return rules
 
 
-def build_seccomp_filter(own_pid: int | None) -> bytes:
+def build_seccomp_filter(own_pid: int | None, is_command: bool = False) -> bytes:
     """Compile the allow-list to BPF.
 
     `own_pid` set means no namespaces: then signals only to oneself, the process group is kept, and
-    modes and times of files are left alone.
+    modes and times of files are left alone. A cell that becomes a command may start programs and
+    signal them (whom they reach is up to Landlock and to users), wait for them as it likes, and
+    change modes of the files that it made: it lives in an image, where no file of ours can be
+    written.
     """
     load, equal, at_least, above, any_bit, give = 0x20, 0x15, 0x35, 0x25, 0x45, 0x06
     allow, refuse, unknown = 0x7FFF0000, 0x00050001, 0x00050026
@@ -210,17 +228,19 @@ def build_seccomp_filter(own_pid: int | None) -> bytes:
         code += [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
         code += [(give, 0, 0, refuse), (load, 0, 0, 0)]
     # Children whose end is ignored would take their CPU time with them, uncounted.
-    code += [(equal, 0, 4, SIGACTION), (load, 0, 0, first_argument), (equal, 0, 1, signal.SIGCHLD)]
-    code += [(give, 0, 0, refuse), (give, 0, 0, allow)]
-    for number in () if own_pid is None else (*HOST_FILES, *GROUPS):
+    if not is_command:
+        code += [(equal, 0, 4, SIGACTION), (load, 0, 0, first_argument)]
+        code += [(equal, 0, 1, signal.SIGCHLD), (give, 0, 0, refuse), (give, 0, 0, allow)]
+    kept = () if own_pid is None else GROUPS if is_command else (*HOST_FILES, *GROUPS)
+    for number in kept:
         code += [(equal, 0, 1, number), (give, 0, 0, refuse)]
     for number in (KILL, TGKILL):
-        if own_pid is None:
+        if own_pid is None or is_command:
             code += [(equal, 0, 1, number), (give, 0, 0, allow)]
         else:
             code += [(equal, 0, 4, number), (load, 0, 0, first_argument), (equal, 0, 1, own_pid)]
             code += [(give, 0, 0, allow), (give, 0, 0, refuse)]
-    for part in ALLOWED.split():
+    for part in (ALLOWED + " " + ALLOWED_FOR_COMMANDS if is_command else ALLOWED).split():
         low, _, high = part.partition("-")
         code += [(at_least, 0, 2, int(low)), (above, 1, 0, int(high or low)), (give, 0, 0, allow)]
     # ENOSYS for newer calls (clone3 among them): libraries then fall back to the older ones.

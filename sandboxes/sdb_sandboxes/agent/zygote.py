@@ -28,7 +28,14 @@ import tempfile
 from typing import Any, NoReturn
 
 from sdb_sandboxes.agent import kernel
-from sdb_sandboxes.agent.cell import EXIT_FAILED, EXIT_MEMORY, run_tests, serve_candidate
+from sdb_sandboxes.agent.cell import (
+    CHANNEL,
+    EXIT_FAILED,
+    EXIT_MEMORY,
+    run_tests,
+    serve_candidate,
+)
+from sdb_sandboxes.agent.command import serve_command
 
 PRELOADED = (
     "abc array bisect builtins calendar cmath collections copy dataclasses datetime decimal enum "
@@ -70,7 +77,7 @@ class Zygote:
             os.chmod(self.work, 0o711)
         # Without a pid namespace the filter names the cell's own process id: built in the cell.
         self.filter = kernel.build_seccomp_filter(None) if self.has_jail else b""
-        self.rules = -1
+        self.rules, self.rules_for = -1, ""
         self.work_state = (0, 0)
         self.cell = 0
 
@@ -93,19 +100,36 @@ class Zygote:
             os.mkdir(self.work + "/cell", 0o700)
             if self.uid is not None:
                 os.chown(self.work + "/cell", self.uid, self.uid)
-        if self.landlock:
-            if self.rules >= 0:
-                os.close(self.rules)
-            folder = self.work if self.has_jail else self.work + "/cell"
-            self.rules = kernel.build_landlock_rules(self.landlock, self.readable, folder)
+        self.rules_for = ""
 
-    def fork(self, limits: dict[str, int], descriptors: list[int]) -> int:
-        """Start a cell; returns its process id as this namespace sees it."""
-        self.prepare_work(limits["file_bytes"])
+    def prepare_rules(self, job: str) -> None:
+        """Have the Landlock rules of this job for the folder that is there now."""
+        if not self.landlock or self.rules_for == job:
+            return
+        if self.rules >= 0:
+            os.close(self.rules)
+        folder = self.work if self.has_jail else self.work + "/cell"
+        is_command = job == "command"
+        readable = kernel.list_tool_paths() if is_command else self.readable
+        self.rules = kernel.build_landlock_rules(self.landlock, readable, folder, is_command)
+        self.rules_for = job
+
+    def fork(self, order: dict[str, Any], descriptors: list[int]) -> int:
+        """Start a cell; returns its process id as this namespace sees it.
+
+        The order holds the limits and, for a cell that becomes another program, `job: command`;
+        `keeps_folder` then leaves the files of the request's earlier cells where they are.
+        """
+        if not order.get("keeps_folder"):
+            self.prepare_work(order["file_bytes"])
+        job = order.get("job", self.role)
+        self.prepare_rules(job)
         self.cell = self.clone() if self.has_jail else os.fork()
         if self.cell == 0:
             try:
-                lock_cell(self, limits, descriptors)
+                lock_cell(self, order, descriptors)
+                if job == "command":
+                    serve_command(CHANNEL)
                 (serve_candidate if self.role == "candidate" else run_tests)()
             except MemoryError:
                 os._exit(EXIT_MEMORY)
@@ -162,8 +186,9 @@ class Zygote:
         os._exit(0)
 
 
-def lock_cell(zygote: Zygote, limits: dict[str, int], descriptors: list[int]) -> None:
+def lock_cell(zygote: Zygote, limits: dict[str, Any], descriptors: list[int]) -> None:
     """Give up everything a program does not need. Any failure ends the cell with EXIT_FAILED."""
+    is_command = limits.get("job") == "command"
     os.setsid()
     # Descriptors: 0 nothing, 1 stdout, 2 stderr, 3 the channel (4 the verdict, for tests).
     # Each cell opens its own null: flags and locks of an open file outlive the cell.
@@ -179,12 +204,14 @@ def lock_cell(zygote: Zygote, limits: dict[str, int], descriptors: list[int]) ->
     os.closerange(len(high) + (rules >= 0), 256)
     os.chdir(zygote.work if zygote.has_jail else zygote.work + "/cell")
     os.umask(0o077)
+    # A runtime that reserves addresses without using them is held by what it may write to.
+    has_free_addresses = is_command and not limits["is_address_space_bound"]
     for name, value in (
-        ("AS", limits["memory_bytes"] + zygote.own_bytes),
+        ("DATA" if has_free_addresses else "AS", limits["memory_bytes"] + zygote.own_bytes),
         ("CPU", limits["cpu_s"]),
         ("FSIZE", limits["file_bytes"]),
         ("NPROC", limits["num_processes"] + zygote.other_tasks),
-        ("NOFILE", kernel.NUM_DESCRIPTORS),
+        ("NOFILE", 4 * kernel.NUM_DESCRIPTORS if is_command else kernel.NUM_DESCRIPTORS),
         ("CORE", 0),
         ("MSGQUEUE", 0),
         ("MEMLOCK", 0),
@@ -206,7 +233,11 @@ def lock_cell(zygote: Zygote, limits: dict[str, int], descriptors: list[int]) ->
     if rules >= 0:
         kernel.call_kernel(kernel.LANDLOCK_RESTRICT, rules, 0)
         os.close(rules)
-    kernel.install_seccomp_filter(zygote.filter or kernel.build_seccomp_filter(os.getpid()))
+    if is_command:
+        code = kernel.build_seccomp_filter(None if zygote.has_jail else os.getpid(), True)
+    else:
+        code = zygote.filter or kernel.build_seccomp_filter(os.getpid())
+    kernel.install_seccomp_filter(code)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         # A program that hangs up is an error for the tests, not their death.
         if zygote.role == "candidate" or number != signal.SIGPIPE:

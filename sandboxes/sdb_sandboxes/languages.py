@@ -1,0 +1,242 @@
+"""How whole programs of each language are compiled and run inside an image: one plain table.
+
+Place in the flow: `commands.py` looks a request's language up here; `images/<image>/Dockerfile`
+installs what the commands name. Compilers are candidates' tools: they run in the slot under the
+same locks as the program. What it does not do: nothing is installed or started here.
+
+Commands may hold `{file}` (the first file), `{files}` (every file, as arguments of their own),
+`{stem}` (the first file's name without its ending) and `{heap_mb}` (the memory limit in MiB).
+Compilers are told to be quick, not to optimise much: tests of a benchmark run for milliseconds.
+"""
+
+from dataclasses import dataclass
+
+from sdb_sandboxes.types import ResourceLimits
+
+JVM = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+"""Start quickly, one collector thread, no second compiler, no files outside the working folder."""
+COMPILER_JVM = (*JVM, "-Xmx512m", "-Xss4m", "-XX:CICompilerCount=1")
+COMPILE_LIMITS = ResourceLimits(
+    cpu_s=30.0, wall_s=180.0, memory_bytes=2 << 30, output_bytes=1 << 20, file_bytes=64 << 20
+)
+KOTLIN = "/usr/share/java/kotlin-compiler.jar:/usr/share/java/kotlin-stdlib.jar"
+SCALA = "/usr/share/scala-2.11/lib"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """What it takes to run one language."""
+
+    image: str
+    """Name of the image: `sdbench sandbox build IMAGE` makes it."""
+    file_name: str
+    """What a program of one file is called."""
+    run: tuple[str, ...]
+    compile: tuple[str, ...] | None = None
+    compiled_codes: tuple[int, ...] = (0,)
+    """Exit codes of the compiler after which there is a program to run."""
+    num_tasks: int = 0
+    """Threads and processes of the runtime itself, on top of `ResourceLimits.num_processes`."""
+    is_address_space_bound: bool = True
+    """Whether RLIMIT_AS may hold the memory limit. Runtimes that reserve far more addresses than
+    memory (JVM, Go, Node) are held by their heap option, RLIMIT_DATA and the control group."""
+    version: tuple[str, ...] = ()
+    """Prints the compiler's or interpreter's version."""
+    environment: tuple[tuple[str, str], ...] = ()
+    published_as: str = ""
+    """Stem of the sample file whose published pass@1 checks an installation (MBXP)."""
+    note: str = ""
+
+
+LANGUAGES: dict[str, Language] = {
+    "python": Language(
+        image="py",
+        file_name="main.py",
+        run=("/usr/bin/python3", "-I", "{file}"),
+        version=("/usr/bin/python3", "--version"),
+        published_as="mbpp",
+        note="forked from the warm interpreter, not started anew",
+    ),
+    "cpp": Language(
+        image="cpp",
+        file_name="main.cpp",
+        compile=("/usr/bin/g++", "-I/opt/sdbench/cpp", "-O0", "-pipe", "-o", "program", "{file}"),
+        run=("./program",),
+        num_tasks=8,
+        version=("/usr/bin/g++", "--version"),
+        published_as="mbcpp",
+        note="bits/stdc++.h is compiled into the image: 0.2 s CPU a program instead of 1.1 s",
+    ),
+    "java": Language(
+        image="java",
+        file_name="Main.java",
+        compile=(
+            "/usr/bin/javac",
+            *(f"-J{option}" for option in COMPILER_JVM),
+            "-J-XX:SharedArchiveFile=/opt/sdbench/javac.jsa",
+            *("-proc:none", "-nowarn", "-encoding", "UTF-8", "-d", ".", "{files}"),
+        ),
+        run=("/usr/bin/java", *JVM, "-Xmx{heap_mb}m", "-ea", "-cp", ".", "{stem}"),
+        num_tasks=32,
+        is_address_space_bound=False,
+        version=("/usr/bin/java", "--version"),
+        published_as="mbjp",
+        note="the class that the first file is named after is run",
+    ),
+    "kotlin": Language(
+        image="kotlin",
+        file_name="Main.kt",
+        compile=(
+            *("/usr/bin/java", *COMPILER_JVM, "-XX:SharedArchiveFile=/opt/sdbench/kotlinc.jsa"),
+            *("-cp", KOTLIN, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"),
+            *("-no-stdlib", "-no-reflect", "-nowarn", "-cp", "/usr/share/java/kotlin-stdlib.jar"),
+            *("-d", ".", "{files}"),
+        ),
+        run=(
+            *("/usr/bin/java", *JVM, "-Xmx{heap_mb}m", "-ea"),
+            *("-cp", ".:/usr/share/java/kotlin-stdlib.jar", "{stem}Kt"),
+        ),
+        num_tasks=32,
+        is_address_space_bound=False,
+        version=("/usr/bin/kotlinc", "-version"),
+        published_as="mbkp",
+        note="top-level main of the first file; Debian's Kotlin is 1.3, so newer syntax fails",
+    ),
+    "scala": Language(
+        image="scala",
+        file_name="Main.scala",
+        compile=(
+            *("/usr/bin/java", *COMPILER_JVM, "-XX:SharedArchiveFile=/opt/sdbench/scalac.jsa"),
+            *(
+                "-cp",
+                f"{SCALA}/scala-compiler.jar:{SCALA}/scala-library.jar:{SCALA}/scala-reflect.jar",
+            ),
+            *("-Dscala.usejavacp=true", "scala.tools.nsc.Main", "-nowarn", "-d", ".", "{files}"),
+        ),
+        run=(
+            *("/usr/bin/java", *JVM, "-Xmx{heap_mb}m"),
+            *("-cp", f".:{SCALA}/scala-library.jar", "{stem}"),
+        ),
+        num_tasks=32,
+        is_address_space_bound=False,
+        version=("/usr/bin/scala", "-version"),
+        published_as="mbscp",
+        note="the object that the first file is named after is run; Debian's Scala is 2.11",
+    ),
+    "javascript": Language(
+        image="javascript",
+        file_name="main.js",
+        run=("/usr/bin/node", "--max-old-space-size={heap_mb}", "{file}"),
+        num_tasks=16,
+        is_address_space_bound=False,
+        version=("/usr/bin/node", "--version"),
+        environment=(("NODE_PATH", "/usr/share/nodejs"),),
+        published_as="mbjsp",
+    ),
+    "typescript": Language(
+        image="typescript",
+        file_name="main.ts",
+        compile=(
+            *("/usr/bin/node", "/usr/bin/tsc", "--target", "es5", "--lib", "es2016"),
+            *("--module", "commonjs", "--types", "", "--outDir", ".", "{files}"),
+        ),
+        run=("/usr/bin/node", "--max-old-space-size={heap_mb}", "{stem}.js"),
+        compiled_codes=(0, 2),
+        num_tasks=16,
+        is_address_space_bound=False,
+        version=("/usr/bin/node", "/usr/bin/tsc", "--version"),
+        environment=(("NODE_PATH", "/usr/share/nodejs"),),
+        published_as="mbtsp",
+        note="type errors alone do not fail a program, as in mxeval; target ES5 as there",
+    ),
+    "go": Language(
+        image="go",
+        file_name="main.go",
+        compile=(
+            "/bin/sh",
+            "-c",
+            'go tool compile -pack -o program.a "$@" && go tool link -o program program.a',
+            "sh",
+            "{files}",
+        ),
+        run=("./program",),
+        num_tasks=24,
+        is_address_space_bound=False,
+        version=("/usr/bin/go", "version"),
+        environment=(("GOMAXPROCS", "2"), ("GOFLAGS", "-buildvcs=false")),
+        published_as="mbgp",
+        note="package main of the standard library only; compiled without `go build` and its cache",
+    ),
+    "php": Language(
+        image="php",
+        file_name="main.php",
+        run=("/usr/bin/php", "-d", "memory_limit={heap_mb}M", "{file}"),
+        version=("/usr/bin/php", "--version"),
+        published_as="mbphp",
+    ),
+    "ruby": Language(
+        image="ruby",
+        file_name="main.rb",
+        run=("/usr/bin/ruby", "{file}"),
+        num_tasks=4,
+        version=("/usr/bin/ruby", "--version"),
+        published_as="mbrbp",
+    ),
+    "perl": Language(
+        image="perl",
+        file_name="main.pl",
+        run=("/usr/bin/perl", "{file}"),
+        version=("/usr/bin/perl", "-v"),
+        published_as="mbplp",
+    ),
+    "csharp": Language(
+        image="csharp",
+        file_name="main.cs",
+        compile=(
+            *("/usr/bin/mcs", "-nologo", "-langversion:latest", "-out:program.exe"),
+            *("-r:/opt/sdbench/CompareNetObjects.dll", "{files}"),
+        ),
+        run=("/usr/bin/mono", "program.exe"),
+        num_tasks=16,
+        is_address_space_bound=False,
+        version=("/usr/bin/mcs", "--version"),
+        environment=(("MONO_PATH", "/opt/sdbench"),),
+        published_as="mbcsp",
+        note="Mono's compiler, C# 7; CompareNetObjects is a stand-in of ours for MBXP's tests",
+    ),
+    "rust": Language(
+        image="rust",
+        file_name="main.rs",
+        compile=("/usr/bin/rustc", "-C", "debuginfo=0", "-o", "program", "{file}"),
+        run=("./program",),
+        num_tasks=8,
+        version=("/usr/bin/rustc", "--version"),
+        note="no crates",
+    ),
+    "bash": Language(
+        image="bash",
+        file_name="main.sh",
+        run=("/bin/bash", "{file}"),
+        num_tasks=8,
+        version=("/bin/bash", "--version"),
+    ),
+    "swift": Language(
+        image="swift",
+        file_name="main.swift",
+        compile=("/usr/bin/swiftc", "-o", "program", "{files}"),
+        run=("./program",),
+        num_tasks=16,
+        is_address_space_bound=False,
+        version=("/usr/bin/swiftc", "--version"),
+        published_as="mbswp",
+        note="by its official image only: Debian has no Swift",
+    ),
+}
+"""Every language, by the name that `ProgramRequest.language` uses."""
+
+
+def find_language(name: str) -> Language:
+    """The row of a language. Raises ValueError for a name that the table lacks."""
+    if name not in LANGUAGES:
+        raise ValueError(f"language {name!r} is unknown; use one of {', '.join(LANGUAGES)}")
+    return LANGUAGES[name]
