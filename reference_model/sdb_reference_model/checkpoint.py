@@ -7,6 +7,7 @@ trained. Training state (optimizer included) is one more safetensors file, repla
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +127,33 @@ def check_tensors(folder: Path, model: Transformer, tensors: dict[str, Tensor]) 
                 f"checkpoint {folder}: {name} is {tuple(tensors[name].shape)}, "
                 f"config.json wants {shape}"
             )
+
+
+def pack_training(
+    model: Transformer, optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """Flatten weights and optimizer moments into named tensors, for `save_tensors`."""
+    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for index, optimizer in enumerate(optimizers):
+        for parameter, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{parameter}.{k}": v for k, v in state.items()}
+    return tensors
+
+
+def unpack_training(
+    tensors: dict[str, Tensor], model: Transformer, optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
+    """Put back what `pack_training` took; other names are ignored."""
+    model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
+    for index, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{index}."):
+                _, _, parameter, name = key.split(".", 3)
+                state.setdefault(int(parameter), {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -5,6 +5,8 @@ and `completion`; `train.py` asks for batch after batch by step number, so a res
 exactly the batches that the interrupted one would have seen.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from datasets import Dataset
@@ -88,17 +90,32 @@ class BatchStream:
 
     def collate(self, rows: NDArray[np.int64], pad_id: int, end_id: int, multiple: int) -> Batch:
         """Stack the given rows; answers are filled with `end_id` to a multiple of `multiple`."""
-        prompts = [self.prompts[row] for row in rows]
-        answers = [self.answers[row] for row in rows]
-        width = -(-max(len(ids) for ids in answers) // multiple) * multiple
-        return Batch(
-            prompt=pad_left(prompts, pad_id),
-            prompt_lengths=torch.tensor([len(ids) for ids in prompts]),
-            answer=torch.stack(
-                [
-                    torch.from_numpy(np.pad(ids, (0, width - len(ids)), constant_values=end_id))
-                    for ids in answers
-                ]
-            ),
-            answer_lengths=torch.tensor([len(ids) for ids in answers]),
+        return collate(
+            [self.prompts[row] for row in rows],
+            [self.answers[row] for row in rows],
+            pad_id,
+            end_id,
+            multiple,
         )
+
+
+def collate(
+    prompts: Sequence[Sequence[int]] | Sequence[NDArray[np.int64]],
+    answers: Sequence[Sequence[int]] | Sequence[NDArray[np.int64]],
+    pad_id: int,
+    end_id: int,
+    multiple: int,
+) -> Batch:
+    """Stack rows of ids; answers are filled with `end_id` to a multiple of `multiple`."""
+    width = -(-max(len(ids) for ids in answers) // multiple) * multiple
+    return Batch(
+        prompt=pad_left([[int(i) for i in ids] for ids in prompts], pad_id),
+        prompt_lengths=torch.tensor([len(ids) for ids in prompts]),
+        answer=torch.stack(
+            [
+                torch.from_numpy(np.pad(ids, (0, width - len(ids)), constant_values=end_id))
+                for ids in answers
+            ]
+        ),
+        answer_lengths=torch.tensor([len(ids) for ids in answers]),
+    )

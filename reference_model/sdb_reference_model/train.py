@@ -19,14 +19,16 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import nn
 
 from sdb_reference_model.checkpoint import (
     CheckpointError,
     Objective,
     load_tensors,
+    pack_training,
     save_checkpoint,
     save_tensors,
+    unpack_training,
     write_text,
 )
 from sdb_reference_model.config import read_config
@@ -247,10 +249,7 @@ def save_state(
     elapsed_s: float,
 ) -> None:
     """Write weights, optimizer moments and the step as one file, replaced atomically."""
-    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, optimizer in enumerate(optimizers):
-        for parameter, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{parameter}.{k}": v for k, v in state.items()}
+    tensors = pack_training(model, optimizers)
     tensors["progress"] = torch.tensor([train_step, elapsed_s], dtype=torch.float64)
     write_text(out / "run.json", json.dumps(asdict(config)))
     save_tensors(out / "state.safetensors", tensors)
@@ -287,14 +286,5 @@ def load_state(
             f"{out} holds {train_step} steps of another configuration; use another --out, "
             "or remove it"
         )
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
-    for index, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"optimizer.{index}."):
-                _, _, parameter, name = key.split(".", 3)
-                state.setdefault(int(parameter), {})[name] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    unpack_training(tensors, model, optimizers)
     return train_step, elapsed_s
