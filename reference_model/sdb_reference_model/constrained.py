@@ -13,8 +13,8 @@ Choices, since the paper names lambda, f and the states but none of their forms:
   visible tokens too, nearly all of which are copies.
 - lambda = b / (masked tokens of the block), the weight 1/t of the mask process at the block's own
   noise level (`elbo`), or 1 (`uniform`), which weights a state by the tokens it lacks.
-- f edits the visible tokens as process B of the paper does, with probability `edit_probability`
-  per answer and the largest edit ratio of the paper.
+- f is process B of the paper applied to the answer before masking: an answer is edited with
+  probability `edit_probability`, at a ratio drawn up to the paper's largest.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,14 @@ from datasets import Dataset
 from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
+from sdb_reference_model.corruption import (
+    MAX_EDIT_RATIO,
+    count_edits,
+    draw_replacements,
+    edit_tokens,
+)
 from sdb_reference_model.data import BatchStream
+from sdb_reference_model.distill import read_provenance
 from sdb_reference_model.finetune import (
     FinetuneConfig,
     Metrics,
@@ -37,7 +44,7 @@ from sdb_reference_model.finetune import (
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.objective import Batch, compute_log_probabilities
 from sdb_reference_model.states import read_slabs
-from sdb_reference_model.trajectories import Order, locate_answer, pad_steps, reorder, split
+from sdb_reference_model.trajectories import Order, pad_steps, reorder, split
 
 Weighting = Literal["elbo", "uniform"]
 
@@ -55,9 +62,7 @@ class ConstrainedConfig(FinetuneConfig):
     edit_probability: float = 0.5
 
 
-def draw_states(
-    batch: Batch, steps: Tensor, block_size: int, generator: torch.Generator
-) -> Tensor:
+def draw_states(batch: Batch, steps: Tensor, block_size: int, generator: torch.Generator) -> Tensor:
     """Draw one state per block; returns what is masked in it, bool [B, C/b, b].
 
     State s of a block still lacks what is revealed at step s or later.
@@ -106,8 +111,27 @@ def compute_constrained_loss(
     return -(weights * log_p).sum() / (is_live.sum() * block_size)
 
 
-Augment = Callable[[Batch, torch.Generator], Tensor]
-"""f: (batch, generator) -> edited answers int64 [B, C], before masking."""
+def edit_answers(
+    batch: Batch, weights: Tensor, probability: float, generator: torch.Generator
+) -> Tensor:
+    """The edits of f: corrupt some answers by process B, their end tokens left alone.
+
+    Args:
+        batch: prompts and answers.
+        weights: [V], how likely a token is put in; 0 for special tokens.
+        probability: of an answer to be edited; its edit ratio is then uniform up to the largest.
+        generator: source of randomness.
+
+    Returns:
+        int64 [B, C], before masking.
+    """
+    lengths = batch.answer_lengths - 1
+    is_edited = torch.rand(len(lengths), generator=generator) < probability
+    alpha = torch.rand(len(lengths), generator=generator) * MAX_EDIT_RATIO * is_edited
+    replacements = draw_replacements(batch.answer, weights, generator)
+    return edit_tokens(
+        batch.answer, lengths, count_edits(lengths, alpha), replacements, generator=generator
+    )
 
 
 def fine_tune(
@@ -137,8 +161,9 @@ def fine_tune(
     check_finetune_config(config, checkpoint)
     if not 0 <= config.edit_probability <= 1:
         raise ValueError(f"edit_probability={config.edit_probability} must be in [0, 1]")
-    selected = trajectories.filter(lambda row: row["is_selected"])
-    own_block_size = read_block_size(trajectories)
+    is_selected = list(trajectories["is_selected"])
+    selected = trajectories.select([row for row, won in enumerate(is_selected) if won])
+    own_block_size = read_provenance(trajectories)["config"]["block_size"]
     if own_block_size != config.block_size:
         raise ValueError(
             f"block_size={config.block_size}, but the trajectories were made of blocks of "
@@ -147,6 +172,9 @@ def fine_tune(
     stream = BatchStream(selected, config.batch_size, config.seed)
     commit_steps: list[list[int]] = list(selected["commit_steps"])
     tokenizer = checkpoint.tokenizer
+    weights = torch.ones(checkpoint.model.config.vocab_size)
+    weights[tokenizer.vocab_size :] = 0
+    weights[[tokenizer.pad_id, tokenizer.end_id, tokenizer.mask_id]] = 0
 
     def compute(model: Transformer, update: int) -> Metrics:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + update)
@@ -156,14 +184,21 @@ def fine_tune(
             [commit_steps[row] for row in rows], batch.answer.shape[1], config.block_size
         )
         steps = reorder(
-            model, batch, steps, config.order, config.block_size, tokenizer.mask_id, generator
+            checkpoint.model,
+            batch,
+            steps,
+            config.order,
+            config.block_size,
+            tokenizer.mask_id,
+            generator,
         )
         is_masked = draw_states(batch, steps, config.block_size, generator)
+        edited = edit_answers(batch, weights, config.edit_probability, generator)
         loss = compute_constrained_loss(
             model,
             batch,
             is_masked,
-            augment(batch, generator),
+            edited,
             config.block_size,
             tokenizer.mask_id,
             config.weighting,

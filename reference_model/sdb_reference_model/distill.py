@@ -368,3 +368,14 @@ def load_trajectories(folder: Path) -> Dataset:
     if missing := sorted(COLUMNS.keys() - set(dataset.column_names)):
         raise ValueError(f"{folder} lacks the column {missing[0]!r}; make it again")
     return dataset
+
+
+def read_provenance(trajectories: Dataset) -> dict[str, Any]:
+    """Config, checkpoint revision and provenance that `distill` stored with the data set."""
+    try:
+        provenance: dict[str, Any] = json.loads(trajectories.info.description)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            "the trajectories lack their provenance; make them with `sdbench train distill`"
+        ) from error
+    return provenance

@@ -81,7 +81,8 @@ def read_plainly(prompt: list[int], past: list[int], block: list[int]) -> Tensor
     mask = (part[None, :] <= part[:, None])[None, None]
     logits = model(tokens, mask=mask)[0, -len(block) :] @ model.head_weight.T
     logits[:, tokenizer.mask_id] = -torch.inf
-    return logits.log_softmax(dim=-1)
+    log_p: Tensor = logits.log_softmax(dim=-1)
+    return log_p
 
 
 def test_a_slab_is_read_as_a_forward_of_its_own() -> None:
