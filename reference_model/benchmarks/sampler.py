@@ -27,7 +27,8 @@ from sdb_harness.benchmarks.minipy import load_problems
 from sdb_harness.hardware import describe_hardware
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
-from sdb_reference_model.sampler import Generation, commit_above, sample_blocks
+from sdb_reference_model.policies import commit_above
+from sdb_reference_model.sampler import Generation, sample_blocks
 
 NUM_PROBLEMS = 20
 NUM_ROUNDS = 5

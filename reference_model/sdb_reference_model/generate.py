@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
-from sdb_reference_model.sampler import Generation, commit_above, sample_blocks
+from sdb_reference_model.policies import commit_above
+from sdb_reference_model.sampler import Generation, sample_blocks
 
 MASK_GLYPH = "\N{LIGHT SHADE}"
 FRAME_S = 0.08
@@ -57,15 +58,13 @@ def generate_text(
             "such as demo-diffusion"
         )
     tokenizer = checkpoint.tokenizer
-    blocks: list[list[int]] = []
+    shown: list[int] = []
 
-    def show(block: Tensor) -> None:
-        """Keep a new block or update the last; `sample_blocks` fills one after the other."""
+    def show(start: int, block: Tensor) -> None:
+        """Replace the text from the current block on."""
         ids = block[0].tolist()
-        if not blocks or tokenizer.mask_id not in blocks[-1]:
-            blocks.append(ids)
-        blocks[-1] = ids
-        done = [i for earlier in blocks[:-1] for i in earlier]
+        shown[start:] = ids
+        done = shown[:start]
         pending = [i for i in ids if i != tokenizer.end_id]
         text = "".join(
             MASK_GLYPH if i == tokenizer.mask_id else tokenizer.decode([i]) for i in pending

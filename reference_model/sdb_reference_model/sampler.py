@@ -3,14 +3,14 @@
     for each block:            p(x_s | x_t, x_{B_0..B_n}), causal between blocks (section 3.4)
         while masks are left:  one forward of the block against the cached past
                                propose a token for every mask, commit the confident ones
+                               if asked: judge the visible tokens too, revise the doubtful ones
         one forward of the finished block, whose keys and values become past
 
 Place in the flow: token ids in, token ids out, with every forward counted by kind and the time of
-every commit. `Cached` is how it runs; `Uncached` is what it means: the whole sequence under an
-explicit block mask at every step. Both give the same tokens (a test).
+every commit. The past is `past.py`: keys and values, or the whole sequence read again.
 
-What it does not do: rewrite visible tokens (the paper does not disclose how many it rewrites, or
-when), drop finished rows from a batch, or stop at strings; it stops at the end token.
+What it does not do: decide what to commit or revise (`policies.py`), drop finished rows from a
+batch, or stop at strings; it stops at the end token, and never revises one.
 
 Choice: a block's tail of end tokens is one decision. Behind the first position from which the
 model proposes nothing but end tokens nothing is committed, and a committed end token closes its
@@ -20,44 +20,17 @@ block; otherwise the answer's length, not its text, would cost most of the forwa
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sdb_kernels.head_select import head_select
-from sdb_reference_model.model import KVCache, Transformer
+from sdb_reference_model.model import Transformer
+from sdb_reference_model.past import Cached, Context, Uncached
+from sdb_reference_model.policies import Judgement, Policy, Reviser, Revision, start_revision
 from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
-
-Policy = Callable[[Tensor, Tensor, int], Tensor]
-"""(confidence [B, b], is_open [B, b], step) -> which open positions to commit, bool [B, b].
-
-Confidence is -1 where a position must not be committed now. At least one open position of each
-row that has any is returned, which guarantees progress.
-"""
-
-
-def commit_above(threshold: float) -> Policy:
-    """Commit what is more probable than `threshold`, at least the best; 1.0 = one a forward."""
-
-    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
-        best = confidence.argmax(dim=1, keepdim=True)
-        is_best = torch.zeros_like(is_open).scatter_(1, best, True)
-        return ((confidence > threshold) | is_best) & is_open
-
-    return select
-
-
-def commit_evenly(num_steps: int) -> Policy:
-    """Commit the most probable ceil(open / steps left), so that `num_steps` steps suffice."""
-
-    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
-        steps_left = max(1, num_steps - step)
-        quota = -(-is_open.sum(dim=1, keepdim=True) // steps_left)
-        rank = confidence.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        return (rank < quota) & is_open & (confidence >= 0)
-
-    return select
 
 
 @dataclass(slots=True)
@@ -72,77 +45,12 @@ class Generation:
     nfe_commit: int = 0
     commit_times_s: list[float] = field(default_factory=list)
     commit_tokens: list[int] = field(default_factory=list)
-
-
-class Context(Protocol):
-    """The past of a batch: finished tokens, and how a block is read against them."""
-
-    num_prefill: int
-
-    def read(self, block: Tensor) -> Tensor:
-        """Hidden states [B, b, D] of `block` int64 [B, b], given everything finished."""
-        ...
-
-    def append(self, block: Tensor) -> int:
-        """Make `block` part of the past; returns how many forwards that took."""
-        ...
-
-
-class Cached:
-    """The past as keys and values. One prefill, then only the block is computed."""
-
-    num_prefill = 1
-
-    def __init__(self, model: Transformer, prompt: Tensor, lengths: Tensor, capacity: int) -> None:
-        """Prefill: the prompt is block 0, which sees all of itself."""
-        self.model, width = model, prompt.shape[1]
-        self.cache = KVCache(model.config, len(prompt), width + capacity, model.head_weight)
-        self.shift = (lengths - width)[:, None]  # [B, 1], minus the padding of each row
-        self.is_real = torch.ones(len(prompt), width + capacity, dtype=torch.bool)
-        self.is_real[:, :width] = torch.arange(width)[None] + self.shift >= 0
-        self.is_real = self.is_real.to(prompt.device)
-        self.has_padding = not bool(self.is_real.all())
-        self.append(prompt)
-
-    def read(self, block: Tensor) -> Tensor:
-        start, end = self.cache.length, self.cache.length + block.shape[1]
-        columns = torch.arange(start, end, device=block.device)[None]
-        positions = (columns + self.shift).clamp(min=0)  # [B, b]
-        mask = self.is_real[:, None, None, :end] if self.has_padding else None
-        return self.model(block, positions=positions, mask=mask, cache=self.cache)  # type: ignore[no-any-return]
-
-    def append(self, block: Tensor) -> int:
-        self.read(block)
-        self.cache.commit(block.shape[1])
-        return 1
-
-
-class Uncached:
-    """The definition: every step reads the whole sequence under an explicit block mask."""
-
-    num_prefill = 0
-
-    def __init__(self, model: Transformer, prompt: Tensor, lengths: Tensor, capacity: int) -> None:
-        """Nothing is computed ahead."""
-        self.model, self.tokens = model, prompt
-        self.block_of = torch.zeros_like(prompt[0])  # prompt = block 0
-        self.shift = (lengths - prompt.shape[1])[:, None]
-
-    def read(self, block: Tensor) -> Tensor:
-        tokens = torch.cat((self.tokens, block), dim=1)  # [B, L]
-        own = self.block_of.max() + 1
-        block_of = torch.cat((self.block_of, own.expand(block.shape[1])))
-        columns = torch.arange(tokens.shape[1], device=tokens.device)[None] + self.shift  # [B, L]
-        sees = (block_of[None, :] <= block_of[:, None])[None] & (columns >= 0)[:, None]
-        sees = sees | torch.eye(len(block_of), dtype=torch.bool, device=tokens.device)  # no NaN
-        hidden = self.model(tokens, positions=columns.clamp(min=0), mask=sees[:, None])
-        return hidden[:, -block.shape[1] :]  # type: ignore[no-any-return]
-
-    def append(self, block: Tensor) -> int:
-        own = self.block_of.max() + 1
-        self.tokens = torch.cat((self.tokens, block), dim=1)
-        self.block_of = torch.cat((self.block_of, own.expand(block.shape[1])))
-        return 0
+    step_commits: list[int] = field(default_factory=list)
+    """Masks committed by each denoising forward; the closed tail of a block is not counted."""
+    step_edits: list[int] = field(default_factory=list)
+    """Visible tokens overwritten after each denoising forward."""
+    step_remasks: list[int] = field(default_factory=list)
+    """Visible tokens masked again after each denoising forward."""
 
 
 @torch.inference_mode()
@@ -154,10 +62,12 @@ def sample_blocks(
     block_size: int,
     policy: Policy,
     max_new_tokens: int,
+    revision: Revision | None = None,
+    canvas: Tensor | None = None,
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
     use_cache: bool = True,
-    on_step: Callable[[Tensor], None] | None = None,
+    on_step: Callable[[int, Tensor], None] | None = None,
 ) -> list[Generation]:
     """Generate one answer per prompt.
 
@@ -168,10 +78,13 @@ def sample_blocks(
         block_size: tokens b of one block; divides `max_new_tokens`.
         policy: which proposals are committed, see `Policy`.
         max_new_tokens: length of the canvas, per row.
+        revision: which visible tokens are edited or masked again, see `policies.py`.
+        canvas: int64 [B, max_new_tokens], masks where tokens are wanted and given tokens elsewhere,
+            see `infill.py`; default all masks.
         temperature: of the draw; 0 takes the most probable token.
         seeds: one per row, so that a row's draw depends on no other row; default 0..B-1.
         use_cache: False runs the slow definition.
-        on_step: called after each step with the current block [B, b].
+        on_step: called after each step with the start of the block and the block [B, b].
 
     Returns:
         B generations, in order. The same tokens for every batch composition, up to float rounding.
@@ -189,22 +102,38 @@ def sample_blocks(
     context: Context = kind(model, prompt, lengths, max_new_tokens)
     results = [Generation(nfe_prefill=context.num_prefill) for _ in prompts]
 
+    if canvas is None:
+        canvas = torch.full((len(prompts), max_new_tokens), tokenizer.mask_id)
     for start in range(0, max_new_tokens, block_size):
         is_running = torch.tensor([r.finish_reason == "length" for r in results], device=device)
-        block = torch.full((len(prompts), block_size), tokenizer.mask_id, device=device)
+        block = canvas[:, start : start + block_size].to(device, copy=True)
         block[~is_running] = tokenizer.end_id
+        is_hole = block == tokenizer.mask_id
         offsets = torch.arange(start, start + block_size, device=device)
         noise_seeds = row_seeds[:, None] * 1_000_003 + offsets  # [B, b]
-        denoise_block(
-            model, context, tokenizer, block, policy, temperature, noise_seeds, results, on_step
+        reviser = start_revision(revision, len(prompts), device)
+        was_read = denoise_block(
+            model,
+            context,
+            tokenizer,
+            block,
+            policy,
+            reviser,
+            temperature,
+            noise_seeds,
+            results,
+            partial(on_step, start) if on_step else None,
         )
-        record_block(block, is_running, tokenizer.end_id, results, time.perf_counter() - started)
+        record_block(
+            block, is_hole, is_running, tokenizer.end_id, results, time.perf_counter() - started
+        )
         if all(result.finish_reason == "stop" for result in results):
             break
         if start + block_size < max_new_tokens:
-            num_forwards = context.append(block)
-            for result in results:
-                result.nfe_commit += num_forwards * (result.finish_reason == "length")
+            context.append(block, was_read=bool((was_read | ~is_running).all()))
+            for result, is_free in zip(results, was_read.tolist(), strict=True):
+                is_paid = result.finish_reason == "length" and not is_free
+                result.nfe_commit += context.num_append * is_paid
     return results
 
 
@@ -234,37 +163,86 @@ def denoise_block(
     tokenizer: CodeTokenizer,
     block: Tensor,
     policy: Policy,
+    reviser: Reviser | None,
     temperature: float,
     noise_seeds: Tensor,
     results: Sequence[Generation],
     on_step: Callable[[Tensor], None] | None,
-) -> None:
-    """Fill the masks of `block` [B, b] in place, step by step."""
-    is_open = block == tokenizer.mask_id  # [B, b]
+) -> Tensor:
+    """Fill the masks of `block` [B, b] in place, step by step, and revise until nothing changes.
+
+    Returns:
+        bool [B], rows whose last forward saw them in their final form, which is what a cache needs.
+    """
+    mask_id, end_id = tokenizer.mask_id, tokenizer.end_id
+    is_open = block == mask_id  # [B, b]
+    is_given = ~is_open
+    # Text given behind a mask: the answer cannot end before it.
+    is_infill = (is_given & (block != end_id)).any(dim=1, keepdim=True)  # [B, 1]
+    is_active, was_read = is_open.any(dim=1), torch.zeros_like(is_open[:, 0])  # [B]
+    reads_visible = reviser is not None and reviser.revision.reads_visible
     step = 0
-    while bool(is_open.any()):
-        for result, is_active in zip(results, is_open.any(dim=1).tolist(), strict=True):
-            result.nfe_denoise += is_active
-        hidden = context.read(block)[is_open]  # [N, D]: only undecided rows reach the head
+    while bool(is_active.any()):
+        is_visible = ~is_open & ~is_given & (block != end_id) & is_active[:, None]
+        is_judged = is_open | is_visible if reads_visible else is_open
+        hidden = context.read(block)[is_judged]  # [N, D]: nothing else reaches the head
         proposed, probability = head_select(
             hidden,
             model.head_weight,
-            forbidden_id=tokenizer.mask_id,
+            forbidden_id=mask_id,
             temperature=temperature,
-            seeds=noise_seeds[is_open],
+            seeds=noise_seeds[is_judged],
         )
-        proposal = block.masked_scatter(is_open, proposed)  # [B, b]
+        proposal = block.masked_scatter(is_judged, proposed)  # [B, b]
         confidence = torch.full(block.shape, -1.0, device=block.device)
-        confidence = confidence.masked_scatter(is_open, probability)
-        confidence[is_behind_tail_start(proposal == tokenizer.end_id)] = -1.0
-        is_committed = policy(confidence, is_open, step)
-        block[is_committed] = proposal[is_committed]
-        is_ended = (block == tokenizer.end_id).cumsum(dim=1) > 0  # from the first end token on
-        block[is_ended] = tokenizer.end_id
-        is_open = block == tokenizer.mask_id
+        confidence = confidence.masked_scatter(is_judged, probability)
+        is_end = torch.where(is_open, proposal, block) == end_id
+        willingness = confidence.masked_fill(is_behind_tail_start(is_end) | ~is_open, -1.0)
+        willingness = torch.where(is_infill & is_open & is_end, 0.0, willingness)
+        is_committed = policy(willingness, is_open, step)
+        is_revised = torch.zeros_like(is_open)
+        is_edit = reviser is not None and reviser.revision.action == "edit"
+        if reviser is not None:
+            is_revised = reviser.revise(
+                Judgement(block, proposal, confidence, is_visible, noise_seeds, step)
+            )
+        before = block.clone()
+        is_written = is_committed | is_revised if is_edit else is_committed
+        block[is_written] = proposal[is_written]
+        if not is_edit:
+            block[is_revised] = mask_id
+        is_ended = ((block == end_id).cumsum(dim=1) > 0) & ~is_infill  # from the first end token on
+        block[is_ended] = end_id
+        record_step(is_active, is_committed, is_revised, is_edit, results)
+        is_open = block == mask_id
+        is_changed = (block != before).any(dim=1)
+        was_read = torch.where(is_active, ~is_changed, was_read)
+        is_active = is_open.any(dim=1)
+        if reads_visible and reviser is not None:
+            is_active |= is_changed & (reviser.num_left > 0)
         step += 1
         if on_step is not None:
             on_step(block)
+    return was_read
+
+
+def record_step(
+    is_active: Tensor,
+    is_committed: Tensor,
+    is_revised: Tensor,
+    is_edit: bool,
+    results: Sequence[Generation],
+) -> None:
+    """Count a forward and what it changed for every row that needed it."""
+    counts = torch.stack((is_active, is_committed.sum(dim=1), is_revised.sum(dim=1)), dim=1)
+    for result, (was_active, num_commits, num_revisions) in zip(
+        results, counts.tolist(), strict=True
+    ):
+        if was_active:
+            result.nfe_denoise += 1
+            result.step_commits.append(num_commits)
+            result.step_edits.append(num_revisions if is_edit else 0)
+            result.step_remasks.append(0 if is_edit else num_revisions)
 
 
 def is_behind_tail_start(is_end: Tensor) -> Tensor:
@@ -275,19 +253,20 @@ def is_behind_tail_start(is_end: Tensor) -> Tensor:
 
 def record_block(
     block: Tensor,
+    is_hole: Tensor,
     is_running: Tensor,
     end_id: int,
     results: Sequence[Generation],
     elapsed_s: float,
 ) -> None:
-    """Append a finished block to the running rows, up to their first end token."""
-    rows = zip(block.tolist(), is_running.tolist(), results, strict=True)
-    for ids, was_running, result in rows:
+    """Append what was generated in a block to the running rows, up to their first end token."""
+    rows = zip(block.tolist(), is_hole.tolist(), is_running.tolist(), results, strict=True)
+    for ids, was_hole, was_running, result in rows:
         if not was_running:
             continue
-        num_tokens = ids.index(end_id) if end_id in ids else len(ids)
-        result.token_ids += ids[:num_tokens]
+        generated = [i for i, hole in zip(ids, was_hole, strict=True) if hole and i != end_id]
+        result.token_ids += generated
         result.commit_times_s.append(elapsed_s)
-        result.commit_tokens.append(num_tokens)
-        if num_tokens < len(ids):
+        result.commit_tokens.append(len(generated))
+        if end_id in ids:
             result.finish_reason = "stop"

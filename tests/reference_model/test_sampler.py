@@ -7,14 +7,16 @@ import torch
 
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.model import SIZES, Transformer
-from sdb_reference_model.sampler import (
-    Generation,
+from sdb_reference_model.policies import (
     Policy,
+    Revision,
     commit_above,
     commit_evenly,
-    is_behind_tail_start,
-    sample_blocks,
+    edit_above,
+    remask_above,
+    remask_randomly,
 )
+from sdb_reference_model.sampler import Generation, is_behind_tail_start, sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
@@ -46,6 +48,7 @@ def sample(
     policy: Policy,
     block_size: int = 8,
     *,
+    revision: Revision | None = None,
     end_bias: float = -1.0,
     use_cache: bool = True,
     temperature: float = 0.0,
@@ -58,6 +61,7 @@ def sample(
         block_size=block_size,
         policy=policy,
         max_new_tokens=32,
+        revision=revision,
         temperature=temperature,
         seeds=seeds,
         use_cache=use_cache,
@@ -88,6 +92,79 @@ def test_cached_equals_uncached(
     assert [g.finish_reason for g in fast] == [g.finish_reason for g in slow]
     assert [g.nfe_denoise for g in fast] == [g.nfe_denoise for g in slow]
     assert end_bias > 0 or all(len(g.token_ids) == 32 for g in fast)
+
+
+REVISIONS = {
+    "edit": edit_above(0.3, 6),
+    "remask": remask_above(0.3, 6),
+    "remdm": remask_randomly(0.4, 4, 6),
+}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize("name", REVISIONS)
+def test_revised_tokens_do_not_depend_on_cache_or_batch(
+    name: str, end_bias: float, temperature: float
+) -> None:
+    policy = commit_evenly(4) if name == "remdm" else commit_above(0.5)
+    seeds = [5, 6, 7, 8]
+
+    def run(rows: slice, use_cache: bool) -> list[Generation]:
+        return sample(
+            PROMPTS[rows],
+            policy,
+            revision=REVISIONS[name],
+            end_bias=end_bias,
+            temperature=temperature,
+            seeds=seeds[rows],
+            use_cache=use_cache,
+        )
+
+    together, slow = run(slice(4), True), run(slice(4), False)
+    for row, (fast, plain) in enumerate(zip(together, slow, strict=True)):
+        (alone,) = run(slice(row, row + 1), True)
+        for other in (plain, alone):
+            assert other.token_ids == fast.token_ids
+            assert other.finish_reason == fast.finish_reason
+            assert other.step_commits == fast.step_commits
+            assert other.step_edits == fast.step_edits
+            assert other.step_remasks == fast.step_remasks
+        assert alone.nfe_commit == fast.nfe_commit
+        assert fast.nfe_denoise == len(fast.step_commits)
+    revised = sum(sum(g.step_edits) + sum(g.step_remasks) for g in together)
+    assert revised > 4  # the test would be empty without
+    assert sum(sum(g.step_edits) for g in together) == (revised if name == "edit" else 0)
+
+
+def test_budget_bounds_the_revisions_and_the_steps_of_a_block() -> None:
+    for name, revision in REVISIONS.items():
+        (generation,) = sample(PROMPTS[:1], commit_above(0.9), revision=revision)
+        revised = sum(generation.step_edits) + sum(generation.step_remasks)
+        assert 0 < revised <= 4 * 6, name
+        assert generation.nfe_denoise <= 4 * (8 + 6 + 1), name
+        assert sum(generation.step_commits) == 32 + sum(generation.step_remasks), name
+
+
+def test_editing_that_never_happens_changes_nothing_and_its_check_fills_the_cache() -> None:
+    policy = commit_above(0.6)
+    (plain,) = sample(PROMPTS[:1], policy)
+    (checked,) = sample(PROMPTS[:1], policy, revision=edit_above(1.0, 4))
+    assert checked.token_ids == plain.token_ids
+    assert not sum(checked.step_edits)
+    assert checked.nfe_denoise == plain.nfe_denoise + 4  # each of four blocks is read once more
+    assert (plain.nfe_commit, checked.nfe_commit) == (3, 0)
+
+
+@pytest.mark.parametrize("max_steps", [1, 3, 5])
+def test_a_budget_of_steps_is_kept_and_the_threshold_may_need_fewer(max_steps: int) -> None:
+    (bounded,) = sample(PROMPTS[:1], commit_above(0.9, max_steps))
+    assert bounded.nfe_denoise <= 4 * max_steps
+    (loose,) = sample(PROMPTS[:1], commit_above(0.0, max_steps))
+    assert loose.nfe_denoise == 4
+    (free,) = sample(PROMPTS[:1], commit_above(0.9))
+    (wide,) = sample(PROMPTS[:1], commit_above(0.9, 8))
+    assert wide.token_ids == free.token_ids
 
 
 @pytest.mark.parametrize("end_bias", [-1.0, 0.35])
@@ -162,7 +239,7 @@ def test_policies_commit_the_best_and_only_open_positions() -> None:
 
 
 def test_each_step_is_shown() -> None:
-    frames: list[int] = []
+    frames: list[tuple[int, int]] = []
     mask_id = make_tokenizer().mask_id
     sample_blocks(
         make_model(),
@@ -171,9 +248,9 @@ def test_each_step_is_shown() -> None:
         block_size=8,
         policy=commit_above(1.0),
         max_new_tokens=16,
-        on_step=lambda block: frames.append(int((block == mask_id).sum())),
+        on_step=lambda start, block: frames.append((start, int((block == mask_id).sum()))),
     )
-    assert frames == [7, 6, 5, 4, 3, 2, 1, 0] * 2
+    assert frames == [(start, left) for start in (0, 8) for left in reversed(range(8))]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
 from sdb_reference_model.data import BatchStream, tokenize
 from sdb_reference_model.model import SIZES
-from sdb_reference_model.sampler import commit_above, sample_blocks
+from sdb_reference_model.policies import commit_above
+from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train import (
     StepReport,

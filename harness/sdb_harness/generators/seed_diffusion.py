@@ -6,7 +6,8 @@ Place in the flow: the second stage of a run. The sampler is `sdb_reference_mode
 from sdb_harness.generators.local_model import LocalModel
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.checkpoint import Checkpoint
-from sdb_reference_model.sampler import Generation, commit_above, commit_evenly, sample_blocks
+from sdb_reference_model.policies import commit_above, commit_evenly
+from sdb_reference_model.sampler import Generation, sample_blocks
 
 CHECKPOINTS = {"demo": "demo-diffusion"}
 

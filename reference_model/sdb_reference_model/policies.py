@@ -1,0 +1,170 @@
+"""What the block sampler decides in a step: which proposals to commit, which tokens to take back.
+
+    commit   x_i <- v_i  where x_i is a mask and p(v_i) > threshold                       (M2T)
+    edit     x_i <- v_i  where x_i is visible, v_i != x_i and p(v_i) > edit threshold     (T2T)
+    remask   x_i <- m    under the same condition, or at random                           (T2M)
+
+Place in the flow: `sampler.denoise_block` calls one `Policy` and at most one `Revision` per step.
+Commit and edit together are the joint threshold of LLaDA2.1; remasking on disagreement is its
+training-free relative; remasking at random is ReMDM (arXiv 2503.00307, the capped schedule).
+
+What it does not do: look at the model, or change a block; it answers with positions.
+
+Choice: the paper rewrites visible tokens but not how many or which. Here a revision has a budget
+per block, and a token that was taken from a position never returns to it by an edit and is not
+remasked twice; so every block ends, after at most block size + budget + 1 steps.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sdb_kernels.head_select.reference import exponential_noise
+
+Policy = Callable[[Tensor, Tensor, int], Tensor]
+"""(confidence [B, b], is_open [B, b], step) -> which open positions to commit, bool [B, b].
+
+Confidence is -1 where a position must not be committed now. At least one open position of each
+row that has any is returned, which guarantees progress.
+"""
+
+
+def commit_above(threshold: float, max_steps: int | None = None) -> Policy:
+    """Commit what is more probable than `threshold`, at least the best; 1.0 = one a forward.
+
+    With `max_steps`, also the most probable ceil(open / steps left): a budget of steps per block.
+    """
+
+    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
+        steps_left = is_open.shape[1] if max_steps is None else max(1, max_steps - step)
+        quota = -(-is_open.sum(dim=1, keepdim=True) // steps_left)
+        rank = confidence.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        return ((confidence > threshold) | (rank < quota)) & is_open & (confidence >= 0)
+
+    return select
+
+
+def commit_evenly(num_steps: int) -> Policy:
+    """Commit the most probable ceil(open / steps left), so that `num_steps` steps suffice."""
+    return commit_above(math.inf, num_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one forward says about the tokens of a block that may be revised; all [B, b]."""
+
+    block: Tensor
+    """int64, the tokens as they are."""
+    proposal: Tensor
+    """int64, what the model would write."""
+    confidence: Tensor
+    """float32, the probability of the proposal."""
+    is_visible: Tensor
+    """bool, generated tokens that may be revised."""
+    noise_seeds: Tensor
+    """int64, of each position, the same at every step."""
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Which visible tokens to take back, and what becomes of them."""
+
+    action: Literal["edit", "remask"]
+    select: Callable[[Judgement], Tensor]
+    """Positions that should be revised, bool [B, b]; the budget may allow fewer."""
+    budget: int
+    """Revisions per block and row."""
+    reads_visible: bool = True
+    """Whether `select` needs the model's opinion of visible tokens; it costs their share of the
+    head, and one more step per block, which then replaces the forward that fills the cache."""
+
+    def __post_init__(self) -> None:
+        """Reject a budget that forbids everything.
+
+        Raises:
+            ValueError: if the budget is not positive.
+        """
+        if self.budget < 1:
+            raise ValueError(f"revision budget {self.budget} must be at least 1; or drop it")
+
+
+def edit_above(threshold: float, budget: int) -> Revision:
+    """Overwrite visible tokens for which another one is more probable than `threshold` (T2T)."""
+    return Revision("edit", disagree_above(threshold), budget)
+
+
+def remask_above(threshold: float, budget: int) -> Revision:
+    """Mask visible tokens for which another one is more probable than `threshold` (T2M)."""
+    return Revision("remask", disagree_above(threshold), budget)
+
+
+def remask_randomly(probability: float, num_steps: int, budget: int) -> Revision:
+    """Mask each visible token with sigma = min(probability, (1 - alpha_s) / alpha_t): ReMDM-cap.
+
+    alpha_t = step / num_steps is the share that is visible, so nothing is masked in the last step.
+    To be used with `commit_evenly(num_steps)`, which fills what was masked in the steps left where
+    ReMDM fills it in the same step.
+
+    Raises:
+        ValueError: if the probability is not in [0, 1).
+    """
+    if not 0.0 <= probability < 1.0:
+        raise ValueError(f"remasking probability {probability} must be in [0, 1)")
+
+    def select(judgement: Judgement) -> Tensor:
+        limit = max(0, num_steps - judgement.step - 1) / max(1, judgement.step)
+        sigma = min(probability, limit)
+        seeds = ~(judgement.noise_seeds + 0x632BE5AB * (judgement.step + 1))
+        noise = exponential_noise(seeds.flatten(), 1).view_as(seeds)
+        return (noise < -math.log1p(-sigma)) & judgement.is_visible
+
+    return Revision("remask", select, budget, reads_visible=False)
+
+
+def disagree_above(threshold: float) -> Callable[[Judgement], Tensor]:
+    """Select where the model would rather write another token, with more than `threshold`."""
+
+    def select(judgement: Judgement) -> Tensor:
+        differs = judgement.proposal != judgement.block
+        return differs & (judgement.confidence > threshold) & judgement.is_visible
+
+    return select
+
+
+@dataclass(slots=True)
+class Reviser:
+    """A `Revision` at work on one block: spends its budget and remembers what was taken back."""
+
+    revision: Revision
+    num_left: Tensor
+    """int64 [B], revisions that each row may still make."""
+    removed: list[Tensor] = field(default_factory=list)
+    """int64 [B, b] each: tokens taken from their positions, -1 where none was."""
+
+    def revise(self, judgement: Judgement) -> Tensor:
+        """Positions to revise now, bool [B, b]: the most confident ones that the budget covers."""
+        wanted = self.revision.select(judgement)
+        is_edit = self.revision.action == "edit"
+        candidate = judgement.proposal if is_edit else judgement.block
+        for tokens in self.removed:
+            wanted &= candidate != tokens
+        order = judgement.confidence.masked_fill(~wanted, -torch.inf)
+        rank = order.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        is_revised = wanted & (rank < self.num_left[:, None])
+        self.num_left = self.num_left - is_revised.sum(dim=1)
+        self.removed.append(judgement.block.masked_fill(~is_revised, -1))
+        return is_revised
+
+
+def start_revision(
+    revision: Revision | None, num_rows: int, device: torch.device
+) -> Reviser | None:
+    """Begin a block with a full budget for each row."""
+    if revision is None:
+        return None
+    return Reviser(revision, torch.full((num_rows,), revision.budget, device=device))

@@ -1,0 +1,84 @@
+"""What the policies decide, on numbers that fit on a line."""
+
+import pytest
+import torch
+
+from sdb_reference_model.policies import (
+    Judgement,
+    Reviser,
+    Revision,
+    edit_above,
+    remask_above,
+    remask_randomly,
+)
+
+
+def judge(
+    block: list[int],
+    proposal: list[int],
+    confidence: list[float],
+    is_visible: list[bool] | None = None,
+    step: int = 0,
+) -> Judgement:
+    return Judgement(
+        torch.tensor([block]),
+        torch.tensor([proposal]),
+        torch.tensor([confidence]),
+        torch.tensor([is_visible or [True] * len(block)]),
+        torch.arange(len(block))[None],
+        step,
+    )
+
+
+def start(revision: Revision) -> Reviser:
+    return Reviser(revision, torch.tensor([revision.budget]))
+
+
+@pytest.mark.parametrize("revision", [edit_above(0.5, 9), remask_above(0.5, 9)])
+def test_only_visible_tokens_that_another_one_beats_are_revised(revision: Revision) -> None:
+    judgement = judge([4, 5, 6, 7], [4, 9, 9, 9], [0.9, 0.9, 0.5, 0.9], [True, True, True, False])
+    assert start(revision).revise(judgement)[0].tolist() == [False, True, False, False]
+
+
+def test_budget_goes_to_the_most_confident_and_is_spent_over_the_block() -> None:
+    reviser = start(edit_above(0.5, 2))
+    first = reviser.revise(judge([4, 5, 6], [7, 8, 9], [0.6, 0.9, 0.8]))
+    assert first[0].tolist() == [False, True, True]
+    second = reviser.revise(judge([4, 8, 9], [7, 1, 2], [0.9, 0.9, 0.9]))
+    assert not second.any()
+
+
+def test_a_token_that_was_edited_away_does_not_return() -> None:
+    reviser = start(edit_above(0.5, 9))
+    assert reviser.revise(judge([4, 5], [7, 5], [0.9, 0.9])).tolist() == [[True, False]]
+    assert not reviser.revise(judge([7, 5], [4, 5], [0.9, 0.9])).any()
+    assert reviser.revise(judge([7, 5], [8, 4], [0.9, 0.9])).tolist() == [[True, True]]
+
+
+def test_a_token_that_was_masked_again_and_came_back_stays() -> None:
+    reviser = start(remask_above(0.5, 9))
+    judgement = judge([4, 5], [7, 5], [0.9, 0.9])
+    assert reviser.revise(judgement).tolist() == [[True, False]]
+    assert not reviser.revise(judgement).any()
+    assert reviser.revise(judge([6, 5], [7, 5], [0.9, 0.9])).tolist() == [[True, False]]
+
+
+def test_random_remasking_follows_the_capped_schedule() -> None:
+    length, probability = 20_000, 0.3
+    select = remask_randomly(probability, 4, length).select
+    rates = []
+    for step in range(4):
+        judgement = judge([4] * length, [4] * length, [-1.0] * length, step=step)
+        rates.append(float(select(judgement).float().mean()))
+    # sigma = min(0.3, (1 - alpha_s) / alpha_t): 3/0, 2/1, 1/2, 0/3
+    assert rates == pytest.approx([0.3, 0.3, 0.3, 0.0], abs=0.015)
+    late = judge([4] * length, [4] * length, [-1.0] * length, step=8)
+    share = remask_randomly(0.9, 10, length).select(late).float().mean()
+    assert float(share) == pytest.approx(1 / 8, abs=0.015)
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="budget 0"):
+        edit_above(0.5, 0)
+    with pytest.raises(ValueError, match=r"probability 1\.0"):
+        remask_randomly(1.0, 4, 4)
