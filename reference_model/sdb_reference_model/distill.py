@@ -26,7 +26,8 @@ from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint, write_text
 from sdb_reference_model.data import collate
-from sdb_reference_model.sampler import Policy, commit_above, commit_evenly, sample_blocks
+from sdb_reference_model.policies import Policy, commit_above, commit_evenly
+from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.trajectories import (
     Recorder,
     Trajectory,

@@ -30,7 +30,8 @@ from torch import Tensor
 
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.objective import Batch, compute_log_probabilities
-from sdb_reference_model.sampler import Generation, Policy
+from sdb_reference_model.policies import Policy
+from sdb_reference_model.sampler import Generation
 from sdb_reference_model.states import read_slabs
 
 Verify = Callable[[Sequence[int], Sequence[str]], Sequence[float | None]]
