@@ -60,6 +60,15 @@ RUNS_OPTION = click.option(
 )
 
 
+SANDBOX_OPTION = click.option(
+    "--sandbox",
+    "sandbox_name",
+    default="embedded",
+    show_default=True,
+    help="Where programs run: embedded, docker, or docker:IMAGE such as docker:py-numpy.",
+)
+
+
 HELP = """Measure quality and speed of code models on the same generations.
 
 A benchmark gives problems, a generator writes programs, a sandbox executes them, a store keeps one
@@ -175,7 +184,8 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
 
 @benchmarks.command("verify")
 @click.argument("spec")
-def verify_benchmark(spec: str) -> None:
+@SANDBOX_OPTION
+def verify_benchmark(spec: str, sandbox_name: str) -> None:
     """Check that references pass and that empty or `return None` programs do not.
 
     SPEC is a name with options, for example humaneval or minipy:level=3,num_problems=500.
@@ -185,7 +195,7 @@ def verify_benchmark(spec: str) -> None:
 
     benchmark = load_benchmark(spec)
     console = _make_console()
-    with open_sandbox() as sandbox:
+    with open_sandbox(sandbox_name) as sandbox:
         findings = verify_judging(benchmark, sandbox)
         level = sandbox.level
     table = Table("programs", "expected", "passed", "of", "exceptions")
@@ -292,6 +302,7 @@ def _count_independent_samples(cell: Cell) -> int:
 @click.option("--max-new-tokens", type=int, help="Token budget of a program, default 256.")
 @click.option("--seed", type=int, help="Seed of the sampling, default 0.")
 @click.option("--name", help="Folder below runs; default: from benchmark and generator.")
+@SANDBOX_OPTION
 def run(
     file: Path | None,
     runs_folder: Path,
@@ -299,6 +310,7 @@ def run(
     generator: str | None,
     protocol: str | None,
     name: str | None,
+    sandbox_name: str,
     **settings: int | float | None,
 ) -> None:
     """Run or resume a sweep FILE or one cell.
@@ -317,7 +329,7 @@ def run(
             raise UserError("give a sweep file, or both --benchmark and --generator")
         sweep = _make_one_cell_sweep(benchmark, generator, protocol, name, given)
     console = _make_console()
-    report = _run_and_report(sweep, runs_folder, console)
+    report = _run_and_report(sweep, runs_folder, console, sandbox_name)
     console.print(f"store: {report.store_path}", highlight=False, soft_wrap=True)
     _exit_on_faults(report)
 
@@ -341,10 +353,12 @@ def _make_one_cell_sweep(
     return parse_sweep(document)
 
 
-def _run_and_report(sweep: Sweep, runs_folder: Path, console: Console) -> RunReport:
+def _run_and_report(
+    sweep: Sweep, runs_folder: Path, console: Console, sandbox_name: str = "embedded"
+) -> RunReport:
     """Run, then print the table of everything in the store."""
     with RunProgress(console) as progress:
-        report = run_sweep(sweep, runs_folder, progress)
+        report = run_sweep(sweep, runs_folder, progress, sandbox_name)
 
     from sdb_leaderboard.table import build_table
     from sdb_leaderboard.terminal import print_table

@@ -30,13 +30,17 @@ def find_store_path(sweep_name: str, runs_folder: Path) -> Path:
     return runs_folder / sweep_name / STORE_NAME
 
 
-def run_sweep(sweep: Sweep, runs_folder: Path, observer: Observer) -> RunReport:
+def run_sweep(
+    sweep: Sweep, runs_folder: Path, observer: Observer, sandbox_name: str = "embedded"
+) -> RunReport:
     """Run what is missing of a sweep.
 
     Args:
         sweep: What to measure.
         runs_folder: Holds one folder per sweep name, made if needed.
         observer: Sees the run go by.
+        sandbox_name: Where programs run, as `sdb_sandboxes.open.open_sandbox` spells it; what ran
+            is recorded with every row.
 
     Raises:
         UserError: wrong input, or a store that cannot be used.
@@ -51,8 +55,13 @@ def run_sweep(sweep: Sweep, runs_folder: Path, observer: Observer) -> RunReport:
     with Store.open_for_writing(path) as store:
         num_faults = 0
         if not all(_is_complete(planned, store) for planned in resolved.cells):
-            with open_sandbox() as sandbox:
-                manifest = build_manifest(hardware, {"sandbox": sandbox.level})
+            with open_sandbox(sandbox_name) as sandbox:
+                what_runs = {
+                    "sandbox": sandbox.level,
+                    "sandbox_layers": " ".join(sandbox.layers),
+                    "sandbox_image": sandbox.image or "none",
+                }
+                manifest = build_manifest(hardware, what_runs)
                 store.add_manifest(manifest)
                 num_faults = run_cells(resolved.cells, store, manifest.run_id, sandbox, observer)
     return RunReport(path, len(resolved.cells), num_faults)

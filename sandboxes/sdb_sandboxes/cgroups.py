@@ -8,13 +8,14 @@ Source: the kernel's cgroup-v1 and cgroup-v2 documentation. What it does not do:
 import contextlib
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from sdb_sandboxes.types import ResourceLimits
 
 PREFIX = "sdb-sandbox"
+MOUNT = Path("/sys/fs/cgroup")
 
 
 @dataclass
@@ -108,6 +109,73 @@ class ControlGroup:
                 folder.rmdir()
 
 
+@dataclass
+class ContainerGroup(ControlGroup):
+    """The group an engine made for a container: read where possible, set where allowed."""
+
+    cpu: Path | None = None
+    own_bytes: int = 0
+    """Memory that the fork server uses itself."""
+    is_writable: bool = True
+    cpu_before_s: float = 0.0
+
+    @classmethod
+    def find(cls, pid: int) -> Self | None:
+        """The group of a container's first process; None if this machine does not show it."""
+        own = read_own_groups(pid)
+        if "memory" in own and "pids" in own:
+            cpu = MOUNT / "cpuacct" / own["cpuacct"] if "cpuacct" in own else None
+            group = cls(MOUNT / "memory" / own["memory"], MOUNT / "pids" / own["pids"], cpu=cpu)
+        else:
+            folder = MOUNT / own.get("", "")
+            group = cls(folder, folder, cpu=folder)
+        name = "memory.current" if group.is_v2 else "memory.usage_in_bytes"
+        try:
+            group.own_bytes = int((group.memory / name).read_text())
+            (group.pids / "pids.max").read_text()
+        except (OSError, ValueError):
+            return None
+        return group
+
+    def set_limits(self, limits: ResourceLimits) -> None:
+        if self.is_writable:
+            memory_bytes = limits.memory_bytes + self.own_bytes
+            # The fork server is one process of the container.
+            wanted = replace(
+                limits, memory_bytes=memory_bytes, num_processes=limits.num_processes + 1
+            )
+            try:
+                super().set_limits(wanted)
+            except OSError:
+                self.is_writable = False
+        self.num_kills = self.count_kills()
+        self.num_refused = self.count_refused()
+        self.cpu_before_s = self.read_total_cpu_s()
+
+    def admit(self, pid: int, limits: ResourceLimits) -> None:
+        """Every cell is born inside; only the limits are set."""
+        self.set_limits(limits)
+
+    def read_peak_bytes(self) -> int:
+        return max(0, super().read_peak_bytes() - self.own_bytes) if self.is_writable else 0
+
+    def read_cpu_s(self) -> float:
+        """CPU seconds of everything in the container since `admit`."""
+        return self.read_total_cpu_s() - self.cpu_before_s
+
+    def read_total_cpu_s(self) -> float:
+        if self.cpu is None:
+            return 0.0
+        if self.is_v2:
+            return read_counter(self.cpu / "cpu.stat", "usage_usec") / 1e6
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.cpu / "cpuacct.usage").read_text()) / 1e9
+        return 0.0
+
+    def remove(self) -> None:
+        """It goes with its container."""
+
+
 def read_counter(path: Path, key: str) -> int:
     try:
         for line in path.read_text().splitlines():
@@ -119,23 +187,29 @@ def read_counter(path: Path, key: str) -> int:
     return 0
 
 
-def find_parents() -> tuple[Path, Path] | None:
-    """Our own (memory, pids) groups, below which new ones may be made."""
+def read_own_groups(pid: int | None = None) -> dict[str, str]:
+    """Controller -> path of a process's group below the mount; key "" is version 2."""
     own: dict[str, str] = {}
-    try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+    with contextlib.suppress(OSError, ValueError):
+        text = Path(f"/proc/{pid or 'self'}/cgroup").read_text()
+        for line in text.splitlines():
             _, controllers, path = line.split(":", 2)
             for controller in controllers.split(","):
                 own[controller] = path.lstrip("/")
-    except (OSError, ValueError):
+    return own
+
+
+def find_parents() -> tuple[Path, Path] | None:
+    """Our own (memory, pids) groups, below which new ones may be made."""
+    own = read_own_groups()
+    if not own:
         return None
-    mount = Path("/sys/fs/cgroup")
     if "memory" in own and "pids" in own:
-        parents = (mount / "memory" / own["memory"], mount / "pids" / own["pids"])
+        parents = (MOUNT / "memory" / own["memory"], MOUNT / "pids" / own["pids"])
         return parents if all(parent.is_dir() for parent in parents) else None
-    folder = mount / own.get("", "")
+    folder = MOUNT / own.get("", "")
     for candidate in (folder, *folder.parents):
-        if mount not in (candidate, *candidate.parents):
+        if MOUNT not in (candidate, *candidate.parents):
             return None
         with contextlib.suppress(OSError):
             enabled = (candidate / "cgroup.subtree_control").read_text().split()

@@ -10,14 +10,12 @@ library only.
 """
 
 import os
-import secrets
 import sys
-import threading
 from pathlib import Path
 from typing import Literal
 
 from sdb_sandboxes.errors import SandboxUnavailable, SlotLost
-from sdb_sandboxes.launch import Isolation, ProcessLauncher
+from sdb_sandboxes.launch import Isolation, ProcessLauncher, UserIds
 from sdb_sandboxes.pool import CANARY, SlotPool, discard
 from sdb_sandboxes.slot import Slot
 from sdb_sandboxes.types import Status
@@ -69,9 +67,10 @@ class EmbeddedSandbox(SlotPool):
         num_slots = num_slots if num_slots is not None else len(os.sched_getaffinity(0))
         if num_slots < 1:
             raise ValueError(f"num_slots={num_slots}; at least 1 is needed")
-        self._uids = 20_000 + 64 * secrets.randbelow(600)
-        self._uid_lock = threading.Lock()
-        self._level, self._isolation, first = choose_level(min_level, max_level, self._take_uid())
+        self._users = UserIds()
+        self._level, self._isolation, first = choose_level(
+            min_level, max_level, self._users.take_pair()
+        )
         self._landlock = first.candidates.landlock
         self._has_groups = first.launcher.group is not None
         super().__init__(num_slots, self._build, first)
@@ -96,13 +95,7 @@ class EmbeddedSandbox(SlotPool):
         return tuple(name for name, is_held in held.items() if is_held)
 
     def _build(self) -> Slot:
-        return Slot(ProcessLauncher(self._isolation, self._take_uid()))
-
-    def _take_uid(self) -> int:
-        """A pair of user ids that no other slot of this sandbox uses at the moment."""
-        with self._uid_lock:
-            self._uids = 20_000 + (self._uids - 20_000 + 2) % 40_000
-            return self._uids
+        return Slot(ProcessLauncher(self._isolation, self._users.take_pair()))
 
 
 def choose_level(min_level: Level, max_level: Level, uid: int) -> tuple[Level, Isolation, Slot]:

@@ -7,21 +7,25 @@ does not do: it never speaks after the start; orders and answers are `slot.py`'s
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sdb_sandboxes.cgroups import ControlGroup
 from sdb_sandboxes.errors import SlotLost
+from sdb_sandboxes.types import ResourceLimits
 
 Role = Literal["candidate", "tests"]
 
 BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from sdb_sandboxes.agent.zygote import main; del sys.path[0]; main()"
+    "from sdb_sandboxes.agent.zygote import main; del sys.path[0]; main(*sys.argv[2:])"
 )
 
 
@@ -38,6 +42,11 @@ class Server(Protocol):
         """The first message that it is to get."""
         ...
 
+    @property
+    def has_own_pids(self) -> bool:
+        """Whether it counts processes as we do not, and so answers with a descriptor of each."""
+        ...
+
     def end(self) -> None:
         """Close the line and wait until the server has cleaned up; kill it if it does not."""
         ...
@@ -49,6 +58,16 @@ class Launcher(Protocol):
     @property
     def group(self) -> ControlGroup | None:
         """What bounds and counts the memory and processes of the candidate's cells."""
+        ...
+
+    @property
+    def max_limits(self) -> ResourceLimits | None:
+        """What a request may ask for at most; None where every request sets its own."""
+        ...
+
+    @property
+    def read_cpu_s(self) -> Callable[[int], float] | None:
+        """How to read the CPU seconds of a cell and all it started; None for its process tree."""
         ...
 
     def launch(self, role: Role) -> Server:
@@ -68,8 +87,24 @@ class Isolation:
     has_own_uid: bool = True
 
 
+class UserIds:
+    """Hands out pairs of user ids that no other slot of this sandbox uses at the moment."""
+
+    def __init__(self) -> None:
+        self.last = 20_000 + 64 * secrets.randbelow(600)
+        self.lock = threading.Lock()
+
+    def take_pair(self) -> int:
+        """The first of two ids in a row: for candidates and for tests."""
+        with self.lock:
+            self.last = 20_000 + (self.last - 20_000 + 2) % 40_000
+            return self.last
+
+
 class ProcessServer:
     """A fork server that is a child of ours."""
+
+    has_own_pids = False
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -103,6 +138,9 @@ class ProcessServer:
 
 class ProcessLauncher:
     """Starts the servers of one slot as processes of this machine."""
+
+    max_limits = None
+    read_cpu_s = None
 
     def __init__(self, isolation: Isolation, uid: int) -> None:
         """`uid` and `uid + 1` are the users of the candidate's and the tests' cells."""

@@ -1,5 +1,6 @@
 """Opens a sandbox by name: the one place that knows which kinds exist."""
 
+from sdb_sandboxes.docker_sandbox import DockerSandbox
 from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
 from sdb_sandboxes.sandbox import Sandbox
 
@@ -8,13 +9,16 @@ def open_sandbox(name: str = "embedded", num_slots: int | None = None) -> Sandbo
     """Start a sandbox; close it, or use it in a `with` block.
 
     Args:
-        name: `embedded`, the only kind so far.
+        name: `embedded`, `docker`, or `docker:IMAGE` with a row of `images.build.IMAGES`.
         num_slots: How many programs run at once; the number of processors if None.
 
     Raises:
-        ValueError: No sandbox of that name.
-        SandboxUnavailable: This host cannot isolate programs well enough.
+        ValueError: No sandbox or image of that name.
+        SandboxUnavailable: This host cannot isolate programs well enough, or no engine answers.
     """
-    if name != "embedded":
-        raise ValueError(f"sandbox {name!r} does not exist; use 'embedded'")
-    return EmbeddedSandbox(num_slots)
+    kind, _, image = name.partition(":")
+    if name == "embedded":
+        return EmbeddedSandbox(num_slots)
+    if kind == "docker":
+        return DockerSandbox(num_slots, image or "py")
+    raise ValueError(f"sandbox {name!r} does not exist; use embedded, docker or docker:IMAGE")

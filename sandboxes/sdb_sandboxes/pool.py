@@ -56,6 +56,11 @@ class SlotPool:
         self._free.put(first)
 
     @property
+    def image(self) -> str:
+        """Content address of the image that programs run in; empty where there is none."""
+        return ""
+
+    @property
     def num_slots(self) -> int:
         """How many samples run at once."""
         return self._num_slots

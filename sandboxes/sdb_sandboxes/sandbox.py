@@ -25,6 +25,16 @@ class Sandbox(Protocol):
         ...
 
     @property
+    def image(self) -> str:
+        """Content address of the image that programs run in; empty where there is none."""
+        ...
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every lock that holds, for the run's record."""
+        ...
+
+    @property
     def num_slots(self) -> int:
         """How many programs run at once; further calls wait."""
         ...

@@ -70,11 +70,7 @@ class Zygote:
             answer = self.control.recv(4096)
         except OSError as error:
             raise SlotLost(f"the fork server does not answer: {error}") from None
-        if not answer:
-            raise SlotLost("the fork server died")
-        if answer[:1] != b".":
-            raise SlotLost(answer[1:].decode("utf-8", "replace"))
-        return answer[1:]
+        return check_answer(answer)
 
     def fork(
         self,
@@ -91,8 +87,26 @@ class Zygote:
             "file_bytes": limits.file_bytes,
             "num_processes": limits.num_processes,
         }
-        answer = self.ask(b"F" + json.dumps(numbers).encode(), descriptors)
-        return int(struct.unpack("<i", answer)[0])
+        order = b"F" + json.dumps(numbers).encode()
+        if not self.server.has_own_pids:
+            return int(struct.unpack("<i", self.ask(order, descriptors))[0])
+        return self.ask_for_process(order, descriptors)
+
+    def ask_for_process(self, order: bytes, descriptors: tuple[int, ...]) -> int:
+        """Send an order that is answered with a process descriptor; returns its id as seen here."""
+        try:
+            socket.send_fds(self.control, [order], descriptors)
+            answer, passed, _, _ = socket.recv_fds(self.control, 4096, 1)
+        except OSError as error:
+            raise SlotLost(f"the fork server does not answer: {error}") from None
+        check_answer(answer)
+        (pidfd,) = passed
+        with open(f"/proc/self/fdinfo/{pidfd}") as file:
+            pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        os.close(pidfd)
+        if pid < 1:
+            raise SlotLost("the cell's process id is not visible here")
+        return pid
 
     def kill(self) -> tuple[int, float, int]:
         """End the cell and all it started: (wait status, CPU seconds, peak bytes)."""
@@ -203,6 +217,8 @@ class Slot:
 
         `job` says what kind of cell, see `Zygote.fork` of the agent; a program to call if None.
         """
+        if self.launcher.max_limits is not None:
+            check_limits(limits, self.launcher.max_limits)
         with contextlib.ExitStack() as stack:
             ours, theirs = socket.socketpair()
             stack.enter_context(ours)
@@ -218,7 +234,7 @@ class Slot:
                 pid = self.candidates.fork(limits, (*ends, theirs.fileno()), job)
             if self.launcher.group is not None:
                 self.launcher.group.admit(pid, limits)
-            watch = Watch((pid,), readers[0], readers[1], limits)
+            watch = Watch((pid,), readers[0], readers[1], limits, self.launcher.read_cpu_s)
             stack.callback(watch.close)
             yield Run(watch, ours, pid)
 
@@ -277,6 +293,25 @@ class Slot:
             > sum(map(len, run.watch.tails.values())),
             detail=detail,
         )
+
+
+def check_answer(answer: bytes) -> bytes:
+    """What the server said after its `.`. Raises SlotLost if it died or could not obey."""
+    if not answer:
+        raise SlotLost("the fork server died")
+    if answer[:1] != b".":
+        raise SlotLost(answer[1:].decode("utf-8", "replace"))
+    return answer[1:]
+
+
+def check_limits(limits: ResourceLimits, most: ResourceLimits) -> None:
+    """Refuse a request that the slot was not made for. Raises ValueError."""
+    for name in ("memory_bytes", "file_bytes", "num_processes"):
+        if getattr(limits, name) > getattr(most, name):
+            raise ValueError(
+                f"{name}={getattr(limits, name)} is above the {getattr(most, name)} of this "
+                "sandbox's slots; open it with higher max_limits"
+            )
 
 
 def pack_question(number: int, name: str, arguments: tuple[object, ...]) -> bytes:

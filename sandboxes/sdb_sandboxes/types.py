@@ -193,6 +193,8 @@ class Verdict:
     trust_level: TrustLevel
     sandbox_level: str
     """Which sandbox and which of its layers ran, for example `embedded/native-root`."""
+    image: str = ""
+    """Content address of the container image it ran in; empty outside containers."""
     comparison: str = ""
     """The rule of `verifiers/comparison.py` that decided; empty where tests decided."""
     num_tests_run: int = 0

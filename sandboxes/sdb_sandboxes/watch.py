@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sdb_sandboxes.agent.codec import MAX_FRAME_BYTES, ProtocolError, parse_frame
@@ -31,9 +31,23 @@ class Watch:
     """Watches one cell (or the pair of an L2 run) from the judge's side."""
 
     def __init__(
-        self, pids: Iterable[int], stdout: int, stderr: int, limits: ResourceLimits
+        self,
+        pids: Iterable[int],
+        stdout: int,
+        stderr: int,
+        limits: ResourceLimits,
+        read_all_cpu_s: Callable[[int], float] | None = None,
     ) -> None:
-        """`pids` are the cells; `stdout` and `stderr` the judge's ends of the candidate's pipes."""
+        """Start the clocks.
+
+        Args:
+            pids: The cells.
+            stdout: The judge's end of the candidate's pipe; so is `stderr`.
+            stderr: See `stdout`.
+            limits: Of this run.
+            read_all_cpu_s: CPU seconds of a cell and all it started; by default its process tree.
+        """
+        self.read_all_cpu_s = read_all_cpu_s or read_tree_cpu_s
         self.limits = limits
         self.started = time.monotonic()
         self.num_output_bytes = 0
@@ -205,7 +219,7 @@ class Watch:
         for pid in self.clocks:
             cpu_s = read_cpu_s(pid)
             if now >= self.next_scan:
-                cpu_s = max(cpu_s, read_tree_cpu_s(pid))
+                cpu_s = max(cpu_s, self.read_all_cpu_s(pid))
             if cpu_s > self.limits.cpu_s:
                 detail = f"used more than cpu_s={self.limits.cpu_s:g} seconds of CPU"
                 raise RunStopped(Status.CPU_TIME, detail)

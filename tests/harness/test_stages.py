@@ -61,6 +61,8 @@ class ScriptedSandbox:
     """Runs trusted references in this process; its first calls break as scripted."""
 
     level = "scripted"
+    image = ""
+    layers = ()
     num_slots = 1
 
     def __init__(self, num_faults: int = 0) -> None:

@@ -6,9 +6,22 @@ from contextlib import ExitStack
 
 import pytest
 
+from sdb_sandboxes.docker_sandbox import DockerSandbox
 from sdb_sandboxes.embedded_sandbox import LEVELS, EmbeddedSandbox
+from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxUnavailable
 from sdb_sandboxes.sandbox import Sandbox
+
+
+def has_engine() -> bool:
+    """Whether a container engine answers; CI says that one must."""
+    try:
+        Engine().close()
+    except SandboxUnavailable:
+        if os.environ.get("SDBENCH_REQUIRE_DOCKER") == "1":
+            raise
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -23,5 +36,8 @@ def sandboxes() -> Iterator[dict[str, Sandbox]]:
             except SandboxUnavailable:
                 continue
             opened[sandbox.level] = stack.enter_context(sandbox)
+        if has_engine():
+            docker = stack.enter_context(DockerSandbox(1))
+            opened[docker.level] = docker
         yield opened
     del os.environ["PLANTED_SECRET"]

@@ -59,8 +59,8 @@ def test_conformance_finds_a_careless_sandbox() -> None:
 def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="num_slots=0"):
         EmbeddedSandbox(0)
-    with pytest.raises(ValueError, match="'docker'"):
-        open_sandbox("docker")
+    with pytest.raises(ValueError, match="'chroot' does not exist"):
+        open_sandbox("chroot")
 
 
 def test_refuses_a_host_that_is_too_weak(monkeypatch: pytest.MonkeyPatch) -> None:

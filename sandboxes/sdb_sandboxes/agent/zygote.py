@@ -50,7 +50,8 @@ class Zygote:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.role: str = config["role"]
-        self.has_jail: bool = config["jail"] != "none"
+        self.has_jail: bool = config["jail"] in ("root", "user")
+        self.has_container: bool = config["jail"] == "container"
         self.uid: int | None = config["uid"]
         # The slot's control group, to be removed at the end; out of reach once in the jail.
         self.groups = [
@@ -69,6 +70,8 @@ class Zygote:
         if self.has_jail:
             kernel.enter_jail(config["jail"] == "user")
             self.work, self.readable = "/work", ["/"]
+        elif self.has_container:
+            self.work, self.readable = "/work", list_container_paths()
         else:
             kernel.set_process_option(36, 1)
             visible, hidden = kernel.list_runtime_paths()
@@ -76,7 +79,8 @@ class Zygote:
             self.work = tempfile.mkdtemp(prefix="sdb-work-")
             os.chmod(self.work, 0o711)
         # Without a pid namespace the filter names the cell's own process id: built in the cell.
-        self.filter = kernel.build_seccomp_filter(None) if self.has_jail else b""
+        self.has_own_pids = self.has_jail or self.has_container
+        self.filter = kernel.build_seccomp_filter(None) if self.has_own_pids else b""
         self.rules, self.rules_for = -1, ""
         self.work_state = (0, 0)
         self.cell = 0
@@ -95,12 +99,27 @@ class Zygote:
             kernel.mount("tmpfs", self.work, "tmpfs", flags, options)
             self.work_state = (os.stat(self.work).st_ctime_ns, file_bytes)
         else:
+            if self.has_container and self.is_cell_untouched():
+                return
             if os.path.isdir(self.work + "/cell"):
                 remove_folder(self.work + "/cell")
             os.mkdir(self.work + "/cell", 0o700)
+            self.work_state = (os.stat(self.work + "/cell").st_ctime_ns, 0)
             if self.uid is not None:
                 os.chown(self.work + "/cell", self.uid, self.uid)
         self.rules_for = ""
+
+    def is_cell_untouched(self) -> bool:
+        """Whether the last cell left its folder, and the one around it, as it found them."""
+        try:
+            is_same = os.stat(self.work + "/cell").st_ctime_ns == self.work_state[0]
+        except FileNotFoundError:
+            return False
+        for entry in set(os.listdir(self.work)) - {"cell"}:  # possible without Landlock
+            path = f"{self.work}/{entry}"
+            is_folder = os.path.isdir(path) and not os.path.islink(path)
+            (remove_folder if is_folder else os.unlink)(path)
+        return is_same and not os.listdir(self.work + "/cell")
 
     def prepare_rules(self, job: str) -> None:
         """Have the Landlock rules of this job for the folder that is there now."""
@@ -124,6 +143,9 @@ class Zygote:
             self.prepare_work(order["file_bytes"])
         job = order.get("job", self.role)
         self.prepare_rules(job)
+        if self.has_container:
+            # The cell opens a file of its own under /proc; nobody else is here to read ours.
+            kernel.set_process_option(4, 1)
         self.cell = self.clone() if self.has_jail else os.fork()
         if self.cell == 0:
             try:
@@ -135,6 +157,8 @@ class Zygote:
                 os._exit(EXIT_MEMORY)
             finally:
                 os._exit(EXIT_FAILED)
+        if self.has_container:
+            kernel.set_process_option(4, 0)
         return self.cell
 
     def clone(self) -> int:
@@ -157,7 +181,11 @@ class Zygote:
 
     def kill(self) -> bytes:
         """End the cell and everything it started; returns status, CPU seconds and peak bytes."""
-        if not self.has_jail:
+        if self.has_container:
+            # Everything here but us; a fork in flight sees the signal and starts nothing.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+        elif not self.has_jail:
             # One call that no fork can outrun; the filter lets nobody leave the group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.cell, signal.SIGKILL)
@@ -179,7 +207,7 @@ class Zygote:
         for parent, name in self.groups:
             with contextlib.suppress(OSError):
                 os.rmdir(name, dir_fd=parent)
-        if not self.has_jail:
+        if not self.has_jail and not self.has_container:
             if os.path.isdir(self.work + "/cell"):
                 remove_folder(self.work + "/cell")
             shutil.rmtree(self.work, ignore_errors=True)
@@ -190,6 +218,9 @@ def lock_cell(zygote: Zygote, limits: dict[str, Any], descriptors: list[int]) ->
     """Give up everything a program does not need. Any failure ends the cell with EXIT_FAILED."""
     is_command = limits.get("job") == "command"
     os.setsid()
+    if zygote.has_container:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # when memory runs out, the program goes, not its server
     # Descriptors: 0 nothing, 1 stdout, 2 stderr, 3 the channel (4 the verdict, for tests).
     # Each cell opens its own null: flags and locks of an open file outlive the cell.
     null = os.open("/dev/null", os.O_RDWR)
@@ -234,7 +265,7 @@ def lock_cell(zygote: Zygote, limits: dict[str, Any], descriptors: list[int]) ->
         kernel.call_kernel(kernel.LANDLOCK_RESTRICT, rules, 0)
         os.close(rules)
     if is_command:
-        code = kernel.build_seccomp_filter(None if zygote.has_jail else os.getpid(), True)
+        code = kernel.build_seccomp_filter(None if zygote.has_own_pids else os.getpid(), True)
     else:
         code = zygote.filter or kernel.build_seccomp_filter(os.getpid())
     kernel.install_seccomp_filter(code)
@@ -244,6 +275,12 @@ def lock_cell(zygote: Zygote, limits: dict[str, Any], descriptors: list[int]) ->
             signal.signal(number, signal.SIG_DFL)
     gc.enable()
     random.seed(0)
+
+
+def list_container_paths() -> list[str]:
+    """What a program may read of an image: interpreter, libraries, time zones."""
+    folders = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo")
+    return sorted({os.path.realpath(folder) for folder in folders if os.path.isdir(folder)})
 
 
 def count_tasks(uid: int) -> int:
@@ -274,12 +311,34 @@ def remove_folder(path: str) -> None:
     os.rmdir(path)
 
 
-def main() -> NoReturn:
-    """Read the configuration, lock up, then obey orders until the judge is gone."""
+def preload_packages(names: list[str]) -> None:
+    """Import what an image says its programs want, from where it keeps packages."""
+    folders = (f"/usr/local/lib/python3.{sys.version_info.minor}/dist-packages",)
+    sys.path += [folder for folder in (*folders, "/usr/lib/python3/dist-packages") if names]
+    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MPLBACKEND="agg")
+    for name in names:
+        importlib.import_module(name)
+    os.environ.clear()
+
+
+def main(address: str = "") -> NoReturn:
+    """Read the configuration, lock up, then obey orders until the judge is gone.
+
+    Args:
+        address: Socket to connect to, in a container; else the line is on descriptor 0.
+    """
     sys.argv = sys.orig_argv = [""]
     os.environ.clear()
-    control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 100))
-    judge = kernel.call_kernel(434, os.getppid(), 0)
+    watcher = select.poll()
+    if address:
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control.connect(address)
+        # The first process of a container hears only what it asks to hear.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    else:
+        control = socket.socket(fileno=0)
+        watcher.register(kernel.call_kernel(434, os.getppid(), 0), select.POLLIN)
+    control = socket.socket(fileno=fcntl.fcntl(control.detach(), fcntl.F_DUPFD_CLOEXEC, 100))
     null = os.open("/dev/null", os.O_RDWR)
     for target in (0, 1, 2):
         os.dup2(null, target)
@@ -291,19 +350,19 @@ def main() -> NoReturn:
         importlib.import_module(name)
     site.setquit()  # `exit` and `quit`, which programs expect; the rest of `site` looks outside
     try:
-        zygote = Zygote(json.loads(control.recv(4096)))
+        config = json.loads(control.recv(4096))
+        preload_packages(config.get("preload", ()))
+        zygote = Zygote(config)
         # Only now: the files of an undumpable process under /proc belong to root.
         kernel.set_process_option(4, 0)
         control.send(b"." + json.dumps({"landlock": zygote.landlock}).encode())
-    except (OSError, StopIteration) as error:
+    except (OSError, StopIteration, ImportError) as error:
         control.send(b"!" + str(error).encode()[:200])
         os._exit(1)
     gc.collect()
     gc.freeze()
     gc.disable()
-    watcher = select.poll()
     watcher.register(control, select.POLLIN)
-    watcher.register(judge, select.POLLIN)
     while True:
         ready = dict(watcher.poll())
         order, descriptors = b"", list[int]()
@@ -314,16 +373,20 @@ def main() -> NoReturn:
         if not order:
             zygote.close()
         try:
+            passed: list[int] = []
             if order[:1] == b"F":
-                answer = b"." + struct.pack("<i", zygote.fork(json.loads(order[1:]), descriptors))
+                pid = zygote.fork(json.loads(order[1:]), descriptors)
+                answer = b"." + struct.pack("<i", pid)
+                if zygote.has_container:
+                    passed = [os.pidfd_open(pid)]
             else:
                 answer = b"." + zygote.kill()
         except OSError as error:
             answer = b"!" + str(error).encode()[:200]
-        for descriptor in descriptors:
-            os.close(descriptor)
         with contextlib.suppress(ConnectionError):
-            control.send(answer)
+            socket.send_fds(control, [answer], passed)
+        for descriptor in (*descriptors, *passed):
+            os.close(descriptor)
 
 
 if __name__ == "__main__":

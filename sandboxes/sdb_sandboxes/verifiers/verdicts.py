@@ -25,6 +25,7 @@ def build_verdict(
         peak_memory_bytes=result.peak_memory_bytes,
         trust_level=trust_level,
         sandbox_level=sandbox.level,
+        image=sandbox.image,
         comparison=comparison,
         num_tests_run=num_tests_run,
         signal=result.signal,
