@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from sdb_harness.benchmarks import (
     BENCHMARKS,
@@ -146,14 +147,22 @@ def benchmarks() -> None:
 
 @benchmarks.command("list")
 def list_benchmarks() -> None:
-    """List the benchmarks with their size, prompt presets and licence."""
+    """List the benchmarks with their size, prompt presets and licence, and what data is missing."""
     table = Table("name", "problems", "protocols", "licence", "source")
+    missing = []
     for name in BENCHMARKS:
-        benchmark = load_benchmark(name)
+        try:
+            benchmark = load_benchmark(name)
+        except UserError as error:
+            missing.append(f"{name}: {error}")
+            continue
         presets = ", ".join(benchmark.protocols)
         num_problems = str(len(benchmark.problems))
         table.add_row(name, num_problems, presets, benchmark.licence, benchmark.citation)
-    _make_console().print(table)
+    console = _make_console()
+    console.print(table)
+    for line in missing:
+        console.print(Text(line), soft_wrap=True)
 
 
 @benchmarks.command("show")

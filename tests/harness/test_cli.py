@@ -66,7 +66,7 @@ def assert_one_line(result: Result, message: str) -> None:
         (["benchmarks", "show", "minipy"], "write BENCHMARK/NUMBER"),
         (["benchmarks", "show", "humaneval/164"], "use 0 to 163"),
         (["benchmarks", "show", "humaneval/1", "--level", "2"], "humaneval has no options"),
-        (["benchmarks", "verify", "minipi"], "did you mean 'minipy'? allowed: humaneval, minipy"),
+        (["benchmarks", "verify", "minipi"], "did you mean 'minipy'? allowed: humaneval, "),
         (["benchmarks", "verify", "minipy:lvl=1"], "no option 'lvl'; did you mean 'level'?"),
         (["benchmarks", "verify", "minipy:level=9"], "level=9; use 1 to 5"),
         (["benchmarks", "show", "minipy/99999999999"], "num_problems=100000000000; use 1 to"),
@@ -188,10 +188,15 @@ def test_one_cell_run_says_what_is_ignored(folder: Path) -> None:
     assert (folder / "runs" / "minipy-num_problems-3-canonical" / "store.sqlite").is_file()
 
 
-def test_benchmarks_are_listed_shown_and_verified(folder: Path) -> None:
-    listed = call("benchmarks", "list").output
-    assert "humaneval" in listed
-    assert "164" in listed
+def test_benchmarks_are_listed_shown_and_verified(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDBENCH_DATA", str(folder))
+    listed = call("benchmarks", "list")
+    assert listed.exit_code == 0
+    assert "humaneval" in listed.output
+    assert "164" in listed.output
+    assert "livecodebench/test.jsonl is missing; fetch it once" in listed.output
     shown = call("benchmarks", "show", "minipy/3", "--level", "2", "--split", "train").output
     assert "minipy/3 (level-2)" in shown
     assert "entry_point=" in shown
