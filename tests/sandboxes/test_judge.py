@@ -37,7 +37,7 @@ class Scripted:
     """A sandbox of one slot that waits for the test and answers what the test says."""
 
     def __init__(self) -> None:
-        self.level, self.num_slots = "scripted", 1
+        self.level, self.image, self.num_slots = "scripted", "", 1
         self.is_open = threading.Event()
         self.has_started = threading.Semaphore(0)
         self.seen: list[str] = []
