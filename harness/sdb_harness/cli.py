@@ -186,7 +186,7 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
     found = benchmark.problems[int(index)]
     console = _make_console()
     console.print(f"{found.problem_id} ({found.group}), prompt and reference:", highlight=False)
-    console.print(Syntax(found.prompt + found.reference, "python", background_color="default"))
+    console.print(Syntax(found.solution, "python", background_color="default"))
     console.print("check:", highlight=False)
     console.print(found.check, soft_wrap=True)
 

@@ -58,7 +58,7 @@ class NgramIndex:
         self.problems: dict[tuple[bytes, ...], set[str]] = {}
         for benchmark in benchmarks:
             for problem in benchmark.problems:
-                text = f"{problem.statement}\n{problem.prompt}{problem.reference}"
+                text = f"{problem.statement}\n{problem.solution}"
                 for ngram in list_ngrams(text, num_words):
                     self.problems.setdefault(ngram, set()).add(problem.problem_id)
         generator = np.random.default_rng(0)

@@ -35,7 +35,7 @@ class Wire(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One task. `prompt + reference` is a full program that passes `check`."""
+    """One task. `solution` is a full program that passes `check`."""
 
     problem_id: str
     """Unique inside its benchmark, for example `HumanEval/0` or `minipy/17`."""
@@ -51,6 +51,13 @@ class Problem:
     """The task in words, where `prompt` does not hold it."""
     starter: str = ""
     """Code that the task gives to start from, where `prompt` does not hold it."""
+    suffix: str = ""
+    """Code that follows the completion, where the task is to fill a gap."""
+
+    @property
+    def solution(self) -> str:
+        """The whole reference program."""
+        return self.prompt + self.reference + self.suffix
 
 
 class SamplingConfig(Wire):

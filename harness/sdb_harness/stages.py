@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sdb_harness.benchmarks import ChatMessage, Prompt
+from sdb_harness.benchmarks import ChatMessage, Gap, Prompt
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Generator, Prompted, load_generator
 from sdb_harness.records import Cell, Completion
@@ -206,6 +206,8 @@ def build_warm_up(batch: Sequence[Prompted]) -> list[Prompted]:
 def _mark_prompt(prompt: Prompt) -> Prompt:
     if isinstance(prompt, str):
         return WARM_UP_MARK + prompt
+    if isinstance(prompt, Gap):
+        return replace(prompt, prefix=WARM_UP_MARK + prompt.prefix)
     first, *rest = prompt
     return (ChatMessage(first.role, WARM_UP_MARK + first.content), *rest)
 

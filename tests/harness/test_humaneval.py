@@ -126,7 +126,7 @@ class TestProtocols:
     def test_evalplus_chat_runs_the_script_alone(self, benchmark: Benchmark) -> None:
         problem, protocol = get_problem(benchmark, 0), benchmark.protocols["evalplus-chat"]
         prompt = protocol.build_prompt(problem)
-        assert not isinstance(prompt, str)
+        assert isinstance(prompt, tuple)
         assert prompt[0] == (
             "user",
             "Please provide a self-contained Python script that solves the following problem in a "
@@ -143,7 +143,7 @@ class TestProtocols:
         ):
             protocol = benchmark.protocols[name]
             prompt = protocol.build_prompt(problem)
-            assert not isinstance(prompt, str)
+            assert isinstance(prompt, tuple)
             assert [message.role for message in prompt] == ["user", "assistant"]
             assert prompt[-1].content.endswith("\n")
             assert prompt[-1].content.count("```") == 1

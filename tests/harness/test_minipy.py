@@ -397,7 +397,7 @@ def test_protocols_rebuild_the_reference_program() -> None:
         base, chat = benchmark.protocols["base"], benchmark.protocols["chat"]
         assert base.build_prompt(problem) == problem.prompt
         assert base.extract(problem, f"{problem.reference}\nprint(1)\n")[0] == program
-        assert problem.prompt in chat.build_prompt(problem)[-1].content  # type: ignore[union-attr]
+        assert problem.prompt in chat.build_prompt(problem)[-1].content  # type: ignore[union-attr, index]
         assert chat.extract(problem, f"Sure:\n```python\n{program}```\n")[0] == program
 
 

@@ -23,8 +23,16 @@ class ChatMessage(NamedTuple):
     content: str
 
 
-Prompt = str | tuple[ChatMessage, ...]
-"""What a generator sees: source to continue, or the turns of a chat."""
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Source with a hole to fill."""
+
+    prefix: str
+    suffix: str
+
+
+Prompt = str | Gap | tuple[ChatMessage, ...]
+"""What a generator sees: source to continue, a gap to fill, or the turns of a chat."""
 
 
 class PromptProtocol(Protocol):
@@ -61,6 +69,7 @@ class Benchmark:
 
 BENCHMARKS: dict[str, str] = {
     "humaneval": "sdb_harness.benchmarks.humaneval:load",
+    "humaneval_infilling": "sdb_harness.benchmarks.humaneval_infilling:load",
     "livecodebench": "sdb_harness.benchmarks.livecodebench:load",
     "minipy": "sdb_harness.benchmarks.minipy:load",
 }

@@ -4,7 +4,7 @@ Place in the flow: the fair baseline of every comparison with `seed_diffusion`: 
 cache and head, token by token, by `sdb_reference_model.autoregressive`.
 """
 
-from sdb_harness.generators.local_model import LocalModel
+from sdb_harness.generators.local_model import Ids, LocalModel
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint
@@ -24,9 +24,22 @@ def load(argument: str) -> LocalModel:
 
 
 def sample(
-    checkpoint: Checkpoint, prompts: list[list[int]], seeds: list[int], sampling: SamplingConfig
+    checkpoint: Checkpoint,
+    prompts: list[Ids],
+    suffixes: list[Ids] | None,
+    seeds: list[int],
+    sampling: SamplingConfig,
 ) -> list[Generation]:
-    """Sample left to right; the diffusion fields of `sampling` are not read."""
+    """Sample left to right; the diffusion fields of `sampling` are not read.
+
+    Raises:
+        ValueError: a gap is to be filled.
+    """
+    if suffixes is not None:
+        raise ValueError(
+            "autoregressive: this checkpoint knows no fill-in-the-middle tokens and cannot see a "
+            "suffix; use seed_diffusion, or a server that takes one"
+        )
     return sample_tokens(
         checkpoint.model,
         checkpoint.tokenizer,

@@ -10,6 +10,7 @@ no tokens per second; its time is the time of a string search.
 import time
 from collections.abc import Iterator, Sequence
 
+from sdb_harness.benchmarks import Gap
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, SamplingConfig
 
@@ -61,14 +62,17 @@ class CanonicalGenerator:
 def write_answer(prompted: Prompted) -> str:
     """The text that continues this prompt into the problem's reference program.
 
-    Source prompts, stripped or not, are continued; a chat is answered with the whole program in a
-    code block; a prefilled answer that already opened a block or repeats the prompt is continued.
+    Source prompts, stripped or not, are continued; a gap is filled; a chat is answered with the
+    whole program in a code block; a prefilled answer that already opened a block or repeats the
+    prompt is continued.
 
     Raises:
         ValueError: the reference program does not continue the prompt.
     """
     problem, prompt = prompted.problem, prompted.prompt
-    program = problem.prompt + problem.reference
+    program = problem.solution
+    if isinstance(prompt, Gap):
+        return problem.reference
     if isinstance(prompt, str):
         _, found, rest = program.partition(prompt)
         if not found:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import torch
 
+from sdb_harness.benchmarks import Gap, Prompt
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, SamplingConfig
 from sdb_kernels.backend import choose
@@ -20,8 +21,12 @@ from sdb_reference_model.tokenizer import CodeTokenizer
 
 WARM_UP_CALLS = 3
 
-Sample = Callable[[Checkpoint, list[list[int]], list[int], SamplingConfig], list[Generation]]
-"""(checkpoint, prompt ids, seed of each row, sampling) -> one generation per prompt."""
+Ids = list[int]
+Sample = Callable[
+    [Checkpoint, list[Ids], list[Ids] | None, list[int], SamplingConfig], list[Generation]
+]
+"""(checkpoint, prompt ids, ids behind each gap or None where none is asked for, seed of each row,
+sampling) -> one generation per prompt."""
 
 
 class LocalModel:
@@ -77,25 +82,41 @@ class LocalModel:
                 does not divide the canvas.
         """
         started = time.perf_counter()
-        texts = [prompted.prompt for prompted in batch if isinstance(prompted.prompt, str)]
-        if len(texts) < len(batch):
-            raise ValueError("a base model continues source and takes no chat; use --protocol base")
-        ids = [self.checkpoint.tokenizer.encode(text) for text in texts]
+        texts = [split_prompt(prompted.prompt) for prompted in batch]
+        encode = self.checkpoint.tokenizer.encode
+        ids = [(encode(text), None if behind is None else encode(behind)) for text, behind in texts]
         encode_s = time.perf_counter() - started
         room = self.checkpoint.model.config.max_seq_len - sampling.max_new_tokens
-        # Where the canvas alone is too long, the sampler says so.
-        fitting = [i for i, prompt in enumerate(ids) if len(prompt) <= room or room < 1]
+        # A suffix is closed by one more token. Where the canvas alone is too long, the sampler
+        # says so.
+        sizes = [len(text) + (0 if behind is None else len(behind) + 1) for text, behind in ids]
+        fitting = [i for i, size in enumerate(sizes) if size <= room or room < 1]
         for position in set(range(len(ids))) - set(fitting):
-            yield position, refuse(len(ids[position]), room, encode_s)
+            yield position, refuse(sizes[position], room, encode_s)
         if not fitting:
             return
-        seeds = [batch[position].seed for position in fitting]
-        generations = self.sample(self.checkpoint, [ids[i] for i in fitting], seeds, sampling)
+        prompts = [ids[i][0] for i in fitting]
+        suffixes = [behind for i in fitting if (behind := ids[i][1]) is not None]
+        seeds = [batch[i].seed for i in fitting]
+        generations = self.sample(self.checkpoint, prompts, suffixes or None, seeds, sampling)
         for position, generation in zip(fitting, generations, strict=True):
             yield position, to_completion(generation, self.checkpoint.tokenizer, encode_s)
 
     def close(self) -> None:
         """Nothing outside this process is held."""
+
+
+def split_prompt(prompt: Prompt) -> tuple[str, str | None]:
+    """Text to continue, and what stands behind the gap if there is one.
+
+    Raises:
+        ValueError: a chat.
+    """
+    if isinstance(prompt, Gap):
+        return prompt.prefix, prompt.suffix
+    if isinstance(prompt, str):
+        return prompt, None
+    raise ValueError("a base model continues source and takes no chat; use --protocol base")
 
 
 def refuse(prompt_tokens: int, room: int, encode_s: float) -> Completion:

@@ -34,6 +34,7 @@ from typing import Any
 
 import httpx
 
+from sdb_harness.benchmarks import Gap
 from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, FinishReason, SamplingConfig
@@ -331,7 +332,7 @@ def build_request(
     if stop := prompted.stop[: options.max_stops]:
         payload["stop"] = list(stop)
     prompt = prompted.prompt
-    kind = "completions" if isinstance(prompt, str) else "chat"
+    kind = "completions" if isinstance(prompt, str | Gap) else "chat"
     if options.api not in (None, kind):
         raise UserError(
             f"openai: api={options.api} does not fit this protocol, whose prompts are made for "
@@ -339,6 +340,9 @@ def build_request(
         )
     if isinstance(prompt, str):
         return "/completions", {**payload, "prompt": prompt}
+    if isinstance(prompt, Gap):
+        gap = {"prompt": prompt.prefix, "suffix": prompt.suffix}
+        return "/completions", payload | gap
     payload["messages"] = [{"role": role, "content": content} for role, content in prompt]
     if prompt[-1].role == "assistant":
         if not options.can_prefill:

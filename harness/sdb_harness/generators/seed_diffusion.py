@@ -3,9 +3,10 @@
 Place in the flow: the second stage of a run. The sampler is `sdb_reference_model.sampler`.
 """
 
-from sdb_harness.generators.local_model import LocalModel
+from sdb_harness.generators.local_model import Ids, LocalModel
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.checkpoint import Checkpoint
+from sdb_reference_model.infill import infill
 from sdb_reference_model.policies import commit_above, commit_evenly
 from sdb_reference_model.sampler import Generation, sample_blocks
 
@@ -23,9 +24,15 @@ def load(argument: str) -> LocalModel:
 
 
 def sample(
-    checkpoint: Checkpoint, prompts: list[list[int]], seeds: list[int], sampling: SamplingConfig
+    checkpoint: Checkpoint,
+    prompts: list[Ids],
+    suffixes: list[Ids] | None,
+    seeds: list[int],
+    sampling: SamplingConfig,
 ) -> list[Generation]:
     """Sample blocks under the policy that `sampling` names.
+
+    A gap and the suffix behind it share one block, whatever `block_size` is: see `infill.py`.
 
     Raises:
         ValueError: no block size, or one that does not fit.
@@ -39,6 +46,17 @@ def sample(
     else:
         assert sampling.num_steps is not None, "SamplingConfig pairs every block with a policy"
         policy = commit_evenly(sampling.num_steps)
+    if suffixes is not None:
+        return infill(
+            checkpoint.model,
+            checkpoint.tokenizer,
+            prompts,
+            suffixes,
+            num_tokens=sampling.max_new_tokens,
+            policy=policy,
+            temperature=sampling.temperature,
+            seeds=seeds,
+        )
     return sample_blocks(
         checkpoint.model,
         checkpoint.tokenizer,

@@ -1,0 +1,127 @@
+"""HumanEval infilling: the middle of a function, between the code before and the code behind.
+
+Place in the flow: `load` -> `Benchmark`. Source: Bavarian et al. 2022 (arXiv 2207.14255), the data
+of openai/human-eval-infilling, each part pinned by its SHA-256. Option `part`: `single-line`
+(1,033, the default), `multi-line` (5,815), `random-span` (1,640), `random-span-light` (164).
+
+The prompt is a `Gap`, prefix and suffix apart. A masked diffusion model fills it as it stands; a
+server gets it as `prompt` and `suffix` of the completions interface and adds its own tokens.
+
+What it does not do: no fill-in-the-middle tokens are written here, for they belong to one model's
+tokenizer, and lm-eval's prompt (suffix first, no tokens, no stops) is not rebuilt.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sdb_harness.benchmarks import Benchmark, Gap
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.humaneval import LIMITS
+from sdb_harness.benchmarks.protocols import Preset, keep_all
+from sdb_harness.errors import UserError
+from sdb_harness.extract import Extract
+from sdb_harness.records import Problem
+from sdb_sandboxes.types import AssertionCheck
+from sdb_sandboxes.verifiers.conversion import convert_assertions
+
+_URL = "https://github.com/openai/human-eval-infilling/raw/master/data/"
+
+
+def _describe(name: str, sha256: str) -> DataFile:
+    return DataFile(f"humaneval_infilling/{name}.jsonl.gz", sha256, f"{_URL}{name}.jsonl.gz")
+
+
+PARTS: dict[str, DataFile] = {
+    "single-line": _describe(
+        "HumanEval-SingleLineInfilling",
+        "6fffc71ec2f1674372fcc177511f92312f1a27a9eacd8e43255c9f5ee9eca8c8",
+    ),
+    "multi-line": _describe(
+        "HumanEval-MultiLineInfilling",
+        "5b49f312f0a781420a4ae54f5e73176009b9cfc52731e3a0b9be726b451032d1",
+    ),
+    "random-span": _describe(
+        "HumanEval-RandomSpanInfilling",
+        "4f15be2d4a479b504072c64e79702df184010f13bdf75f8b67ce08e054c48e26",
+    ),
+    "random-span-light": _describe(
+        "HumanEval-RandomSpanInfillingLight",
+        "cbb2b36f90311a3a7d844b6361852bb33e3ab11ab3bca2b7e85bfb9bf78c5891",
+    ),
+}
+
+
+def load(options: Mapping[str, str]) -> Benchmark:
+    """Read one part.
+
+    Args:
+        options: `part`, see the module's docstring.
+
+    Raises:
+        UserError: an unknown option or part, or data that is missing or another version.
+    """
+    if unknown := sorted(options.keys() - {"part"}):
+        raise UserError(f"humaneval_infilling has no option {unknown[0]!r}; use part")
+    part = options.get("part", "single-line")
+    if part not in PARTS:
+        raise UserError(f"humaneval_infilling part={part!r}; use one of {', '.join(PARTS)}")
+    return Benchmark(
+        name="humaneval_infilling",
+        revision=PARTS[part].sha256,
+        problems=tuple(make_problem(task) for task in read_rows(PARTS[part])),
+        protocols=PROTOCOLS,
+        licence="MIT",
+        citation="Bavarian et al., Efficient Training of Language Models to Fill in the Middle, "
+        "arXiv 2207.14255",
+        limits=LIMITS,
+    )
+
+
+def make_problem(task: Mapping[str, Any]) -> Problem:
+    """Turn one task into a problem whose program is prefix, middle and suffix."""
+    tests, entry_point = task["test"], task["entry_point"]
+    return Problem(
+        problem_id=task["task_id"],
+        prompt=task["prompt"],
+        reference=task["canonical_solution"],
+        suffix=task["suffix"],
+        entry_point=entry_point,
+        check=convert_assertions(tests, entry_point)
+        or AssertionCheck(entry_point, tests, prelude=task["prompt"].partition("def ")[0]),
+    )
+
+
+def ask_gap(problem: Problem) -> Gap:
+    """Prefix and suffix as they stand."""
+    return Gap(problem.prompt, problem.suffix)
+
+
+def fill_gap(problem: Problem, code: str) -> str:
+    """Prefix, the model's middle, suffix."""
+    return problem.prompt + code + problem.suffix
+
+
+def keep_first_line(text: str, stop: tuple[str, ...]) -> Extract:
+    """The text up to its first newline: a single line is all that this part asks for."""
+    line, newline, _ = text.partition("\n")
+    return Extract(line + newline, "first_line") if newline else keep_all(text, stop)
+
+
+PROTOCOLS: Mapping[str, Preset] = {
+    "gap": Preset(
+        source="openai/human-eval-infilling: the completion as it stands between prefix and "
+        "suffix; 100 samples, temperature 0.2 and top-p 0.95 in the paper.",
+        ask=ask_gap,
+        stop=(),
+        find_code=keep_all,
+        assemble=fill_gap,
+    ),
+    "gap-first-line": Preset(
+        source="The same, cut after the first line, for models that run on into the suffix; for "
+        "the single-line part.",
+        ask=ask_gap,
+        stop=(),
+        find_code=keep_first_line,
+        assemble=fill_gap,
+    ),
+}
