@@ -208,7 +208,9 @@ def test_benchmarks_are_listed_shown_and_verified(
 def test_faults_make_the_exit_status_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("run", "small.toml").exit_code == 0
 
-    def run_with_faults(sweep: Sweep, runs_folder: Path, observer: RunProgress) -> RunReport:
+    def run_with_faults(
+        sweep: Sweep, runs_folder: Path, observer: RunProgress, *rest: object
+    ) -> RunReport:
         return RunReport(runs_folder / "small" / "store.sqlite", 2, num_faults=3)
 
     monkeypatch.setattr(cli, "run_sweep", run_with_faults)
@@ -218,7 +220,9 @@ def test_faults_make_the_exit_status_one(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_ctrl_c_says_how_to_resume(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(sweep: Sweep, runs_folder: Path, observer: RunProgress) -> RunReport:
+    def interrupt(
+        sweep: Sweep, runs_folder: Path, observer: RunProgress, *rest: object
+    ) -> RunReport:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "run_sweep", interrupt)
