@@ -29,6 +29,7 @@ from sdb_sandboxes.cgroups import ContainerGroup
 from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxUnavailable, SlotLost
 from sdb_sandboxes.images.build import IMAGES, PRELOAD_LABEL
+from sdb_sandboxes.languages import list_languages
 from sdb_sandboxes.launch import BOOT, Role, UserIds
 from sdb_sandboxes.pool import CANARY, SlotPool
 from sdb_sandboxes.slot import Slot
@@ -84,7 +85,7 @@ class DockerSandbox(SlotPool):
             raise
         self._landlock = first.candidates.landlock
         self._has_counters = first.launcher.group is not None
-        super().__init__(num_slots, self._build, first)
+        super().__init__(num_slots, self._build, first, list_languages(image))
 
     @property
     def level(self) -> str:

@@ -19,7 +19,13 @@ COMPILER_JVM = (*JVM, "-Xmx512m", "-Xss4m", "-XX:CICompilerCount=1")
 COMPILE_LIMITS = ResourceLimits(
     cpu_s=30.0, wall_s=180.0, memory_bytes=2 << 30, output_bytes=1 << 20, file_bytes=64 << 20
 )
-KOTLIN = "/usr/share/java/kotlin-compiler.jar:/usr/share/java/kotlin-stdlib.jar"
+KOTLIN = ":".join(
+    f"/usr/share/java/{name}.jar"
+    for name in (
+        *("kotlin-compiler", "kotlin-stdlib", "kotlin-reflect", "libtrove-intellij"),
+        "org.jetbrains.annotations-common",
+    )
+)
 SCALA = "/usr/share/scala-2.11/lib"
 
 
@@ -138,7 +144,7 @@ LANGUAGES: dict[str, Language] = {
         file_name="main.ts",
         compile=(
             *("/usr/bin/node", "/usr/bin/tsc", "--target", "es5", "--lib", "es2016"),
-            *("--module", "commonjs", "--types", "", "--outDir", ".", "{files}"),
+            *("--module", "commonjs", "--outDir", ".", "{files}"),
         ),
         run=("/usr/bin/node", "--max-old-space-size={heap_mb}", "{stem}.js"),
         compiled_codes=(0, 2),
@@ -240,3 +246,10 @@ def find_language(name: str) -> Language:
     if name not in LANGUAGES:
         raise ValueError(f"language {name!r} is unknown; use one of {', '.join(LANGUAGES)}")
     return LANGUAGES[name]
+
+
+def list_languages(image: str) -> tuple[str, ...]:
+    """What an image runs: Python, for the agent, the shell, and its own languages."""
+    every = ("python", "bash")
+    own = (name for name, row in LANGUAGES.items() if row.image == image and name not in every)
+    return (*every, *own)

@@ -177,7 +177,22 @@ class AssertionCheck:
     prelude: str = ""
 
 
-Check = FunctionCheck | StdinCheck | AssertionCheck
+@dataclass(frozen=True, slots=True)
+class ExitCodeCheck:
+    """L1: tests in the program's own language stand behind it; exit code 0 and a control decide.
+
+    Each control is one more run with an expected value of the tests made wrong, which a program
+    that is really tested cannot pass.
+    """
+
+    language: str
+    tests: str
+    file_name: str = ""
+    """What the one file is called, where the language's usual name will not do."""
+    num_controls: int = 1
+
+
+Check = FunctionCheck | StdinCheck | AssertionCheck | ExitCodeCheck
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class Image:
     """Folder below `images/`; also what `sdbench sandbox build LANGUAGE` selects."""
     requirements: str = ""
     """File in that folder with the Python packages of this image."""
+    needs_registry: bool = False
+    """Whether its base is a published image that no package of the distribution can replace."""
 
     @property
     def tag(self) -> str:
@@ -56,6 +58,14 @@ IMAGES = {
         Image("py", "python"),
         Image("py-numpy", "python", "py-numpy.txt"),
         Image("py-bigcode", "python", "py-bigcode.txt"),
+        *(
+            Image(name, name)
+            for name in (
+                *("cpp", "java", "kotlin", "scala", "javascript", "typescript", "go", "php"),
+                *("ruby", "perl", "csharp", "rust", "bash"),
+            )
+        ),
+        Image("swift", "swift", needs_registry=True),
     )
 }
 """Name -> image; the name is also the stage in its Dockerfile."""
@@ -95,6 +105,11 @@ def build_image(
     Raises:
         BuildFailed: The build ended early; the message holds its last lines.
     """
+    if is_airgapped and image.needs_registry:
+        raise BuildFailed(
+            f"{image.tag} has a published base and cannot be built air-gapped; build it where a "
+            f"registry answers: sdbench sandbox build {image.name}"
+        )
     recipe = compute_recipe(image)
     for found in engine.list_images(f"{LABEL}={recipe}"):
         if f"{image.tag}:latest" in (found.tags or ()):

@@ -1,20 +1,22 @@
 """Turns a program and a check into a verdict, whatever sandbox runs it.
 
 Reading order: `verify` here, then one file per kind of check, strongest first: `functions.py` and
-`stdin.py` (L3), `assertions.py` (L2). `comparison.py` says how answers are compared,
-`conversion.py` turns test sources that are pure data into data.
+`stdin.py` (L3), `assertions.py` (L2), `exit_code.py` (L1, any language). `comparison.py` says how
+answers are compared, `conversion.py` turns test sources that are pure data into data.
 """
 
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     AssertionCheck,
     Check,
+    ExitCodeCheck,
     FunctionCheck,
     ResourceLimits,
     StdinCheck,
     Verdict,
 )
 from sdb_sandboxes.verifiers.assertions import verify_assertions
+from sdb_sandboxes.verifiers.exit_code import verify_exit_code
 from sdb_sandboxes.verifiers.functions import verify_function
 from sdb_sandboxes.verifiers.stdin import verify_stdin
 
@@ -42,3 +44,5 @@ def verify(
             return verify_stdin(sandbox, program, check, limits)
         case AssertionCheck():
             return verify_assertions(sandbox, program, check, limits)
+        case ExitCodeCheck():
+            return verify_exit_code(sandbox, program, check, limits)

@@ -7,6 +7,7 @@ never leaves this process. What it does not do: standard error is kept for peopl
 
 from dataclasses import replace
 
+from sdb_sandboxes.languages import find_language
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     ExecutionResult,
@@ -20,8 +21,6 @@ from sdb_sandboxes.types import (
 from sdb_sandboxes.verifiers.comparison import is_same_text
 from sdb_sandboxes.verifiers.verdicts import build_verdict
 
-MAIN = "main.py"
-
 
 def verify_stdin(
     sandbox: Sandbox, program: str, check: StdinCheck, limits: ResourceLimits
@@ -29,11 +28,12 @@ def verify_stdin(
     """Run the program on case after case; the first one that is not right ends it."""
     if not check.cases:
         raise ValueError("the check of a program has no case; zero tests prove nothing")
+    name = find_language(check.language).file_name
     num_passed = num_run = 0
     total, detail = ExecutionResult(Status.PASSED, (), 0.0, 0.0, 0), ""
     for batch in split_cases(check):
         stdins = tuple(stdin for stdin, _ in batch)
-        request = ProgramRequest(check.language, ((MAIN, program),), stdins, limits)
+        request = ProgramRequest(check.language, ((name, program),), stdins, limits)
         result = sandbox.run_program(request)
         total = replace(
             result,
