@@ -1,11 +1,15 @@
-"""The commands `sdbench sandbox ...`: build the images, see what isolation this machine gives."""
+"""The commands `sdbench sandbox ...`: build images, see what isolation this host gives, serve."""
 
 from collections import deque
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from sdb_harness.errors import UserError
 
 NUM_SHOWN_LINES = 6
 
@@ -41,3 +45,59 @@ def build(names: tuple[str, ...], airgapped: bool) -> None:
 
             identity = build_image(engine, image, show, airgapped)
         console.print(f"{image.tag}  {identity}", highlight=False)
+
+
+@sandbox.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--sandbox",
+    "sandbox_name",
+    default="embedded",
+    show_default=True,
+    help="embedded (Python), or docker: all languages whose images are built.",
+)
+@click.option("--slots", type=click.IntRange(min=1), help="Programs at once.  [default: all cores]")
+@click.option(
+    "--max-pending",
+    default=256,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Programs that run or wait; more are answered 429.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Holds the token.  [default: SDBENCH_SANDBOX_TOKEN, else a new one is printed]",
+)
+@click.option("--allow-remote", is_flag=True, help="Needed to listen beyond this machine.")
+def serve(
+    host: str,
+    port: int,
+    sandbox_name: str,
+    slots: int | None,
+    max_pending: int,
+    token_file: Path | None,
+    allow_remote: bool,
+) -> None:
+    """Serve verdicts over HTTP, and SandboxFusion's /run_code.
+
+    The API is documented at /docs. Clients send the token as `Authorization: Bearer TOKEN`, or
+    inside the URL as http://:TOKEN@127.0.0.1:8080/run_code.
+    """
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise UserError(
+            "serving needs two more packages; pip install seed-diffusion-bench[service]"
+        )
+    from sdb_sandboxes.service.app import Service, ServiceSettings, bind, make_server
+    from sdb_sandboxes.service.guard import find_token
+
+    token, is_new = find_token(token_file)
+    listener = bind(host, port, allow_remote)
+    service = Service(ServiceSettings(token, sandbox_name, slots, max_pending))
+    if is_new:
+        click.echo(f"token: {token}", err=True)
+    address = f"[{host}]" if ":" in host else host
+    url = f"http://{address}:{listener.getsockname()[1]}"
+    click.echo(f"listening on {url}, sandbox {service.sandbox_level}; Ctrl-C stops", err=True)
+    make_server(service).run(sockets=[listener])
