@@ -3,9 +3,12 @@
 import asyncio
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -309,3 +312,10 @@ def test_workers_open_their_own_sandbox(judge: Judge, method: str) -> None:
 def test_settings_out_of_range_are_named(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Judge(**settings)  # type: ignore[arg-type]
+
+
+def test_the_first_example_of_the_documentation_runs() -> None:
+    text = (Path(__file__).parents[2] / "docs/rewards.md").read_text()
+    program = text.split("```python\n")[1].split("```")[0]
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout == "passed 2\n", result.stderr

@@ -95,7 +95,7 @@ class VerifyRequest(BaseModel):
         description=f"Any of {', '.join(field.name for field in fields(ResourceLimits))}.",
     )
     group: str | None = Field(
-        None, description="Groups take turns in the queue; default: the check."
+        default=None, description="Groups take turns in the queue; default: the check."
     )
 
 

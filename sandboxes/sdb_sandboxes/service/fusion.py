@@ -38,15 +38,15 @@ class RunCodeRequest(BaseModel):
 
     code: str = Field(description="The program.")
     language: str = Field(description=f"One of {', '.join([*LANGUAGES, *ALIASES])}.")
-    stdin: str | None = Field(None, description="Text of standard input.")
+    stdin: str | None = Field(default=None, description="Text of standard input.")
     run_timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] = Field(
-        10.0, description="CPU seconds of the run; on the wall clock twice as much and 5 s."
+        default=10.0, description="CPU seconds of the run; on the wall clock twice as much and 5 s."
     )
     compile_timeout: float = Field(
-        10.0, description="Accepted and not used: compiling has limits of its own."
+        default=10.0, description="Accepted and not used: compiling has limits of its own."
     )
     memory_limit_MB: int = Field(
-        -1, le=MAX_MEMORY_MB, description=f"Megabytes; {DEFAULT_MEMORY_MB} if not positive."
+        default=-1, le=MAX_MEMORY_MB, description=f"Megabytes; {DEFAULT_MEMORY_MB} if not positive."
     )
     files: dict[str, str | None] = Field(
         default_factory=dict, description="Relative path -> content as base64 of UTF-8 text."
