@@ -20,12 +20,20 @@ from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sdb_sandboxes.agent.codec import ProtocolError, UnsendableError, decode, encode
-from sdb_sandboxes.types import AssertionCheck, Check, FunctionCheck, ResourceLimits, StdinCheck
+from sdb_sandboxes.types import (
+    AssertionCheck,
+    Check,
+    ExitCodeCheck,
+    FunctionCheck,
+    ResourceLimits,
+    StdinCheck,
+)
 
 CHECK_KINDS: dict[str, type[Check]] = {
     "function": FunctionCheck,
     "stdin": StdinCheck,
     "assertions": AssertionCheck,
+    "exit_code": ExitCodeCheck,
 }
 """What `kind` of a check may be."""
 

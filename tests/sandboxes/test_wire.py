@@ -15,6 +15,7 @@ from sdb_sandboxes.types import (
     AssertionCheck,
     Case,
     Check,
+    ExitCodeCheck,
     FunctionCheck,
     ResourceLimits,
     StdinCheck,
@@ -79,6 +80,7 @@ def test_numbers_that_json_does_not_know_come_back() -> None:
 @pytest.mark.parametrize(
     "check",
     [
+        ExitCodeCheck("java", "assert true;", "Solution.java", num_controls=3),
         StdinCheck((("1 2\n", "3\n"), ("", "\ud800")), "tokens_float", "cpp"),
         FunctionCheck("f", (Case((1,), 1.5, also=(2, (3,))),), "float_tolerance", tolerance=0.5),
         AssertionCheck("f", "def check(c): assert c(1) == 1", prelude="x = 1"),
@@ -137,8 +139,11 @@ def _change(**changes: Any) -> str:
         ("{", "the check is not JSON: .* write it with check_to_json"),
         ("[" * 100_000, "the check is not JSON"),
         ("[]", "check is \\[\\]; an object with a kind is needed"),
-        ("{}", "check.kind is null; use assertions, function, stdin"),
-        (_change(kind=["function"]), "check.kind is .*; use assertions, function, stdin"),
+        ("{}", "check.kind is null; use assertions, exit_code, function, stdin"),
+        (
+            _change(kind=["function"]),
+            "check.kind is .*; use assertions, exit_code, function, stdin",
+        ),
         (
             _change(timeout=1),
             "check has no field 'timeout'; its fields are cases, comparison, entry_point",
