@@ -32,7 +32,8 @@ from torch import Tensor
 
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.objective import Batch
-from sdb_reference_model.sampler import Cached, is_behind_tail_start
+from sdb_reference_model.past import Cached
+from sdb_reference_model.sampler import is_behind_tail_start
 from sdb_reference_model.states import compute_logits, read_slabs
 from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
 
@@ -152,7 +153,7 @@ def roll_out(
         if bool(has_end.all()):
             break
         if (index + 1) * block_size < max_new_tokens:
-            context.append(block)
+            context.append(block, was_read=False)
     answer = torch.cat(blocks, dim=1)
     num_tokens = (answer != end_id).long().cumprod(dim=1).sum(dim=1)
     return Rollouts(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.onpolicy import compute_advantages, compute_policy_loss
+from sdb_reference_model.policies import commit_above
 from sdb_reference_model.rollout import (
     Rollouts,
     StepPolicy,
@@ -21,7 +22,7 @@ from sdb_reference_model.rollout import (
     read_reference,
     roll_out,
 )
-from sdb_reference_model.sampler import commit_above, sample_blocks
+from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
