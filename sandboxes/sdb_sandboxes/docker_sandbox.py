@@ -32,7 +32,7 @@ from sdb_sandboxes.images.build import IMAGES, PRELOAD_LABEL
 from sdb_sandboxes.languages import list_languages
 from sdb_sandboxes.launch import BOOT, Role, UserIds
 from sdb_sandboxes.pool import CANARY, SlotPool
-from sdb_sandboxes.slot import Slot
+from sdb_sandboxes.slot import Slot, check_limits
 from sdb_sandboxes.types import ResourceLimits, Status
 
 LABEL = "org.sdbench.judge"
@@ -64,7 +64,8 @@ class DockerSandbox(SlotPool):
             num_slots: How many samples run at once; the number of processors if None.
             image: Row of `images.build.IMAGES`.
             runtime: The engine's runtime for containers, as `runsc`; its default if None.
-            max_limits: Memory, files and processes that no request may exceed.
+            max_limits: Memory, files and processes that no request may exceed; at least the
+                defaults of `ResourceLimits`.
 
         Raises:
             ValueError: A wrong argument.
@@ -75,6 +76,7 @@ class DockerSandbox(SlotPool):
             raise ValueError(f"num_slots={num_slots}; at least 1 is needed")
         if image not in IMAGES:
             raise ValueError(f"image {image!r} does not exist; use one of {', '.join(IMAGES)}")
+        check_limits(ResourceLimits(), max_limits)
         self._engine = Engine()
         try:
             self._host = ContainerHost(self._engine, image, runtime, max_limits)
@@ -125,8 +127,10 @@ class DockerSandbox(SlotPool):
             raise SandboxUnavailable(f"no container can be used as a slot: {error}") from None
         try:
             result = slot.call_functions(CANARY)
-        except (SlotLost, OSError) as error:
+        except BaseException as error:
             slot.close()
+            if not isinstance(error, SlotLost | OSError):
+                raise
             raise SandboxUnavailable(f"a container does not stay alive: {error}") from None
         if result.status is not Status.PASSED:
             slot.close()
@@ -190,6 +194,7 @@ class ContainerHost:
             pids_limit=limits.num_processes + 8,
             log_config={"type": "none"},
             runtime=self.runtime,
+            stop_signal="SIGKILL",
             auto_remove=True,
         )
 
@@ -200,31 +205,30 @@ class ContainerHost:
             SlotLost: It refused, or it does not come back.
         """
         from docker.errors import APIError, DockerException
-        from requests.exceptions import ConnectionError as NoConnection
-        from requests.exceptions import RequestException
 
         deadline = monotonic() + ENGINE_WAIT_S
         while True:
             try:
                 with self.lock:
+                    self.engine.knock()
                     return action()
             except APIError as error:
                 text = " ".join(str(error.explanation or error).split())
                 raise SlotLost(f"the engine refused {self.image_tag}: {text[:300]}") from None
-            except (NoConnection, ConnectionError) as error:
+            except OSError as error:  # of the socket, or any of the HTTP client's
                 if monotonic() > deadline:
                     raise SlotLost(f"the engine does not answer: {error}") from None
                 sleep(0.2)
-            except (DockerException, RequestException) as error:
+            except DockerException as error:
                 raise SlotLost(f"the engine does not answer: {error}") from None
 
     def remove(self, container: Any) -> None:
         """Remove a container that may be gone, or going, already."""
         from docker.errors import APIError, DockerException
-        from requests.exceptions import RequestException
 
         # An engine that is down takes its containers along; they are removed when it is back.
-        with contextlib.suppress(DockerException, RequestException, OSError), self.lock:
+        with contextlib.suppress(DockerException, OSError), self.lock:
+            self.engine.knock()
             try:
                 container.remove(force=True, v=True)
             except APIError as error:

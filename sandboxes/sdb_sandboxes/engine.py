@@ -7,11 +7,13 @@ Podman's service speak the same language. What it does not do: it never talks to
 
 import importlib
 import os
+import socket
 from typing import IO, Any
 
 from sdb_sandboxes.errors import SandboxUnavailable
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+API_VERSION = "1.40"
 TIMEOUT_S = 60
 
 
@@ -36,11 +38,25 @@ class Engine:
                 f"DOCKER_HOST={self.host} is a remote engine, but slots share folders with it; use "
                 "the unix socket of an engine on this machine"
             )
+        # A version of the interface that every engine since 2019 speaks: nothing is asked yet.
+        self.client: Any = docker.DockerClient(
+            base_url=self.host, version=API_VERSION, timeout=TIMEOUT_S
+        )
         try:
-            self.client: Any = docker.DockerClient(base_url=self.host, timeout=TIMEOUT_S)
+            self.knock()
             self.info: dict[str, Any] = self.client.info()
         except Exception as error:
+            self.close()
             raise SandboxUnavailable(describe_fault(error, self.host)) from None
+
+    def knock(self) -> None:
+        """Connect once, without a word. Raises OSError if nobody answers or we may not.
+
+        The SDK leaves its socket open when it cannot connect; this one is closed.
+        """
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(TIMEOUT_S)
+            client.connect(self.host.removeprefix("unix://"))
 
     @property
     def api(self) -> Any:
