@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from sdb_sandboxes.agent.cell import EXIT_FAILED, EXIT_MEMORY
 from sdb_sandboxes.agent.codec import (
+    EXIT_FAILED,
+    EXIT_MEMORY,
     Foreign,
     ProtocolError,
     UnsendableError,

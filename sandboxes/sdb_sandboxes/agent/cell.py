@@ -24,9 +24,6 @@ from sdb_sandboxes.agent.codec import (
 )
 from sdb_sandboxes.agent.script import run_script
 
-EXIT_FAILED, EXIT_MEMORY = 97, 98
-"""A cell that could not lock itself; one that ran out of memory where nothing could catch it."""
-
 CHANNEL, VERDICT = 3, 4
 """Descriptors of a cell: calls and answers; for tests also the line to the judge."""
 
@@ -34,8 +31,6 @@ CHANNEL, VERDICT = 3, 4
 def serve_candidate() -> None:
     """Load the one program that comes, then answer calls with plain data until killed."""
     own_pid = os.getpid()
-    # Before the first byte of the program: what ends this process later is the program's doing.
-    send_frame(CHANNEL, {"locked": True})
     request = receive_frame(CHANNEL)
     if "files" in request:
         run_script(CHANNEL, request, lambda message: send_frame(CHANNEL, message))

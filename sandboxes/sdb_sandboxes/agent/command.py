@@ -22,7 +22,6 @@ def serve_command(channel: int) -> NoReturn:
 
     The message: `files` as [path, text] each, `stdin`, `command`, `environment`.
     """
-    send_frame(channel, {"locked": True})
     request = receive_frame(channel)
     try:
         start_command(request)

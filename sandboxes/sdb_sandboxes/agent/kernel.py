@@ -76,6 +76,9 @@ TOOLS = (
 )
 """What a compiler or an interpreter of an image may read and execute."""
 
+Line = tuple[int, int, int, int]
+"""One instruction of a seccomp filter: code, jump if true, jump if false, operand."""
+
 libc = ctypes.PyDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
@@ -207,7 +210,7 @@ def build_landlock_rules(
 
 
 def build_seccomp_filter(own_pid: int | None, is_command: bool = False) -> bytes:
-    """Compile the allow-list to BPF.
+    """Compile the allow-list to BPF: a binary search, for the kernel runs it for every number.
 
     `own_pid` set means no namespaces: then signals only to oneself, the process group is kept, and
     modes and times of files are left alone. A cell that becomes a command may start programs and
@@ -215,50 +218,54 @@ def build_seccomp_filter(own_pid: int | None, is_command: bool = False) -> bytes
     change modes of the files that it made: it lives in an image, where no file of ours can be
     written.
     """
-    load, equal, at_least, above, any_bit, give = 0x20, 0x15, 0x35, 0x25, 0x45, 0x06
-    allow, refuse, unknown = 0x7FFF0000, 0x00050001, 0x00050026
+    load, equal, any_bit, give = 0x20, 0x15, 0x45, 0x06
+    refuse, unknown = [(give, 0, 0, 0x00050001)], [(give, 0, 0, 0x00050026)]
+    allow = [(give, 0, 0, 0x7FFF0000)]
     first_argument = 16
-    code: list[tuple[int, int, int, int]] = [
-        (load, 0, 0, 4), (equal, 1, 0, AUDIT_ARCH), (give, 0, 0, 0x80000000), (load, 0, 0, 0),
-        (at_least, 0, 1, 0x40000000), (give, 0, 0, unknown),
-        (equal, 0, 4, CLONE), (load, 0, 0, first_argument), (any_bit, 0, 1, NEW_ANY | SIBLING),
-        (give, 0, 0, refuse), (give, 0, 0, allow),
-    ]  # fmt: skip
-    for number, index, values in ALLOWED_ARGUMENTS:
-        code += [(equal, 0, len(values) + 3, number), (load, 0, 0, first_argument + 8 * index)]
-        code += [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
-        code += [(give, 0, 0, refuse), (load, 0, 0, 0)]
-    # Children whose end is ignored would take their CPU time with them, uncounted.
-    if not is_command:
-        code += [(equal, 0, 4, SIGACTION), (load, 0, 0, first_argument)]
-        code += [(equal, 0, 1, signal.SIGCHLD), (give, 0, 0, refuse), (give, 0, 0, allow)]
-    kept = () if own_pid is None else GROUPS if is_command else (*HOST_FILES, *GROUPS)
-    for number in kept:
-        code += [(equal, 0, 1, number), (give, 0, 0, refuse)]
-    for number in (KILL, TGKILL):
-        if own_pid is None or is_command:
-            code += [(equal, 0, 1, number), (give, 0, 0, allow)]
-        else:
-            code += [(equal, 0, 4, number), (load, 0, 0, first_argument), (equal, 0, 1, own_pid)]
-            code += [(give, 0, 0, allow), (give, 0, 0, refuse)]
+    rules: dict[int, list[Line]] = {}
     for part in (ALLOWED + " " + ALLOWED_FOR_COMMANDS if is_command else ALLOWED).split():
         low, _, high = part.partition("-")
-        code += [(at_least, 0, 2, int(low)), (above, 1, 0, int(high or low)), (give, 0, 0, allow)]
-    # ENOSYS for newer calls (clone3 among them): libraries then fall back to the older ones.
-    code += [(at_least, 0, 1, 424), (give, 0, 0, unknown), (give, 0, 0, refuse)]
+        rules |= dict.fromkeys(range(int(low), int(high or low) + 1), allow)
+    rules |= dict.fromkeys((KILL, TGKILL), allow)
+    for number, index, values in ALLOWED_ARGUMENTS:
+        test = [(load, 0, 0, first_argument + 8 * index)]
+        test += [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
+        rules[number] = test + refuse + rules[number]
+    flags = (any_bit, 0, 1, NEW_ANY | SIBLING)
+    rules[CLONE] = [(load, 0, 0, first_argument), flags, *refuse, *allow]
+    if not is_command:
+        # Children whose end is ignored would take their CPU time with them, uncounted.
+        is_child = (equal, 0, 1, signal.SIGCHLD)
+        rules[SIGACTION] = [(load, 0, 0, first_argument), is_child, *refuse, *allow]
+    if own_pid is not None:
+        rules |= dict.fromkeys(GROUPS if is_command else (*HOST_FILES, *GROUPS), refuse)
+    if own_pid is not None and not is_command:
+        to_own = [(load, 0, 0, first_argument), (equal, 0, 1, own_pid), *allow, *refuse]
+        rules |= dict.fromkeys((KILL, TGKILL), to_own)
+    ranges: list[tuple[int, list[Line]]] = []
+    for number in range(max(rules) + 2):
+        # ENOSYS for newer calls (clone3 among them): libraries then fall back to the older ones.
+        rule = rules.get(number, refuse if number < 424 else unknown)
+        if not ranges or ranges[-1][1] != rule:
+            ranges.append((number, rule))
+    # Another architecture's numbers end the process, those of x32 are unknown.
+    code = [(load, 0, 0, 4), (equal, 1, 0, AUDIT_ARCH), (give, 0, 0, 0x80000000), (load, 0, 0, 0)]
+    code += search([*ranges, (0x40000000, unknown)])
     return b"".join(struct.pack("<HBBI", *line) for line in code)
 
 
-def install_seccomp_filter(code: bytes) -> None:
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
-    address = ctypes.create_string_buffer(program, len(program))
-    set_process_option(22, 2, address)
+def search(ranges: list[tuple[int, list[Line]]]) -> list[Line]:
+    """Code that finds the rule of the range, given by its first number, that a number lies in."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    low, high = search(ranges[:middle]), search(ranges[middle:])
+    at_least, jump = 0x35, 0x05
+    return [(at_least, 0, 1, ranges[middle][0]), (jump, 0, 0, len(low)), *low, *high]
 
 
-def drop_capabilities() -> None:
+def limit_capabilities() -> None:
+    """No file's capabilities can ever be gained; each cell also gives up those it has."""
     for capability in range(64):
         if libc.prctl(24, capability, 0, 0, 0):
             break
-    header, data = struct.pack("<Ii", 0x20080522, 0), bytes(24)
-    call_kernel(CAPSET, header, data)

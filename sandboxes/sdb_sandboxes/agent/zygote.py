@@ -28,14 +28,10 @@ import tempfile
 from typing import Any, NoReturn
 
 from sdb_sandboxes.agent import kernel
-from sdb_sandboxes.agent.cell import (
-    CHANNEL,
-    EXIT_FAILED,
-    EXIT_MEMORY,
-    run_tests,
-    serve_candidate,
-)
+from sdb_sandboxes.agent.cell import CHANNEL, run_tests, serve_candidate
+from sdb_sandboxes.agent.codec import EXIT_FAILED, EXIT_MEMORY
 from sdb_sandboxes.agent.command import serve_command
+from sdb_sandboxes.agent.locks import OWN_PID, Locks
 
 PRELOADED = (
     "abc array bisect builtins calendar cmath collections copy dataclasses datetime decimal enum "
@@ -43,6 +39,8 @@ PRELOADED = (
     "string struct sys textwrap time typing unicodedata"
 ).split()
 """Imported once in the zygote. A fresh `import typing` in every cell would cost 8 ms."""
+HIGH = 100
+"""The server's own descriptors start here; those that come with an order lie below."""
 
 
 class Zygote:
@@ -67,73 +65,109 @@ class Zygote:
         has_address = kernel.libc.prctl(40, ctypes.byref(address), 0, 0, 0) == 0
         self.tid_address = address.value if has_address else 0
         self.landlock = kernel.read_landlock_version()
+        own_pid = OWN_PID if config["jail"] == "none" else None
+        self.filters = [
+            kernel.build_seccomp_filter(own_pid, is_command) for is_command in (False, True)
+        ]
         if self.has_jail:
             kernel.enter_jail(config["jail"] == "user")
             self.work, self.readable = "/work", ["/"]
         elif self.has_container:
-            self.work, self.readable = "/work", list_container_paths()
+            self.work, self.readable = "/work/cell", list_container_paths()
         else:
             kernel.set_process_option(36, 1)
             visible, hidden = kernel.list_runtime_paths()
             self.readable = [p for path in visible for p in kernel.list_visible(path, hidden)]
             self.work = tempfile.mkdtemp(prefix="sdb-work-")
             os.chmod(self.work, 0o711)
-        # Without a pid namespace the filter names the cell's own process id: built in the cell.
+            self.work += "/cell"
         self.has_own_pids = self.has_jail or self.has_container
-        self.filter = kernel.build_seccomp_filter(None) if self.has_own_pids else b""
         self.rules, self.rules_for = -1, ""
         self.work_state = (0, 0)
+        self.locks: tuple[object, Locks] | None = None
         self.cell = 0
 
     def prepare_work(self, file_bytes: int) -> None:
         """Give the next cell an empty folder; a folder nobody touched is used again."""
+        if self.has_container:
+            self.empty_surroundings()
+        if self.is_untouched(file_bytes):
+            return
+        owner = self.uid if self.uid is not None else os.geteuid()
         if self.has_jail:
-            is_untouched = self.work_state == (os.stat(self.work).st_ctime_ns, file_bytes)
-            # The clock of older kernels is coarse: a file may be as young as the folder.
-            if is_untouched and not os.listdir(self.work):
-                return
             kernel.libc.umount2(self.work.encode(), 2)
-            owner = self.uid if self.uid is not None else os.geteuid()
             options = f"size={2 * file_bytes},nr_inodes=1024,mode=700,uid={owner}"
             flags = kernel.NOSUID | kernel.NODEV
             kernel.mount("tmpfs", self.work, "tmpfs", flags, options)
-            self.work_state = (os.stat(self.work).st_ctime_ns, file_bytes)
         else:
-            if self.has_container and self.is_cell_untouched():
-                return
-            if os.path.isdir(self.work + "/cell"):
-                remove_folder(self.work + "/cell")
-            os.mkdir(self.work + "/cell", 0o700)
-            self.work_state = (os.stat(self.work + "/cell").st_ctime_ns, 0)
+            if os.path.isdir(self.work):
+                remove_folder(self.work)
+            os.mkdir(self.work, 0o700)
             if self.uid is not None:
-                os.chown(self.work + "/cell", self.uid, self.uid)
+                os.chown(self.work, owner, owner)
+        self.work_state = (os.stat(self.work).st_ctime_ns, file_bytes)
         self.rules_for = ""
 
-    def is_cell_untouched(self) -> bool:
-        """Whether the last cell left its folder, and the one around it, as it found them."""
-        try:
-            is_same = os.stat(self.work + "/cell").st_ctime_ns == self.work_state[0]
-        except FileNotFoundError:
-            return False
-        for entry in set(os.listdir(self.work)) - {"cell"}:  # possible without Landlock
-            path = f"{self.work}/{entry}"
+    def empty_surroundings(self) -> None:
+        """Remove what a cell left beside its folder, which is possible without Landlock."""
+        around = os.path.dirname(self.work)
+        for entry in set(os.listdir(around)) - {os.path.basename(self.work)}:
+            path = f"{around}/{entry}"
             is_folder = os.path.isdir(path) and not os.path.islink(path)
             (remove_folder if is_folder else os.unlink)(path)
-        return is_same and not os.listdir(self.work + "/cell")
 
-    def prepare_rules(self, job: str) -> None:
-        """Have the Landlock rules of this job for the folder that is there now."""
-        if not self.landlock or self.rules_for == job:
-            return
-        if self.rules >= 0:
-            os.close(self.rules)
-        folder = self.work if self.has_jail else self.work + "/cell"
+    def is_untouched(self, file_bytes: int) -> bool:
+        """Whether the last cell left its folder as it found it, and it has the right size."""
+        if not self.work_state[0] or (self.has_jail and self.work_state[1] != file_bytes):
+            return False
+        try:
+            # The clock of older kernels is coarse: a file may be as young as the folder.
+            is_same = self.work_state[0] == os.stat(self.work).st_ctime_ns
+            return is_same and not os.listdir(self.work)
+        except FileNotFoundError:
+            return False
+
+    def prepare_locks(self, order: dict[str, Any], descriptors: tuple[int, ...]) -> Locks:
+        """The calls that lock the next cell; mostly those of the last one."""
+        job = order.get("job", self.role)
         is_command = job == "command"
-        readable = kernel.list_tool_paths() if is_command else self.readable
-        self.rules = kernel.build_landlock_rules(self.landlock, readable, folder, is_command)
-        self.rules_for = job
+        if self.landlock and self.rules_for != job:
+            if self.rules >= 0:
+                os.close(self.rules)
+            readable = kernel.list_tool_paths() if is_command else self.readable
+            rules = kernel.build_landlock_rules(self.landlock, readable, self.work, is_command)
+            # Out of the way of the numbers that a cell gives its descriptors.
+            self.rules = fcntl.fcntl(rules, fcntl.F_DUPFD_CLOEXEC, HIGH)
+            os.close(rules)
+            self.rules_for, self.locks = job, None
+        if self.locks is None or self.locks[0] != (order, descriptors):
+            # A runtime that reserves addresses without using them is held by what it may write to.
+            has_free_addresses = is_command and not order["is_address_space_bound"]
+            limits = {
+                "DATA" if has_free_addresses else "AS": order["memory_bytes"] + self.own_bytes,
+                "CPU": order["cpu_s"],
+                "FSIZE": order["file_bytes"],
+                "NPROC": order["num_processes"] + self.other_tasks,
+                "NOFILE": (4 if is_command else 1) * kernel.NUM_DESCRIPTORS,
+                "CORE": 0,
+                "MSGQUEUE": 0,
+                "MEMLOCK": 0,
+            }
+            locks = Locks(
+                descriptors=descriptors,
+                folder=self.work,
+                limits=limits,
+                uid=self.uid,
+                rules=self.rules,
+                code=self.filters[is_command],
+                has_own_pids=self.has_own_pids,
+                speaks_first=job != "tests",
+                dies_first=self.has_container,
+            )
+            self.locks = (order, descriptors), locks
+        return self.locks[1]
 
-    def fork(self, order: dict[str, Any], descriptors: list[int]) -> int:
+    def fork(self, order: dict[str, Any], descriptors: tuple[int, ...]) -> int:
         """Start a cell; returns its process id as this namespace sees it.
 
         The order holds the limits and, for a cell that becomes another program, `job: command`;
@@ -141,16 +175,16 @@ class Zygote:
         """
         if not order.get("keeps_folder"):
             self.prepare_work(order["file_bytes"])
-        job = order.get("job", self.role)
-        self.prepare_rules(job)
+        locks = self.prepare_locks(order, descriptors)
         if self.has_container:
             # The cell opens a file of its own under /proc; nobody else is here to read ours.
             kernel.set_process_option(4, 1)
-        self.cell = self.clone() if self.has_jail else os.fork()
+        self.cell = self.clone()
         if self.cell == 0:
             try:
-                lock_cell(self, order, descriptors)
-                if job == "command":
+                locks.apply()
+                gc.enable()
+                if order.get("job") == "command":
                     serve_command(CHANNEL)
                 (serve_candidate if self.role == "candidate" else run_tests)()
             except MemoryError:
@@ -162,22 +196,15 @@ class Zygote:
         return self.cell
 
     def clone(self) -> int:
-        """fork() into a pid namespace of its own, whose death takes every descendant along."""
-        flags = kernel.NEW_PIDS | signal.SIGCHLD | (0x01200000 if self.tid_address else 0)
-        ctypes.pythonapi.PyOS_BeforeFork()
+        """fork(), in a jail into a pid namespace whose death takes every descendant along.
+
+        Python's own work around a fork repairs what other threads may have held; there are none
+        here, and every page that it would touch is a page to copy.
+        """
+        flags = (kernel.NEW_PIDS if self.has_jail else 0) | signal.SIGCHLD
+        flags |= 0x01200000 if self.tid_address else 0
         address = ctypes.c_ulong(self.tid_address)
-        pid = int(
-            kernel.libc.syscall(
-                ctypes.c_long(kernel.CLONE), ctypes.c_ulong(flags), 0, 0, address, address
-            )
-        )
-        if pid == 0:
-            ctypes.pythonapi.PyOS_AfterFork_Child()
-        else:
-            ctypes.pythonapi.PyOS_AfterFork_Parent()
-        if pid < 0:
-            raise OSError(ctypes.get_errno(), "clone")
-        return pid
+        return kernel.call_kernel(kernel.CLONE, ctypes.c_ulong(flags), 0, 0, address, address)
 
     def kill(self) -> bytes:
         """End the cell and everything it started; returns status, CPU seconds and peak bytes."""
@@ -194,7 +221,7 @@ class Zygote:
         cpu_s = usage.ru_utime + usage.ru_stime
         with contextlib.suppress(ChildProcessError):
             # Orphans come to us (subreaper); with a pid namespace there are none.
-            while True:
+            while not self.has_jail:
                 usage = os.wait4(-1, 0)[2]
                 cpu_s += usage.ru_utime + usage.ru_stime
         self.cell = 0
@@ -208,73 +235,10 @@ class Zygote:
             with contextlib.suppress(OSError):
                 os.rmdir(name, dir_fd=parent)
         if not self.has_jail and not self.has_container:
-            if os.path.isdir(self.work + "/cell"):
-                remove_folder(self.work + "/cell")
-            shutil.rmtree(self.work, ignore_errors=True)
+            if os.path.isdir(self.work):
+                remove_folder(self.work)
+            shutil.rmtree(os.path.dirname(self.work), ignore_errors=True)
         os._exit(0)
-
-
-def lock_cell(zygote: Zygote, limits: dict[str, Any], descriptors: list[int]) -> None:
-    """Give up everything a program does not need. Any failure ends the cell with EXIT_FAILED."""
-    is_command = limits.get("job") == "command"
-    os.setsid()
-    if zygote.has_container:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # when memory runs out, the program goes, not its server
-    # Descriptors: 0 nothing, 1 stdout, 2 stderr, 3 the channel (4 the verdict, for tests).
-    # Each cell opens its own null: flags and locks of an open file outlive the cell.
-    null = os.open("/dev/null", os.O_RDWR)
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 200) for fd in (null, *descriptors)]
-    for target, source in enumerate(high):
-        os.dup2(source, target, inheritable=False)
-    rules = -1
-    if zygote.landlock:
-        rules = fcntl.fcntl(zygote.rules, fcntl.F_DUPFD, 200)
-        os.dup2(rules, len(high))
-        rules = len(high)
-    os.closerange(len(high) + (rules >= 0), 256)
-    os.chdir(zygote.work if zygote.has_jail else zygote.work + "/cell")
-    os.umask(0o077)
-    # A runtime that reserves addresses without using them is held by what it may write to.
-    has_free_addresses = is_command and not limits["is_address_space_bound"]
-    for name, value in (
-        ("DATA" if has_free_addresses else "AS", limits["memory_bytes"] + zygote.own_bytes),
-        ("CPU", limits["cpu_s"]),
-        ("FSIZE", limits["file_bytes"]),
-        ("NPROC", limits["num_processes"] + zygote.other_tasks),
-        ("NOFILE", 4 * kernel.NUM_DESCRIPTORS if is_command else kernel.NUM_DESCRIPTORS),
-        ("CORE", 0),
-        ("MSGQUEUE", 0),
-        ("MEMLOCK", 0),
-    ):
-        which = getattr(resource, f"RLIMIT_{name}", None)
-        if which is not None:
-            hard = resource.getrlimit(which)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(which, (value, value))
-    if zygote.uid is not None:
-        os.setgroups([])
-        os.setresgid(zygote.uid, zygote.uid, zygote.uid)
-        os.setresuid(zygote.uid, zygote.uid, zygote.uid)
-    kernel.drop_capabilities()
-    kernel.set_process_option(1, signal.SIGKILL)
-    if not zygote.has_jail:
-        kernel.set_process_option(4, 0)
-    kernel.set_process_option(38, 1)
-    if rules >= 0:
-        kernel.call_kernel(kernel.LANDLOCK_RESTRICT, rules, 0)
-        os.close(rules)
-    if is_command:
-        code = kernel.build_seccomp_filter(None if zygote.has_own_pids else os.getpid(), True)
-    else:
-        code = zygote.filter or kernel.build_seccomp_filter(os.getpid())
-    kernel.install_seccomp_filter(code)
-    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-        # A program that hangs up is an error for the tests, not their death.
-        if zygote.role == "candidate" or number != signal.SIGPIPE:
-            signal.signal(number, signal.SIG_DFL)
-    gc.enable()
-    random.seed(0)
 
 
 def list_container_paths() -> list[str]:
@@ -338,7 +302,7 @@ def main(address: str = "") -> NoReturn:
     else:
         control = socket.socket(fileno=0)
         watcher.register(kernel.call_kernel(434, os.getppid(), 0), select.POLLIN)
-    control = socket.socket(fileno=fcntl.fcntl(control.detach(), fcntl.F_DUPFD_CLOEXEC, 100))
+    control = socket.socket(fileno=fcntl.fcntl(control.detach(), fcntl.F_DUPFD_CLOEXEC, HIGH))
     null = os.open("/dev/null", os.O_RDWR)
     for target in (0, 1, 2):
         os.dup2(null, target)
@@ -359,17 +323,24 @@ def main(address: str = "") -> NoReturn:
     except (OSError, StopIteration, ImportError) as error:
         control.send(b"!" + str(error).encode()[:200])
         os._exit(1)
+    # What every cell inherits: ordinary signals, one seed, a strict umask, no way to privileges.
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        # A program that hangs up is an error for the tests, not their death.
+        if zygote.role == "candidate" or number != signal.SIGPIPE:
+            signal.signal(number, signal.SIG_DFL)
+    random.seed(0)
+    os.umask(0o077)
+    kernel.limit_capabilities()
     gc.collect()
     gc.freeze()
     gc.disable()
     watcher.register(control, select.POLLIN)
     while True:
-        ready = dict(watcher.poll())
-        order, descriptors = b"", list[int]()
+        order, descriptors = b"", tuple[int, ...]()
         # A judge that died in the middle of a question is a reset connection.
         with contextlib.suppress(ConnectionError):
-            if control.fileno() in ready:
-                order, descriptors, _, _ = socket.recv_fds(control, 256, 8)
+            if control.fileno() in dict(watcher.poll()):
+                order, descriptors = receive_order(control)
         if not order:
             zygote.close()
         try:
@@ -384,9 +355,16 @@ def main(address: str = "") -> NoReturn:
         except OSError as error:
             answer = b"!" + str(error).encode()[:200]
         with contextlib.suppress(ConnectionError):
-            socket.send_fds(control, [answer], passed)
+            socket.send_fds(control, [answer], passed, socket.MSG_NOSIGNAL)
         for descriptor in (*descriptors, *passed):
             os.close(descriptor)
+
+
+def receive_order(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:
+    """One order and the descriptors that came with it."""
+    order, ancillary, _, _ = control.recvmsg(512, socket.CMSG_SPACE(8 * 4))
+    numbers = b"".join(data for _, _, data in ancillary)
+    return order, struct.unpack(f"{len(numbers) // 4}i", numbers)
 
 
 if __name__ == "__main__":
