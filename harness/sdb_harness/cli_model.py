@@ -1,4 +1,4 @@
-"""The commands `sdbench train` and `sdbench generate`: the two that touch the model directly."""
+"""The commands `sdbench train` and `sdbench generate`, which touch the model directly."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,14 +9,14 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from sdb_harness.cli_phases import constrained, distill, onpolicy
 from sdb_harness.errors import UserError
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--config",
     "config_name",
-    required=True,
     help="demo-diffusion, demo-ar, or a TOML file in the form of these.",
 )
 @click.option(
@@ -25,12 +25,22 @@ from sdb_harness.errors import UserError
     help="Folder for state, log and checkpoint.  [default: runs/train/CONFIG]",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
-def train(config_name: str, out: Path | None, threads: int | None) -> None:
+@click.pass_context
+def train(
+    context: click.Context, config_name: str | None, out: Path | None, threads: int | None
+) -> None:
     """Train a model on minipy; run the same command again to resume after any stop.
 
-    The folder then holds model.safetensors, config.json and tokenizer.json, which
-    `sdbench run --generator seed_diffusion:FOLDER` reads, and log.jsonl.
+    Without a further command this is pre-training. The folder then holds model.safetensors,
+    config.json and tokenizer.json, which `sdbench run --generator seed_diffusion:FOLDER` reads,
+    and log.jsonl.
     """
+    if context.invoked_subcommand is not None:
+        if config_name or out or threads:
+            raise UserError(f"write options behind the command: train {context.invoked_subcommand}")
+        return
+    if config_name is None:
+        raise UserError("give --config, for example demo-diffusion")
     import torch
 
     from sdb_harness.hardware import describe_hardware
@@ -67,6 +77,11 @@ def train(config_name: str, out: Path | None, threads: int | None) -> None:
 
         folder = run_training(config, dataset, out, on_report=show, provenance=provenance)
     console.print(f"checkpoint: {folder}", highlight=False)
+
+
+train.add_command(distill)
+train.add_command(constrained)
+train.add_command(onpolicy)
 
 
 @click.command()

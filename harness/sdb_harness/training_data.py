@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from sdb_harness.benchmarks import minipy
 from sdb_harness.benchmarks.minipy.families import FAMILIES
+from sdb_harness.records import Problem
 
 PARTS = ("families", *(f"level-{level}" for level in minipy.LEVELS))
 """What a mixture may name: compositions of one level, or the dependency-heavy families."""
@@ -25,6 +26,23 @@ def read_training_data(data: Mapping[str, Any]) -> Dataset:
     Raises:
         ValueError: a missing or unknown key, a value of another kind, or nothing to draw.
     """
+    check_data(data)
+    return make_training_data(**data)
+
+
+def read_training_problems(data: Mapping[str, Any]) -> list[Problem]:
+    """Make the same examples as `read_training_data`, as problems with their hidden inputs.
+
+    Raises:
+        ValueError: a missing or unknown key, a value of another kind, or nothing to draw.
+    """
+    check_data(data)
+    check_mixture(data["num_examples"], data["mixture"])
+    return [minipy.make_problem(**place) for place in draw_places(**data)]
+
+
+def check_data(data: Mapping[str, Any]) -> None:
+    """Reject a `[data]` table of another form."""
     kinds = {"num_examples": int, "seed": int, "mixture": dict}
     if data.keys() != kinds.keys():
         raise ValueError(f"[data] has {sorted(data)}; it needs exactly {', '.join(kinds)}")
@@ -34,7 +52,6 @@ def read_training_data(data: Mapping[str, Any]) -> Dataset:
     for part, weight in data["mixture"].items():
         if not isinstance(weight, int | float):
             raise ValueError(f"[data] mixture weight {part}={weight!r} must be a number")
-    return make_training_data(**data)
 
 
 def make_training_data(num_examples: int, seed: int, mixture: Mapping[str, float]) -> Dataset:
@@ -51,32 +68,36 @@ def make_training_data(num_examples: int, seed: int, mixture: Mapping[str, float
     Raises:
         ValueError: an unknown part, or nothing to draw.
     """
+    check_mixture(num_examples, mixture)
+    places = draw_places(num_examples, seed, mixture)
+    examples = [minipy.make_example(**place) for place in places]
+    return Dataset.from_dict(
+        {"prompt": [p for p, _ in examples], "completion": [c for _, c in examples]}
+    )
+
+
+def check_mixture(num_examples: int, mixture: Mapping[str, float]) -> None:
+    """Reject what gives no examples."""
     if unknown := sorted(mixture.keys() - set(PARTS)):
         raise ValueError(f"mixture names {unknown[0]!r}; use {', '.join(PARTS)}")
     if num_examples < 1 or not mixture or min(mixture.values()) <= 0:
         raise ValueError(
             f"num_examples={num_examples} and mixture={dict(mixture)} must be positive"
         )
-    examples = list(draw_examples(num_examples, seed, mixture))
-    return Dataset.from_dict(
-        {"prompt": [p for p, _ in examples], "completion": [c for _, c in examples]}
-    )
 
 
-def draw_examples(
+def draw_places(
     num_examples: int, seed: int, mixture: Mapping[str, float]
-) -> Iterator[tuple[str, str]]:
-    """Yield (prompt, completion); the part of each index is drawn from (seed, index) in order."""
+) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of `make_example`; parts are drawn from (seed, index) in order."""
     chooser = random.Random(f"minipy-mixture/{seed}")
     parts, weights = list(mixture), list(mixture.values())
     families = tuple(FAMILIES)
     for index in range(num_examples):
+        place: dict[str, Any] = {"index": index, "split": "train", "seed": seed}
         part = chooser.choices(parts, weights)[0]
         if part == "families":
-            family = families[index % len(families)]
             level = FAMILY_LEVELS[index // len(families) % len(FAMILY_LEVELS)]
-            yield minipy.make_example(index, split="train", level=level, seed=seed, group=family)
+            yield {**place, "level": level, "group": families[index % len(families)]}
         else:
-            yield minipy.make_example(
-                index, split="train", level=int(part.removeprefix("level-")), seed=seed
-            )
+            yield {**place, "level": int(part.removeprefix("level-"))}

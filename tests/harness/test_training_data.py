@@ -5,7 +5,11 @@ from typing import Any
 import pytest
 
 from sdb_harness.benchmarks.minipy import make_problem
-from sdb_harness.training_data import make_training_data, read_training_data
+from sdb_harness.training_data import (
+    make_training_data,
+    read_training_data,
+    read_training_problems,
+)
 
 MIXTURE = {"level-1": 0.5, "families": 0.5}
 
@@ -37,3 +41,13 @@ def test_a_pure_mixture_gives_the_train_split_of_that_level() -> None:
 def test_wrong_tables_are_one_clear_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_training_data({"num_examples": 5, "seed": 0, "mixture": MIXTURE, **change})
+
+
+def test_problems_are_the_examples_with_their_inputs() -> None:
+    data = {"num_examples": 40, "seed": 2, "mixture": MIXTURE}
+    problems = read_training_problems(data)
+    expected = [{"prompt": p.prompt, "completion": p.reference} for p in problems]
+    assert read_training_data(data).to_list() == expected
+    assert {problem.group for problem in problems} > {"level-1"}
+    with pytest.raises(ValueError, match="must be positive"):
+        read_training_problems({**data, "num_examples": 0})

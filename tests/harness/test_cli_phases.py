@@ -1,0 +1,112 @@
+"""The later phases as commands, with the shipped model and real tests; small, but all of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sdb_harness.cli import main
+from sdb_reference_model.checkpoint import load_checkpoint
+from sdb_reference_model.config import read_config
+from sdb_reference_model.constrained import ConstrainedConfig
+from sdb_reference_model.distill import DistillConfig, load_trajectories
+from sdb_reference_model.onpolicy import OnPolicyConfig
+
+DATA = """
+[data]
+num_examples = 4
+seed = 1
+mixture = { "level-1" = 1.0 }
+"""
+DISTILL = """
+init_from = "demo-diffusion"
+block_size = 16
+max_new_tokens = 64
+policies = ["threshold:0.9"]
+temperatures = [0.0, 1.0]
+num_seeds = 2
+"""
+CONSTRAINED = """
+init_from = "demo-diffusion"
+trajectories = "pool"
+block_size = 16
+batch_size = 2
+num_updates = 2
+learning_rate = 1e-4
+"""
+ON_POLICY = """
+init_from = "tuned"
+trajectories = "pool"
+block_size = 16
+max_new_tokens = 64
+threshold = 0.9
+prompts_per_update = 2
+runs_per_prompt = 2
+num_updates = 2
+learning_rate = 1e-4
+speed_weight = 1.0
+"""
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["train", *arguments])
+
+
+@pytest.mark.slow
+def test_all_phases_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pool.toml").write_text(DISTILL + DATA)
+    Path("tuned.toml").write_text(CONSTRAINED)
+    Path("quick.toml").write_text(ON_POLICY + DATA)
+    for command, out in (("distill", "pool"), ("constrained", "tuned"), ("onpolicy", "quick")):
+        result = call(command, "--config", f"{out}.toml", "--out", out)
+        assert result.exit_code == 0, result.output
+    pool = load_trajectories(Path("pool"))
+    assert len(pool) == 4 * 3
+    assert {row["reward"] for row in pool} <= {0.0, 1.0}
+    assert all(row["reward"] == 1.0 for row in pool if row["is_selected"])
+    log = [json.loads(line) for line in Path("quick/log.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in log] == [1, 2]
+    assert Path("quick/curves.png").is_file()
+    assert load_checkpoint("quick").training["parent"]["config"]["trajectories"] == "pool"
+    result = call("onpolicy", "--config", "quick.toml", "--out", "free", "--verifier", "none")
+    assert result.exit_code == 0, result.output
+    assert {json.loads(x)["value"] for x in Path("free/log.jsonl").read_text().splitlines()} == {0}
+
+
+def test_shipped_configurations_are_valid() -> None:
+    pool = read_config("demo-distill", DistillConfig)
+    tuned = read_config("demo-constrained", ConstrainedConfig)
+    quick = read_config("demo-onpolicy", OnPolicyConfig)
+    assert pool.block_size == tuned.block_size == quick.block_size
+    assert tuned.trajectories.endswith("demo-distill")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give --config"),
+        (("--config", "demo-ar", "distill", "--config", "x"), "options behind the command"),
+        (("distill", "--config", "demo-ar"), "unknown key 'adam_lr'"),
+        (("constrained", "--config", "nowhere"), "no configuration 'nowhere'"),
+        (("onpolicy", "--config", "demo-distill"), "unknown key"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    (line,) = result.output.strip().splitlines()
+    assert message in line
+
+
+def test_missing_trajectories_name_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tuned.toml").write_text(CONSTRAINED)
+    result = call("constrained", "--config", "tuned.toml")
+    assert result.exit_code == 2
+    assert "make them with `sdbench train distill`" in result.output
