@@ -1,8 +1,10 @@
-"""The commands `sdbench sandbox ...`: build images, see what isolation this host gives, serve."""
+"""The commands `sdbench sandbox ...`: build images, check what this host can run, serve."""
 
+import os
 from collections import deque
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -11,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sdb_harness.errors import UserError
+
+if TYPE_CHECKING:
+    from sdb_sandboxes.language_check import LanguageReport
 
 NUM_SHOWN_LINES = 6
 
@@ -33,7 +38,8 @@ def build(names: tuple[str, ...], airgapped: bool) -> None:
     from sdb_sandboxes.engine import Engine
     from sdb_sandboxes.images.build import build_image, find_images
 
-    images = find_images(names)
+    # Without names: all that can be made this way.
+    images = [i for i in find_images(names) if names or not (airgapped and i.needs_registry)]
     engine = Engine()
     console = Console(stderr=True)
     for image in images:
@@ -143,3 +149,63 @@ def serve(
     url = f"http://{address}:{listener.getsockname()[1]}"
     click.echo(f"listening on {url}, sandbox {service.sandbox_level}; Ctrl-C stops", err=True)
     make_server(service).run(sockets=[listener])
+
+
+@sandbox.command()
+@click.argument("names", nargs=-1)
+@click.option("--languages", is_flag=True, help="Check the languages by image.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), help="Judge a random part of this size; default: all."
+)
+def check(names: tuple[str, ...], languages: bool, samples: int | None) -> None:
+    """Check what this machine can run.
+
+    With --languages: small programs of every language (or of NAMES), and where SDBENCH_DATA has
+    MBXP its shipped samples, whose published pass@1 an installation must reproduce.
+    """
+    from sdb_sandboxes.docker_sandbox import DockerSandbox
+    from sdb_sandboxes.errors import SandboxUnavailable
+    from sdb_sandboxes.language_check import check_language
+    from sdb_sandboxes.languages import LANGUAGES, find_language
+
+    if not languages:
+        raise click.UsageError("say what to check: --languages")
+    folder = Path(os.environ["SDBENCH_DATA"]) / "mbxp" if "SDBENCH_DATA" in os.environ else None
+    if folder is not None and not folder.is_dir():
+        folder = None
+    rows = {name: find_language(name) for name in names} or LANGUAGES
+    console = Console()
+    reports, missing = [], []
+    for name, row in rows.items():
+        with console.status(f"checking {name}"):
+            try:
+                with DockerSandbox(image=row.image) as opened:
+                    reports.append(check_language(opened, name, folder, samples))
+            except SandboxUnavailable as error:
+                missing.append((name, str(error)))
+    console.print(build_language_table(reports))
+    for name, reason in missing:
+        console.print(f"[red]{name}[/red] cannot be judged here: {reason}", highlight=False)
+    if missing or any(report.faults for report in reports):
+        raise click.exceptions.Exit(1)
+
+
+def build_language_table(reports: "list[LanguageReport]") -> Table:
+    """One row per language: what it is, what it costs, measured against published pass@1."""
+    headings = ("language", "version", "cpu s", "pass@1 %", "published", "of", "forged", "")
+    table = Table(*headings, box=None)
+    for report in reports:
+        measured = "" if report.measured is None else f"{report.measured:.2f}"
+        if report.standard_error:
+            measured += f" ± {report.standard_error:.1f}"
+        table.add_row(
+            report.language,
+            report.version[:40],
+            f"{report.cpu_s:.2f}",
+            measured,
+            f"{report.published:.2f}" if report.published is not None else "",
+            f"{report.num_samples}/{report.num_published}" if report.num_samples else "",
+            str(report.num_forged) if report.num_samples else "",
+            Text("; ".join(report.faults) or "works", style="red" if report.faults else "green"),
+        )
+    return table

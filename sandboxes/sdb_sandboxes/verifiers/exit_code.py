@@ -12,6 +12,7 @@ time in four with one control. Rewards from L1 are to be reported apart.
 """
 
 import secrets
+from signal import SIGABRT
 
 from sdb_sandboxes.languages import find_language
 from sdb_sandboxes.sandbox import Sandbox
@@ -56,10 +57,12 @@ def run_tests(
 def name_end(result: ExecutionResult) -> tuple[Status, str]:
     """Status and one line of the run that counts.
 
-    A failed test and an error of the program both end with a code; only a signal tells them apart.
+    A failed test and an error of the program end alike: with a code, or in C++ with SIGABRT.
     """
-    if result.status is Status.RUNTIME_ERROR and result.signal is None and result.runs:
-        return Status.WRONG_ANSWER, f"exit code {result.exit_code}: a failed test or an error"
+    is_own_end = result.status is Status.RUNTIME_ERROR and result.signal in (None, SIGABRT)
+    if is_own_end and result.runs:
+        end = f"exit code {result.exit_code}" if result.signal is None else "SIGABRT"
+        return Status.WRONG_ANSWER, f"{end}: a failed test or an error"
     return result.status, result.detail
 
 
