@@ -40,4 +40,4 @@ def sandboxes() -> Iterator[dict[str, Sandbox]]:
             docker = stack.enter_context(DockerSandbox(1))
             opened[docker.level] = docker
         yield opened
-    del os.environ["PLANTED_SECRET"]
+    os.environ.pop("PLANTED_SECRET", None)

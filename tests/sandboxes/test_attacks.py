@@ -478,7 +478,7 @@ def open_sandbox() -> Iterator[Callable[[Level | None], EmbeddedSandbox]]:
             return stack.enter_context(EmbeddedSandbox(1, min_level=low, max_level=high))
 
         yield open_once
-    del os.environ["PLANTED_SECRET"]
+    os.environ.pop("PLANTED_SECRET", None)
 
 
 def list_descendants() -> set[int]:
