@@ -55,11 +55,24 @@ def build(names: tuple[str, ...], airgapped: bool) -> None:
 
 
 @sandbox.command()
-def check() -> None:
+@click.argument("names", nargs=-1)
+@click.option("--languages", is_flag=True, help="Check the languages by image instead.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), help="Judge a random part of this size; default: all."
+)
+def check(names: tuple[str, ...], languages: bool, samples: int | None) -> None:
     """Probe from inside what each sandbox of this machine covers; status 1 if one does not hold.
 
     The strongest embedded level that holds, and Docker where an engine answers with its image.
+
+    With --languages: small programs of every language (or of NAMES), and where SDBENCH_DATA has
+    MBXP its shipped samples, whose published pass@1 an installation must reproduce.
     """
+    if languages:
+        check_languages(names, samples)
+        return
+    if names or samples:
+        raise UserError("NAMES and --samples go with --languages; add it or drop them")
     from sdb_sandboxes.conformance import check_conformance
     from sdb_sandboxes.errors import SandboxUnavailable
     from sdb_sandboxes.open import open_sandbox
@@ -151,25 +164,13 @@ def serve(
     make_server(service).run(sockets=[listener])
 
 
-@sandbox.command()
-@click.argument("names", nargs=-1)
-@click.option("--languages", is_flag=True, help="Check the languages by image.")
-@click.option(
-    "--samples", type=click.IntRange(min=1), help="Judge a random part of this size; default: all."
-)
-def check(names: tuple[str, ...], languages: bool, samples: int | None) -> None:
-    """Check what this machine can run.
-
-    With --languages: small programs of every language (or of NAMES), and where SDBENCH_DATA has
-    MBXP its shipped samples, whose published pass@1 an installation must reproduce.
-    """
+def check_languages(names: tuple[str, ...], samples: int | None) -> None:
+    """Print one row per language; status 1 if one is missing or has a fault."""
     from sdb_sandboxes.docker_sandbox import DockerSandbox
     from sdb_sandboxes.errors import SandboxUnavailable
     from sdb_sandboxes.language_check import check_language
     from sdb_sandboxes.languages import LANGUAGES, find_language
 
-    if not languages:
-        raise click.UsageError("say what to check: --languages")
     folder = Path(os.environ["SDBENCH_DATA"]) / "mbxp" if "SDBENCH_DATA" in os.environ else None
     if folder is not None and not folder.is_dir():
         folder = None
