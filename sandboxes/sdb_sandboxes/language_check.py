@@ -252,22 +252,28 @@ def judge_samples(
 def add_published(
     report: LanguageReport, verdicts: list[Verdict], num_published: int
 ) -> LanguageReport:
-    """The report with what the published samples gave, counted as upstream counts: exit code 0."""
-    num_forged = sum(verdict.detail.startswith(FORGED) for verdict in verdicts)
-    num_passed = sum(verdict.is_passed for verdict in verdicts) + num_forged
-    rate, n = num_passed / len(verdicts), len(verdicts)
-    # The samples that were left out are the only chance in this: none are left out, no error.
-    left_out = (num_published - n) / max(1, num_published - 1)
-    return replace(
+    """The report with what the published samples gave, counted as upstream counts: exit code 0.
+
+    A sample that this machine failed to judge is no wrong answer: then nothing was measured.
+    """
+    report = replace(
         report,
-        num_samples=n,
+        num_samples=len(verdicts),
         num_published=num_published,
-        measured=100 * rate,
-        standard_error=100 * sqrt(rate * (1 - rate) / n * left_out),
-        num_forged=num_forged,
+        num_forged=sum(verdict.detail.startswith(FORGED) for verdict in verdicts),
         statuses=dict(Counter(str(verdict.status) for verdict in verdicts)),
         sample_cpu_s=sum(verdict.cpu_s for verdict in verdicts),
     )
+    num_lost = report.statuses.get(Status.INFRASTRUCTURE, 0)
+    if num_lost:
+        fault = f"{num_lost} samples could not be judged (infrastructure)"
+        return replace(report, faults=(*report.faults, fault))
+    num_passed = sum(verdict.is_passed for verdict in verdicts) + report.num_forged
+    rate, n = num_passed / len(verdicts), len(verdicts)
+    # The samples that were left out are the only chance in this: none are left out, no error.
+    left_out = (num_published - n) / max(1, num_published - 1)
+    error = sqrt(rate * (1 - rate) / n * left_out)
+    return replace(report, measured=100 * rate, standard_error=100 * error)
 
 
 def check_language(

@@ -23,10 +23,10 @@ def test_the_table_compares_measured_with_published() -> None:
     assert lines[2].split() == ["go", "go1.19", "0.10", "39.19", *"does not echo a line".split()]
 
 
-def test_what_to_check_must_be_said() -> None:
-    result = CliRunner().invoke(sandbox, ["check"])
-    assert result.exit_code == 2
-    assert "say what to check: --languages" in result.output
+def test_names_belong_to_languages() -> None:
+    result = CliRunner().invoke(sandbox, ["check", "ruby"])
+    assert result.exit_code != 0
+    assert "--languages" in f"{result.output}{result.exception}"
 
 
 @pytest.mark.docker

@@ -20,6 +20,8 @@ from sdb_sandboxes.images.build import IMAGES, find_images
 from sdb_sandboxes.language_check import (
     PUBLISHED,
     SMALL,
+    LanguageReport,
+    add_published,
     check_language,
     check_small,
     read_samples,
@@ -355,6 +357,18 @@ def test_published_samples_are_measured(images: Sandboxes, tmp_path: Path) -> No
     assert (whole.num_samples, whole.num_published, whole.standard_error) == (8, 8, 0.0)
     part = check_language(images.open("ruby"), "ruby", tmp_path, num_samples=4)
     assert (part.num_samples, part.num_published) == (4, 8)
+
+
+def test_what_could_not_be_judged_is_no_measurement() -> None:
+    report = LanguageReport("ruby", "3.1", (), 0.1, 0.1)
+    verdicts = [
+        Verdict(status, 1, 0, 0.1, 0.1, 0, "L1", "docker/runc")
+        for status in (Status.PASSED, Status.WRONG_ANSWER, Status.INFRASTRUCTURE)
+    ]
+    assert add_published(report, verdicts[:2], 2).measured == 50.0
+    lost = add_published(report, verdicts, 3)
+    assert lost.measured is None
+    assert lost.faults == ("1 samples could not be judged (infrastructure)",)
 
 
 def test_missing_samples_are_named(tmp_path: Path) -> None:
