@@ -207,6 +207,7 @@ def verify_benchmark(spec: str, sandbox_name: str) -> None:
     with open_sandbox(sandbox_name) as sandbox:
         findings = verify_judging(benchmark, sandbox)
         level = sandbox.level
+    console.print(benchmark.describe(), highlight=False, soft_wrap=True)
     table = Table("programs", "expected", "passed", "of", "exceptions")
     for finding in findings:
         table.add_row(
@@ -375,6 +376,8 @@ def _run_and_report(
     with Store.open_for_reading(report.store_path) as store:
         table = build_table(store.list_cells(), store.iterate_rows())
     print_table(table, console)
+    for line in report.sources:
+        console.print(line, highlight=False, soft_wrap=True)
     return report
 
 

@@ -23,6 +23,8 @@ class RunReport:
     num_cells: int
     num_faults: int
     """Programs left without a row by infrastructure faults; the next run tries them again."""
+    sources: tuple[str, ...]
+    """One line for each benchmark: which data the scores are of."""
 
 
 def find_store_path(sweep_name: str, runs_folder: Path) -> Path:
@@ -64,7 +66,8 @@ def run_sweep(
                 manifest = build_manifest(hardware, what_runs)
                 store.add_manifest(manifest)
                 num_faults = run_cells(resolved.cells, store, manifest.run_id, sandbox, observer)
-    return RunReport(path, len(resolved.cells), num_faults)
+    sources = dict.fromkeys(planned.benchmark.describe() for planned in resolved.cells)
+    return RunReport(path, len(resolved.cells), num_faults, tuple(sources))
 
 
 def _is_complete(planned: PlannedCell, store: Store) -> bool:

@@ -169,6 +169,7 @@ def test_sweep_is_planned_run_resumed_and_listed(folder: Path) -> None:
     first = call("run", "small.toml")
     assert first.exit_code == 0, first.output
     assert "[2/2] 100.0% passed (8 of 8): canonical on minipy:num_problems=4, 2 sa" in first.output
+    assert "minipy: 4 problems, sha256 " in first.stdout  # which data the scores are of
     again = call("run", "small.toml")
     assert again.exit_code == 0, again.output
     assert "[1/2]" not in again.output
@@ -211,7 +212,7 @@ def test_faults_make_the_exit_status_one(folder: Path, monkeypatch: pytest.Monke
     def run_with_faults(
         sweep: Sweep, runs_folder: Path, observer: RunProgress, *rest: object
     ) -> RunReport:
-        return RunReport(runs_folder / "small" / "store.sqlite", 2, num_faults=3)
+        return RunReport(runs_folder / "small" / "store.sqlite", 2, num_faults=3, sources=())
 
     monkeypatch.setattr(cli, "run_sweep", run_with_faults)
     result = call("run", "small.toml")

@@ -65,6 +65,18 @@ class Benchmark:
     licence: str
     citation: str
     limits: ResourceLimits
+    version: str = ""
+    """Release of the data, as its authors call it."""
+    split: str = ""
+    """Which part of it, where it has parts."""
+
+    def describe(self) -> str:
+        """One line that stands beside every score: which data it is a score of."""
+        release = " ".join(filter(None, (self.name, self.version, self.split)))
+        return (
+            f"{release}: {len(self.problems)} problems, sha256 {self.revision[:16]}, "
+            f"{self.licence}; {self.citation}"
+        )
 
 
 BENCHMARKS: dict[str, str] = {
