@@ -28,6 +28,7 @@ from sdb_harness.benchmarks import (
 )
 from sdb_harness.cli_data import decontaminate
 from sdb_harness.cli_model import generate, train
+from sdb_harness.cli_roofline import roofline
 from sdb_harness.cli_sandbox import sandbox
 from sdb_harness.demo import find_demo_sweep
 from sdb_harness.errors import HarnessError, UserError
@@ -506,6 +507,7 @@ def demo(runs_folder: Path) -> None:
 main.add_command(decontaminate)
 main.add_command(train)
 main.add_command(generate)
+main.add_command(roofline)
 main.add_command(sandbox)
 
 

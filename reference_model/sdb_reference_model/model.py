@@ -61,14 +61,18 @@ class ModelConfig:
 SIZES: dict[str, ModelConfig] = {
     "test": ModelConfig(64, 32, 2, 4, 2, 64, 128),
     "demo": ModelConfig(768, 256, 4, 4, 2, 704, 512),
+    "25m": ModelConfig(4_096, 512, 8, 8, 4, 1_408, 2_048),
+    "125m": ModelConfig(32_768, 768, 16, 12, 4, 2_048, 4_096),
     "0.5b": ModelConfig(
         151_936, 896, 24, 14, 2, 4_864, 32_768, rope_theta=1e6, norm_eps=1e-6, qkv_bias=True
     ),
+    "1b": ModelConfig(128_256, 2_048, 16, 32, 8, 8_192, 32_768, rope_theta=5e5),
     "8b": ModelConfig(
         155_136, 4_096, 32, 32, 8, 14_336, 32_768, rope_theta=5e5, tie_embeddings=False
     ),
 }
-"""Named sizes; `0.5b` has Qwen2.5-Coder-0.5B's shape, `8b` that of Seed-Coder-8B."""
+"""Named sizes; `0.5b` has the shape of Qwen2.5-Coder-0.5B, `1b` that of Llama-3.2-1B, `8b` that of
+Seed-Coder-8B."""
 
 
 class KVCache:

@@ -210,14 +210,18 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(backend: str, temperature: 
     together = head_select(
         hidden, weight, forbidden_id=3, temperature=temperature, seeds=seeds, backend=backend
     )
-    for rows in (torch.tensor([69]), torch.tensor([40, 2]), torch.arange(69, -1, -1)):
+    same_place = torch.arange(32, 70)  # in their tile of 32
+    for rows in (same_place, torch.tensor([69]), torch.tensor([40, 2]), torch.arange(69, -1, -1)):
+        is_exact = backend == "triton" and (DEVICE == "cuda" or rows is same_place)
         rows = rows.to(DEVICE)
         apart = head_select(
             hidden[rows], weight, forbidden_id=3, temperature=temperature, seeds=seeds[rows],
             backend=backend,
         )  # fmt: skip
         assert torch.equal(together[0][rows], apart[0])
-        if backend == "triton":  # to the bit; torch.matmul gives rounding only
+        # To the bit on a GPU; the interpreter multiplies by NumPy, torch.matmul by its own library,
+        # and both may sum a row in another order at another place.
+        if is_exact:
             assert torch.equal(together[1][rows], apart[1])
         else:
             assert_close(together[1][rows], apart[1])
