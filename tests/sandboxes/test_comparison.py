@@ -162,6 +162,15 @@ def test_lines_of_decimals(expected: str, answer: str, is_right: bool) -> None:
     assert is_same_text(expected, answer, "lines_decimal") is is_right
 
 
+def test_hostile_answers_take_no_time_to_compare() -> None:
+    modulus = (1 << 61) - 1  # of the hash of numbers: multiples of it all hash to 0
+    assert not is_equal({0}, [i * modulus for i in range(1, 300_000)], "set")
+    assert is_equal({0, 1}, [0, 1] * 5_000, "set")
+    digits = "9" * 1_000_000 + "x"
+    for rule in ("tokens_float", "lines_decimal"):
+        assert not is_same_text("1.5", digits, rule)
+
+
 def test_unknown_rules_are_errors() -> None:
     with pytest.raises(ValueError, match="no rule for values"):
         is_equal(1, 1, "lines")  # type: ignore[arg-type]
