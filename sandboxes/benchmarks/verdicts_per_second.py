@@ -43,7 +43,6 @@ from sdb_sandboxes.docker_sandbox import DockerSandbox
 from sdb_sandboxes.embedded_sandbox import LEVELS, EmbeddedSandbox
 from sdb_sandboxes.errors import SandboxUnavailable
 from sdb_sandboxes.images.build import IMAGES
-from sdb_sandboxes.pool import SlotPool
 
 RESULT = Path(__file__).parent / "results" / "verdicts_per_second.json"
 EVALPLUS_CPU_MS = 250.0
@@ -53,6 +52,7 @@ HARDENED = (
     *("--security-opt", "no-new-privileges", "--pids-limit", "64", "--memory", "1g"),
 )
 
+AnySandbox = EmbeddedSandbox | DockerSandbox
 Row = Callable[[], float]
 """Measures once: programs per second. Raises RuntimeError if a verdict is wrong."""
 
@@ -94,9 +94,9 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
-def open_sandboxes(stack: ExitStack, left_out: list[str]) -> dict[str, SlotPool]:
+def open_sandboxes(stack: ExitStack, left_out: list[str]) -> dict[str, AnySandbox]:
     """Every level of this host with two slots, by its name."""
-    opened: dict[str, SlotPool] = {}
+    opened: dict[str, AnySandbox] = {}
     try:
         for level in LEVELS:
             sandbox = EmbeddedSandbox(2, min_level=level, max_level=level)
@@ -111,7 +111,7 @@ def open_sandboxes(stack: ExitStack, left_out: list[str]) -> dict[str, SlotPool]
     return opened
 
 
-def list_rows(sandboxes: dict[str, SlotPool], part: int) -> dict[str, Row]:
+def list_rows(sandboxes: dict[str, AnySandbox], part: int) -> dict[str, Row]:
     """Each sandbox, workload and number of slots; at last one group of 20 answers a problem."""
     workloads: dict[str, Sequence[Sample | WholeProgram]] = {
         "single process": load_whole_programs()[::part],
@@ -161,10 +161,10 @@ def list_peers(stack: ExitStack, part: int, left_out: list[str]) -> dict[str, Ro
     container = made.stdout.strip()
     remove = ["docker", "rm", "--force", container]
     stack.callback(subprocess.run, remove, capture_output=True, check=True)
-    command = ("docker", "run", "--rm", *HARDENED, "--volume", mount, image, "python3")
-    rows["docker run --rm"] = partial(measure, partial(run, command), files[:8], 2)
-    command = ("docker", "exec", container, "python3")
-    rows["docker exec"] = partial(measure, partial(run, command), files[:24], 2)
+    fresh = ("docker", "run", "--rm", *HARDENED, "--volume", mount, image, "python3")
+    rows["docker run --rm"] = partial(measure, partial(run, fresh), files[:8], 2)
+    warm = ("docker", "exec", container, "python3")
+    rows["docker exec"] = partial(measure, partial(run, warm), files[:24], 2)
     return rows
 
 
@@ -221,7 +221,7 @@ def compare_slots(medians: dict[str, float]) -> dict[str, float]:
     }
 
 
-def measure_idle_mb(sandbox: SlotPool) -> float:
+def measure_idle_mb(sandbox: AnySandbox) -> float:
     """Megabytes that one slot's candidate server holds at rest (proportional set size)."""
     with sandbox.borrow() as slot:
         path = Path(f"/proc/{slot.candidates.server.pid}/smaps_rollup")
@@ -244,7 +244,7 @@ def measure_evalplus(part: int, num_rounds: int, left_out: list[str]) -> dict[st
         cpu_ms.append(total[0] / len(samples))
     return {
         "samples": len(samples),
-        "calls": sum(len(sample.check.cases) for sample in samples),  # type: ignore[union-attr]
+        "calls": sum(len(sample.check.cases) for sample in samples),
         "cpu_ms_per_sample": summarize(cpu_ms, 2),
         "of_evalplus": round(statistics.median(cpu_ms) / EVALPLUS_CPU_MS, 3),
     }
