@@ -154,6 +154,29 @@ class FunctionCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceCheck:
+    """L3 like `FunctionCheck`, but the right answers are those of a reference program.
+
+    The reference runs in the sandbox as any program does, once a session; its CPU time there may
+    scale the candidate's limit, so that a slow machine does not change a verdict.
+    """
+
+    entry_point: str
+    reference: str
+    """Whole program that defines `entry_point`."""
+    inputs: tuple[tuple[object, ...], ...]
+    """Positional arguments of each call."""
+    comparison: ValueRule = "exact"
+    tolerance: float | None = None
+    """Absolute difference of floats to forgive; None is what the rule itself says."""
+    alternatives: tuple[str, ...] = ()
+    """Other whole programs whose answers are right too."""
+    cpu_factor: float = 0.0
+    """The candidate may use this many times the reference's CPU seconds, if that is more than the
+    limits that it is judged with."""
+
+
+@dataclass(frozen=True, slots=True)
 class StdinCheck:
     """L3: run the whole program once per case and compare what it printed, outside."""
 
@@ -192,7 +215,7 @@ class ExitCodeCheck:
     num_controls: int = 1
 
 
-Check = FunctionCheck | StdinCheck | AssertionCheck | ExitCodeCheck
+Check = FunctionCheck | ReferenceCheck | StdinCheck | AssertionCheck | ExitCodeCheck
 
 
 @dataclass(frozen=True, slots=True)

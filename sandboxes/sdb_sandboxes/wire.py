@@ -25,12 +25,14 @@ from sdb_sandboxes.types import (
     Check,
     ExitCodeCheck,
     FunctionCheck,
+    ReferenceCheck,
     ResourceLimits,
     StdinCheck,
 )
 
 CHECK_KINDS: dict[str, type[Check]] = {
     "function": FunctionCheck,
+    "reference": ReferenceCheck,
     "stdin": StdinCheck,
     "assertions": AssertionCheck,
     "exit_code": ExitCodeCheck,

@@ -1,8 +1,9 @@
 """Turns a program and a check into a verdict, whatever sandbox runs it.
 
-Reading order: `verify` here, then one file per kind of check, strongest first: `functions.py` and
-`stdin.py` (L3), `assertions.py` (L2), `exit_code.py` (L1, any language). `comparison.py` says how
-answers are compared, `conversion.py` turns test sources that are pure data into data.
+Reading order: `verify` here, then one file per kind of check, strongest first: `functions.py`,
+`references.py` and `stdin.py` (L3), `assertions.py` (L2), `exit_code.py` (L1, any language).
+`comparison.py` says how answers are compared. Two files turn a data set's tests into checks:
+`conversion.py` (test sources that are pure data), `evalplus.py` (inputs and a reference).
 """
 
 from sdb_sandboxes.sandbox import Sandbox
@@ -11,6 +12,7 @@ from sdb_sandboxes.types import (
     Check,
     ExitCodeCheck,
     FunctionCheck,
+    ReferenceCheck,
     ResourceLimits,
     StdinCheck,
     Verdict,
@@ -18,6 +20,7 @@ from sdb_sandboxes.types import (
 from sdb_sandboxes.verifiers.assertions import verify_assertions
 from sdb_sandboxes.verifiers.exit_code import verify_exit_code
 from sdb_sandboxes.verifiers.functions import verify_function
+from sdb_sandboxes.verifiers.references import verify_reference
 from sdb_sandboxes.verifiers.stdin import verify_stdin
 
 DEFAULT_LIMITS = ResourceLimits()
@@ -40,6 +43,8 @@ def verify(
     match check:
         case FunctionCheck():
             return verify_function(sandbox, program, check, limits)
+        case ReferenceCheck():
+            return verify_reference(sandbox, program, check, limits)
         case StdinCheck():
             return verify_stdin(sandbox, program, check, limits)
         case AssertionCheck():

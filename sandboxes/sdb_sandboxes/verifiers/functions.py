@@ -5,7 +5,15 @@ What it does not do: nothing of the program runs here, not even a `__eq__`.
 """
 
 from sdb_sandboxes.sandbox import Sandbox
-from sdb_sandboxes.types import ExecutionRequest, FunctionCheck, ResourceLimits, Status, Verdict
+from sdb_sandboxes.types import (
+    CallOutcome,
+    Case,
+    ExecutionRequest,
+    FunctionCheck,
+    ResourceLimits,
+    Status,
+    Verdict,
+)
 from sdb_sandboxes.verifiers.comparison import is_right
 from sdb_sandboxes.verifiers.verdicts import build_verdict
 
@@ -23,7 +31,7 @@ def verify_function(
     status, detail = result.status, result.detail
     num_passed = 0
     for number, (case, outcome) in enumerate(zip(check.cases, result.outcomes, strict=False), 1):
-        if outcome.exception is None and is_right(case, outcome.value, check):
+        if is_answer_right(case, outcome, check):
             num_passed += 1
             continue
         if status is Status.PASSED:
@@ -39,6 +47,13 @@ def verify_function(
         len(result.outcomes),
         check.comparison,
     )
+
+
+def is_answer_right(case: Case, outcome: CallOutcome, check: FunctionCheck) -> bool:
+    """Compare one answer; where any object will do, one that cannot travel counts as True."""
+    if outcome.exception == "Undecodable" and check.comparison in ("not_none", "anything"):
+        outcome = CallOutcome(True)
+    return outcome.exception is None and is_right(case, outcome.value, check)
 
 
 def name_failure(entry_point: str, number: int, exception: str | None) -> tuple[Status, str]:
