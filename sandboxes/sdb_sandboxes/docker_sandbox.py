@@ -43,7 +43,8 @@ SECCOMP = Path(__file__).resolve().parent / "images" / "seccomp.json"
 MAX_LIMITS = ResourceLimits(memory_bytes=4 << 30, file_bytes=64 << 20, num_processes=128)
 SERVER_BYTES = 256 << 20
 """Memory of a container beyond what its limits promise to a program: the fork server itself."""
-START_S = 30.0
+START_S = 120.0
+"""Until a container counts as dead, however loaded the machine is."""
 ENGINE_WAIT_S = 60.0
 """How long a slot waits for an engine that stopped answering, as one that is being restarted."""
 

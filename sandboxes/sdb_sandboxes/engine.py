@@ -14,7 +14,8 @@ from sdb_sandboxes.errors import SandboxUnavailable
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 API_VERSION = "1.40"
-TIMEOUT_S = 60
+TIMEOUT_S = 300
+"""Of one request; a loaded engine may need a minute to make a container."""
 
 
 class Engine:

@@ -17,7 +17,7 @@ JVM = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UseP
 """Start quickly, one collector thread, no second compiler, no files outside the working folder."""
 COMPILER_JVM = (*JVM, "-Xmx512m", "-Xss4m", "-XX:CICompilerCount=1")
 COMPILE_LIMITS = ResourceLimits(
-    cpu_s=30.0, wall_s=180.0, memory_bytes=2 << 30, output_bytes=1 << 20, file_bytes=64 << 20
+    cpu_s=30.0, wall_s=600.0, memory_bytes=2 << 30, output_bytes=1 << 20, file_bytes=64 << 20
 )
 KOTLIN = ":".join(
     f"/usr/share/java/{name}.jar"

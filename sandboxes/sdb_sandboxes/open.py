@@ -1,7 +1,10 @@
 """Opens a sandbox by name: the one place that knows which kinds exist."""
 
+from collections.abc import Callable
+from functools import partial
+
 from sdb_sandboxes.docker_sandbox import DockerSandbox
-from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
+from sdb_sandboxes.embedded_sandbox import LEVELS, EmbeddedSandbox
 from sdb_sandboxes.sandbox import Sandbox
 
 
@@ -22,3 +25,9 @@ def open_sandbox(name: str = "embedded", num_slots: int | None = None) -> Sandbo
     if kind == "docker":
         return DockerSandbox(num_slots, image or "py")
     raise ValueError(f"sandbox {name!r} does not exist; use embedded, docker or docker:IMAGE")
+
+
+def open_every() -> dict[str, Callable[[], Sandbox]]:
+    """How to open every kind and level with one slot, weakest first, to compare them."""
+    embedded = {f"embedded/{level}": partial(EmbeddedSandbox, 1, level, level) for level in LEVELS}
+    return {**embedded, "docker": partial(DockerSandbox, 1)}

@@ -39,7 +39,7 @@ from sdb_sandboxes.verifiers import verify
 from sdb_sandboxes.verifiers.exit_code import FORGED, UNCONTROLLED
 
 pytestmark = pytest.mark.docker
-LIMITS = ResourceLimits(cpu_s=5.0, wall_s=60.0, memory_bytes=512 << 20)
+LIMITS = ResourceLimits(cpu_s=5.0, wall_s=600.0, memory_bytes=512 << 20)
 BY_IMAGE = [name for name in LANGUAGES if name != "swift"]
 SHELL_IMAGES = ("bash", "cpp", "java")
 
@@ -71,7 +71,7 @@ def images(engine: Engine) -> Iterator[Sandboxes]:
 
 
 def run(sandbox: DockerSandbox, language: str, text: str, **limits: Any) -> ExecutionResult:
-    settings = {"cpu_s": 5.0, "wall_s": 60.0, "memory_bytes": 512 << 20, **limits}
+    settings = {"cpu_s": 5.0, "wall_s": 600.0, "memory_bytes": 512 << 20, **limits}
     files = ((LANGUAGES[language].file_name, text),)
     request = ProgramRequest(language, files, ("hello\n",), ResourceLimits(**settings))
     return sandbox.run_program(request)
