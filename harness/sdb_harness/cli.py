@@ -30,6 +30,7 @@ from sdb_harness.cli_data import decontaminate
 from sdb_harness.cli_model import generate, train
 from sdb_harness.cli_roofline import roofline
 from sdb_harness.cli_sandbox import sandbox
+from sdb_harness.cli_tables import print_findings, print_not_judged, print_published
 from sdb_harness.demo import find_demo_sweep
 from sdb_harness.errors import HarnessError, UserError
 from sdb_harness.hardware import describe_hardware
@@ -195,33 +196,45 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
 @benchmarks.command("verify")
 @click.argument("spec")
 @SANDBOX_OPTION
-def verify_benchmark(spec: str, sandbox_name: str) -> None:
-    """Check that references pass and that empty or `return None` programs do not.
+@click.option(
+    "--problems",
+    type=click.IntRange(min=1),
+    help="A random part of so many problems of each language.  [default: all]",
+)
+@click.option(
+    "--samples",
+    help="Judge that many samples of a model for each language too, or `all`, and compare with the "
+    "pass@1 that the authors of the benchmark published.",
+)
+def verify_benchmark(
+    spec: str, sandbox_name: str, problems: int | None, samples: str | None
+) -> None:
+    """Check that references pass and that empty, `return None` or cheating programs do not.
 
     SPEC is a name with options, for example humaneval or minipy:level=3,num_problems=500.
     """
-    from sdb_harness.verification import verify_judging
-    from sdb_sandboxes.open import open_sandbox
+    from sdb_harness.verification import verify_judging, verify_published
+    from sdb_sandboxes.by_language import LanguageSandbox
 
+    if samples not in (None, "all") and not (samples.isdecimal() and int(samples)):
+        raise UserError(f"--samples {samples}; use a number from 1, or all")
     benchmark = load_benchmark(spec)
     console = _make_console()
-    with open_sandbox(sandbox_name) as sandbox:
-        findings = verify_judging(benchmark, sandbox)
+    with LanguageSandbox(sandbox_name) as sandbox:
+        findings = verify_judging(benchmark, sandbox, problems)
+        published = []
+        if samples is not None:
+            limit = None if samples == "all" else int(samples)
+            published = verify_published(benchmark, sandbox, limit)
         level = sandbox.level
     console.print(benchmark.describe(), highlight=False, soft_wrap=True)
-    table = Table("programs", "expected", "passed", "of", "exceptions")
-    for finding in findings:
-        table.add_row(
-            finding.name,
-            "all pass" if finding.should_pass else "none pass",
-            str(finding.num_passed),
-            str(finding.num_programs),
-            ", ".join(finding.exceptions[:5]) or "none",
-        )
-    console.print(table)
-    num_wrong = sum(len(finding.exceptions) for finding in findings)
-    console.print(f"{spec}: {num_wrong} exceptions, judged by {level}", highlight=False)
-    if num_wrong:
+    num_wrong = print_findings(console, findings)
+    if published:
+        print_published(console, published)
+    num_lost = print_not_judged(console, [*findings, *published])
+    lost = f", {num_lost} programs not judged" if num_lost else ""
+    console.print(f"{spec}: {num_wrong} exceptions{lost}, judged by {level}", highlight=False)
+    if num_wrong or num_lost:
         sys.exit(EXIT_FAULTS)
 
 

@@ -53,6 +53,8 @@ class Problem:
     """Code that the task gives to start from, where `prompt` does not hold it."""
     suffix: str = ""
     """Code that follows the completion, where the task is to fill a gap."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion, where the data set names them itself."""
 
     @property
     def solution(self) -> str:

@@ -12,7 +12,7 @@ from sdb_harness.provenance import build_manifest
 from sdb_harness.stages import Observer, run_cells
 from sdb_harness.store import STORE_NAME, Store
 from sdb_harness.sweep import PlannedCell, Sweep, resolve_cells
-from sdb_sandboxes.open import open_sandbox
+from sdb_sandboxes.by_language import LanguageSandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ def run_sweep(
         sweep: What to measure.
         runs_folder: Holds one folder per sweep name, made if needed.
         observer: Sees the run go by.
-        sandbox_name: Where programs run, as `sdb_sandboxes.open.open_sandbox` spells it; what ran
+        sandbox_name: Where programs run, as `sdb_sandboxes.open.open_sandbox` spells it; other
+            languages than Python run in containers of their own where that is Docker's; what ran
             is recorded with every row.
 
     Raises:
@@ -57,7 +58,7 @@ def run_sweep(
     with Store.open_for_writing(path) as store:
         num_faults = 0
         if not all(_is_complete(planned, store) for planned in resolved.cells):
-            with open_sandbox(sandbox_name) as sandbox:
+            with LanguageSandbox(sandbox_name) as sandbox:
                 what_runs = {
                     "sandbox": sandbox.level,
                     "sandbox_layers": " ".join(sandbox.layers),

@@ -16,6 +16,7 @@ leave no row, so the next run tries again. A wrong program is just a verdict.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -34,6 +35,10 @@ from sdb_sandboxes.verifiers import verify
 
 WARM_UP_MARK = "# Warm-up; the next lines only have the right shape.\n"
 """In front of warm-up prompts, so that no prefix cache holds a benchmark prompt afterwards."""
+
+
+MAX_REASONS = 20
+"""Reasons for programs that were not judged that are told at most, the most frequent first."""
 
 
 class Observer(Protocol):
@@ -184,7 +189,7 @@ def list_missing(planned: PlannedCell, done: set[tuple[str, int]]) -> list[Promp
             prompt=protocol.build_prompt(problem),
             sample_index=index,
             seed=derive_seed(cell.sampling.seed, problem.problem_id, index),
-            stop=protocol.stop,
+            stop=protocol.choose_stop(problem),
         )
         for index in range(cell.samples_per_problem)
         for problem in planned.benchmark.problems
@@ -262,7 +267,7 @@ def judge_cell(
             verdict = verify(sandbox, program, problem.check, planned.benchmark.limits)
         return _Judged(stored, program, rule, verdict)
 
-    num_faults = 0
+    faults: Counter[str] = Counter()
     pool = ThreadPoolExecutor(max_workers=sandbox.num_slots, thread_name_prefix="judge")
     try:
         futures = [pool.submit(judge, stored) for stored in store.list_unjudged(cell_hash)]
@@ -272,7 +277,7 @@ def judge_cell(
             if judged.verdict.status is Status.INFRASTRUCTURE:
                 detail = judged.verdict.detail
                 store.add_fault(run_id, "judge", cell_hash, problem_id, index, detail)
-                num_faults += 1
+                faults[detail] += 1
                 continue
             store.add_verdict(
                 cell_hash,
@@ -286,4 +291,6 @@ def judge_cell(
     finally:
         # After an error or Ctrl-C the waiting programs are dropped; the next run judges them.
         pool.shutdown(wait=True, cancel_futures=True)
-    return num_faults
+    for detail, number in faults.most_common(MAX_REASONS):
+        observer.warn(f"{number} programs of {planned.cell.benchmark} not judged: {detail}")
+    return faults.total()

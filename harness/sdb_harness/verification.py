@@ -2,22 +2,29 @@
 
 Place in the flow: `sdbench benchmarks verify NAME`, before any model is asked. A benchmark whose
 own references fail here (missing module, too tight a limit, broken sandbox) would understate every
-model; one whose empty programs pass would overstate them.
+model; one whose empty programs pass would overstate them. Where the authors ship samples of a model
+with the pass@1 that they measured, `verify_published` measures it here. What this machine cannot
+judge at all is counted apart, with the reason, and is neither right nor wrong.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import sqrt
+from random import Random
 
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.records import Problem
 from sdb_sandboxes.sandbox import Sandbox
+from sdb_sandboxes.types import Status, Verdict
 from sdb_sandboxes.verifiers import verify
+from sdb_sandboxes.verifiers.exit_code import FORGED
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one kind of program was judged over all problems."""
+    """How one kind of program was judged over all problems of a group."""
 
     name: str
     should_pass: bool
@@ -25,33 +32,157 @@ class Finding:
     num_passed: int
     exceptions: tuple[str, ...]
     """`problem: status` wherever the judgement is not the expected one."""
+    group: str = "all"
+    not_judged: Mapping[str, int] | None = None
+    """Why -> how many programs this machine could not judge."""
 
 
-PROGRAM_KINDS: dict[str, tuple[bool, Callable[[Problem], str]]] = {
-    "reference": (True, lambda problem: problem.prompt + problem.reference),
+Write = Callable[[Problem], str | None]
+
+PROGRAM_KINDS: dict[str, tuple[bool, Write]] = {
+    "reference": (True, lambda problem: problem.solution if problem.reference else None),
     "empty": (False, lambda problem: ""),
     "prompt alone": (False, lambda problem: problem.prompt),
     "return None": (False, lambda problem: f"{problem.prompt}    return None\n"),
 }
-"""Name -> (must it pass, how it is written)."""
+"""Name -> (must it pass, how it is written; None where there is no such program)."""
 
 
-def verify_judging(benchmark: Benchmark, sandbox: Sandbox) -> list[Finding]:
-    """Judge every kind of program on every problem of a benchmark."""
+def verify_judging(
+    benchmark: Benchmark, sandbox: Sandbox, num_problems: int | None = None
+) -> list[Finding]:
+    """Judge every kind of program on every problem, language by language where there are several.
+
+    Args:
+        benchmark: What to judge.
+        sandbox: Where programs run.
+        num_problems: A random part of this size of each group, always the same; all if None.
+    """
+    kinds = dict(PROGRAM_KINDS)
+    if benchmark.write_cheat is not None:
+        kinds["leaves early"] = (False, benchmark.write_cheat)
     findings = []
-    for name, (should_pass, write) in PROGRAM_KINDS.items():
+    for group, problems in list_groups(benchmark).items():
+        if num_problems is not None and num_problems < len(problems):
+            problems = Random(0).sample(problems, num_problems)
+        for name, (should_pass, write) in kinds.items():
+            written = [(problem, write(problem)) for problem in problems]
+            programs = [(problem, text) for problem, text in written if text is not None]
+            if programs:
+                verdicts = judge_programs(benchmark, sandbox, programs)
+                findings.append(summarize(name, should_pass, group, programs, verdicts))
+    return findings
 
-        def judge(problem: Problem, write: Callable[[Problem], str] = write) -> str:
-            verdict = verify(sandbox, write(problem), problem.check, benchmark.limits)
-            return verdict.status.value
 
-        with ThreadPoolExecutor(max_workers=sandbox.num_slots) as pool:
-            statuses = list(pool.map(judge, benchmark.problems))
-        exceptions = tuple(
-            f"{problem.problem_id}: {status}"
-            for problem, status in zip(benchmark.problems, statuses, strict=True)
-            if (status == "passed") is not should_pass or status == "infrastructure"
+def list_groups(benchmark: Benchmark) -> dict[str, list[Problem]]:
+    """Problems by language; all together where the groups are no languages."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in benchmark.problems:
+        group = problem.group if benchmark.is_multilingual else "all"
+        groups.setdefault(group, []).append(problem)
+    return groups
+
+
+def judge_programs(
+    benchmark: Benchmark, sandbox: Sandbox, programs: Sequence[tuple[Problem, str]]
+) -> list[Verdict]:
+    """Judge programs, as many at once as the sandbox has slots; in order."""
+
+    def judge(program: tuple[Problem, str]) -> Verdict:
+        return verify(sandbox, program[1], program[0].check, benchmark.limits)
+
+    with ThreadPoolExecutor(max_workers=sandbox.num_slots) as pool:
+        return list(pool.map(judge, programs))
+
+
+def summarize(
+    name: str,
+    should_pass: bool,
+    group: str,
+    programs: Sequence[tuple[Problem, str]],
+    verdicts: Sequence[Verdict],
+) -> Finding:
+    """Count what passed, and name what was not judged as it should be."""
+    judged = [
+        (problem, verdict)
+        for (problem, _), verdict in zip(programs, verdicts, strict=True)
+        if verdict.status is not Status.INFRASTRUCTURE
+    ]
+    return Finding(
+        name=name,
+        should_pass=should_pass,
+        num_programs=len(judged),
+        num_passed=sum(verdict.is_passed for _, verdict in judged),
+        exceptions=tuple(
+            f"{problem.problem_id}: {verdict.status.value}"
+            for problem, verdict in judged
+            if verdict.is_passed is not should_pass
+        ),
+        group=group,
+        not_judged=count_not_judged(verdicts),
+    )
+
+
+def count_not_judged(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Reason -> number of programs that this machine could not judge."""
+    lost = (verdict for verdict in verdicts if verdict.status is Status.INFRASTRUCTURE)
+    return dict(Counter(verdict.detail or "infrastructure" for verdict in lost))
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFinding:
+    """Samples of a model, judged here and by the authors of the benchmark."""
+
+    group: str
+    published: float
+    """Percent that passed there."""
+    measured: float | None
+    """Percent that passed here, forged ones included as there; None if any was not judged."""
+    standard_error: float
+    """Of `measured`, for not having judged all samples; 0 if all were."""
+    num_samples: int
+    num_forged: int
+    """Those that pass a wrong expected value too: wrong by our count."""
+    not_judged: Mapping[str, int]
+
+
+def verify_published(
+    benchmark: Benchmark, sandbox: Sandbox, num_samples: int | None = None
+) -> list[PublishedFinding]:
+    """Judge the samples that the authors ship, counted as they count.
+
+    Args:
+        benchmark: One with `read_samples`.
+        sandbox: Where they run.
+        num_samples: A random part of this size for each group, always the same; all if None.
+
+    Raises:
+        UserError: the samples are missing or not the published ones.
+    """
+    if benchmark.read_samples is None:
+        return []
+    problems = {problem.problem_id: problem for problem in benchmark.problems}
+    findings = []
+    for group, published in benchmark.published.items():
+        samples = [(problems[key], text) for key, text in benchmark.read_samples(group)]
+        chosen = samples
+        if num_samples is not None and num_samples < len(samples):
+            chosen = Random(0).sample(samples, num_samples)
+        verdicts = judge_programs(benchmark, sandbox, chosen)
+        not_judged = count_not_judged(verdicts)
+        num_forged = sum(verdict.detail.startswith(FORGED) for verdict in verdicts)
+        n = len(verdicts)
+        rate = (sum(verdict.is_passed for verdict in verdicts) + num_forged) / n
+        left_out = (len(samples) - n) / max(1, len(samples) - 1)
+        findings.append(
+            PublishedFinding(
+                group=group,
+                published=published,
+                measured=None if not_judged else 100 * rate,
+                standard_error=100 * sqrt(rate * (1 - rate) / n * left_out),
+                num_samples=n,
+                num_forged=num_forged,
+                not_judged=not_judged,
+            )
         )
-        num_passed = statuses.count("passed")
-        findings.append(Finding(name, should_pass, len(statuses), num_passed, exceptions))
     return findings

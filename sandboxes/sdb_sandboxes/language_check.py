@@ -125,6 +125,8 @@ SMALL: dict[str, SmallPrograms] = {
     "swift": SmallPrograms("print(readLine()!)", "func f( {", "import Foundation\nexit(3)"),
 }
 
+SMALL["typescript-esnext"] = SMALL["typescript"]
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageReport:

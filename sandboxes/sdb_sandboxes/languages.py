@@ -155,6 +155,21 @@ LANGUAGES: dict[str, Language] = {
         published_as="mbtsp",
         note="type errors alone do not fail a program, as in mxeval; target ES5 as there",
     ),
+    "typescript-esnext": Language(
+        image="typescript",
+        file_name="main.ts",
+        compile=(
+            *("/usr/bin/node", "/usr/bin/tsc", "--target", "esnext"),
+            *("--module", "commonjs", "--outDir", ".", "{files}"),
+        ),
+        run=("/usr/bin/node", "--max-old-space-size={heap_mb}", "{stem}.js"),
+        compiled_codes=(0, 2),
+        num_tasks=16,
+        is_address_space_bound=False,
+        version=("/usr/bin/node", "/usr/bin/tsc", "--version"),
+        environment=(("NODE_PATH", "/usr/share/nodejs"),),
+        note="as MultiPL-E compiles it: today's JavaScript, where sets and maps can be spread",
+    ),
     "go": Language(
         image="go",
         file_name="main.go",

@@ -7,8 +7,8 @@ A benchmark is one file (or package) with a function `load(options) -> Benchmark
 """
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, cast
 
 from sdb_harness.errors import UserError, name_nearest
@@ -43,6 +43,10 @@ class PromptProtocol(Protocol):
         """Strings that end a generation; empty if the model ends by itself."""
         ...
 
+    def choose_stop(self, problem: Problem) -> tuple[str, ...]:
+        """The same for one problem, where they depend on its language."""
+        ...
+
     def build_prompt(self, problem: Problem) -> Prompt:
         """Turn a problem into what the generator sees."""
         ...
@@ -69,6 +73,14 @@ class Benchmark:
     """Release of the data, as its authors call it."""
     split: str = ""
     """Which part of it, where it has parts."""
+    is_multilingual: bool = False
+    """Groups are languages: scores are reported for each, and their mean."""
+    write_cheat: Callable[[Problem], str | None] | None = None
+    """A program that leaves with exit code 0 before its tests are through, where one is known."""
+    published: Mapping[str, float] = field(default_factory=dict)
+    """Group -> pass@1 in percent that the authors measured on samples that they ship."""
+    read_samples: Callable[[str], Sequence[tuple[str, str]]] | None = None
+    """Group -> (problem id, whole program) of each of those samples."""
 
     def describe(self) -> str:
         """One line that stands beside every score: which data it is a score of."""
@@ -83,7 +95,10 @@ BENCHMARKS: dict[str, str] = {
     "humaneval": "sdb_harness.benchmarks.humaneval:load",
     "humaneval_infilling": "sdb_harness.benchmarks.humaneval_infilling:load",
     "livecodebench": "sdb_harness.benchmarks.livecodebench:load",
+    "mbxp": "sdb_harness.benchmarks.mbxp:load",
     "minipy": "sdb_harness.benchmarks.minipy:load",
+    "multilingual_humaneval": "sdb_harness.benchmarks.multilingual_humaneval:load",
+    "multipl_e": "sdb_harness.benchmarks.multipl_e:load",
 }
 """Name -> `module:function`, where the function takes the options and returns a `Benchmark`."""
 

@@ -22,7 +22,7 @@ class DataFile:
     """One published file."""
 
     path: str
-    """Below the data folder, for example `mbpp/mbpp.jsonl.gz`; `.gz` is unpacked."""
+    """Below the data folder, for example `mbpp/mbpp.jsonl`; that name with `.gz` will do too."""
     sha256: str
     """Of the unpacked content."""
     url: str
@@ -32,8 +32,12 @@ class DataFile:
 def find_file(file: DataFile) -> Path | None:
     """The file in the data folder; None if there is no folder or no such file."""
     folder = os.environ.get("SDBENCH_DATA")
-    path = Path(folder) / file.path if folder else None
-    return path if path is not None and path.exists() else None
+    if not folder:
+        return None
+    path = Path(folder) / file.path
+    return next(
+        (found for found in (path, path.with_name(f"{path.name}.gz")) if found.exists()), None
+    )
 
 
 def read_rows(file: DataFile) -> list[dict[str, Any]]:
@@ -56,18 +60,42 @@ def read_rows(file: DataFile) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
+def read_json_lines(name: str, remedy: str) -> tuple[Path, list[dict[str, Any]]]:
+    """Path and rows of a file of the user's in the data folder; its content is not checked.
+
+    Args:
+        name: Path below the data folder; the same with `.gz` will do too.
+        remedy: What to do where the file is missing.
+
+    Raises:
+        UserError: the file is missing or damaged, or a line is not a JSON object (with its number).
+    """
+    folder = os.environ.get("SDBENCH_DATA")
+    path = find_file(DataFile(name, "", ""))
+    if path is None:
+        where = f"in {folder}" if folder else "(export SDBENCH_DATA=FOLDER to say where it lies)"
+        raise UserError(f"{name} is missing {where}; {remedy}")
+    rows = []
+    for number, line in enumerate(read_unpacked(path, remedy).split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: not JSON ({error}); {remedy}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: not an object; {remedy}")
+        rows.append(row)
+    return path, rows
+
+
 def read_pinned(path: Path, sha256: str, remedy: str) -> bytes:
     """Content of a file, unpacked if it ends in `.gz`, checked against its hash.
 
     Raises:
         UserError: the file is missing, damaged or holds other data; `remedy` says what to do.
     """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {path}: {error}; {remedy}") from error
+    content = read_unpacked(path, remedy)
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
         raise UserError(
@@ -75,3 +103,12 @@ def read_pinned(path: Path, sha256: str, remedy: str) -> bytes:
             f"{sha256[:12]}...; {remedy}"
         )
     return content
+
+
+def read_unpacked(path: Path, remedy: str) -> bytes:
+    """Content of a file, unpacked if it ends in `.gz`. Raises UserError if that cannot be."""
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot read {path}: {error}; {remedy}") from error

@@ -25,14 +25,20 @@ class Preset:
     """(text, stop strings) -> code and rule. The text may or may not still hold a stop string."""
     assemble: Callable[[Problem, str], str]
     """(problem, code) -> the whole program."""
+    stop_of: Callable[[Problem], tuple[str, ...]] | None = None
+    """Stop strings of one problem, in place of `stop`, where they depend on its language."""
 
     def build_prompt(self, problem: Problem) -> Prompt:
         """Turn a problem into what the generator sees."""
         return self.ask(problem)
 
+    def choose_stop(self, problem: Problem) -> tuple[str, ...]:
+        """Strings that end the answer to this problem."""
+        return self.stop if self.stop_of is None else self.stop_of(problem)
+
     def extract(self, problem: Problem, text: str) -> tuple[str, str]:
         """Turn the generated text into (whole program to execute, name of the rule used)."""
-        code, rule = self.find_code(text, self.stop)
+        code, rule = self.find_code(text, self.choose_stop(problem))
         return self.assemble(problem, code), rule
 
 

@@ -212,6 +212,10 @@ class BaseProtocol:
 
     stop: tuple[str, ...] = ()
 
+    def choose_stop(self, problem: Problem) -> tuple[str, ...]:
+        """None: the body ends where its indentation does."""
+        return self.stop
+
     def build_prompt(self, problem: Problem) -> Prompt:
         """Give the prompt as it is."""
         return problem.prompt
@@ -227,6 +231,10 @@ class ChatProtocol:
     """One user turn that asks for the whole function in a code block."""
 
     stop: tuple[str, ...] = ()
+
+    def choose_stop(self, problem: Problem) -> tuple[str, ...]:
+        """None: the answer ends by itself."""
+        return self.stop
 
     def build_prompt(self, problem: Problem) -> Prompt:
         """Ask for the completed function."""

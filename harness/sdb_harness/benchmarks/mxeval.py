@@ -1,0 +1,173 @@
+"""What MBXP and multilingual HumanEval share: mxeval's form of a problem, and how it is asked.
+
+Place in the flow: `mbxp.py` and `multilingual_humaneval.py` name their files and call
+`load_languages`. Source: Athiwaratkun et al. 2022 (arXiv 2210.14868) and amazon-science/mxeval.
+A problem is a prompt that ends inside an open function; program = prompt + completion + test,
+nothing between, judged by its exit code (L1, with a negative control of ours). Python's
+tests are `check(candidate)`, judged apart from the program (L2), or as plain data (L3).
+
+Choice: mxeval leaves cutting to the caller. Here a completion ends where the function's last brace
+stands in its column, which is the end that every shipped sample has.
+
+References: only Python's `canonical_solution` is one. Those of other languages are model output,
+some of it plainly wrong (MBPHP/2, MBTSP/2), so they are not used as references.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from sdb_harness.benchmarks import ChatMessage
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.protocols import Preset, ask_as_is, continue_prompt, keep_all
+from sdb_harness.extract import Extract, cut_at_stops, find_fenced_blocks
+from sdb_harness.records import Problem
+from sdb_sandboxes.types import AssertionCheck, Check, ExitCodeCheck, ResourceLimits
+from sdb_sandboxes.verifiers.conversion import convert_assertions
+
+LIMITS = ResourceLimits(cpu_s=10.0, wall_s=120.0)
+"""The 10 seconds of mxeval, but of CPU time; compilers have limits of their own."""
+
+CLOSERS = {
+    "java": "\n    }",
+    "scala": "\n    }",
+    "csharp": "\n        }",
+    "ruby": "\nend",
+    **dict.fromkeys(("cpp", "go", "javascript", "kotlin", "perl", "php", "swift"), "\n}"),
+    "typescript": "\n}",
+}
+"""Language -> what ends the function that the prompt opens. Python has none, see `PYTHON_STOP`."""
+AFTER_CLOSER = {"java": "\n}\n"}
+"""Language -> what closes the prompt's class, where the tests do not."""
+PYTHON_STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+
+EXITS = {
+    "cpp": "    exit(0);",
+    "csharp": "            System.Environment.Exit(0); throw new System.Exception();",
+    "go": '\tpanic("unreachable")',
+    "java": "        System.exit(0); throw new RuntimeException();",
+    "javascript": "  process.exit(0);",
+    "kotlin": "    kotlin.system.exitProcess(0)",
+    "perl": "  exit(0);",
+    "php": "    exit(0);",
+    "ruby": "  exit!(0)",
+    "scala": "        sys.exit(0)",
+    "typescript": "  eval('process.exit(0)'); return null as any;",
+}
+"""Language -> a body that leaves with exit code 0 in the first test. Go's prompts import nothing
+that could; Swift's import nothing at all."""
+
+
+def load_languages(files: Mapping[str, DataFile]) -> tuple[tuple[Problem, ...], str]:
+    """The problems of these languages, and one SHA-256 over the files.
+
+    Raises:
+        UserError: a file is missing, damaged or not the published one.
+    """
+    problems = tuple(
+        make_problem(task, language) for language, file in files.items() for task in read_rows(file)
+    )
+    if len(files) == 1:
+        return problems, next(iter(files.values())).sha256
+    joined = " ".join(f"{language}={file.sha256}" for language, file in files.items())
+    return problems, hashlib.sha256(joined.encode()).hexdigest()
+
+
+def make_problem(task: Mapping[str, Any], language: str) -> Problem:
+    """Turn one task into a problem whose group is its language."""
+    is_python = language == "python"
+    return Problem(
+        problem_id=task["task_id"],
+        prompt=task["prompt"],
+        reference=task["canonical_solution"] if is_python else "",
+        entry_point=task["entry_point"],
+        check=make_check(task, language),
+        group=language,
+    )
+
+
+def make_check(task: Mapping[str, Any], language: str) -> Check:
+    """Python's tests apart from the program, every other language's behind it."""
+    tests, entry_point = task["test"], task["entry_point"]
+    if language != "python":
+        return ExitCodeCheck(language, tests)
+    return convert_assertions(tests, entry_point) or AssertionCheck(
+        entry_point, tests, prelude=task["prompt"]
+    )
+
+
+def choose_stop(problem: Problem) -> tuple[str, ...]:
+    """Where a completion of this language ends."""
+    closer = CLOSERS.get(problem.group)
+    return PYTHON_STOP if closer is None else (closer,)
+
+
+def close_function(problem: Problem, code: str) -> str:
+    """Prompt, completion, and the brace at which it was cut."""
+    closer = CLOSERS.get(problem.group, "")
+    return problem.prompt + code + closer + AFTER_CLOSER.get(problem.group, "")
+
+
+def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
+    """One user turn in the words of SandboxFusion."""
+    text = (
+        "To complete the following code tasks, write the full-code, including the part of the "
+        f"package import.\n```{problem.group}\n{problem.prompt}\n```"
+    )
+    return (ChatMessage("user", text),)
+
+
+NOT_CODE = frozenset(("bash", "sh", "shell", "console", "text", "txt", "output", "json", "yaml"))
+
+
+def take_first_code(text: str, stop: tuple[str, ...]) -> Extract:
+    """The first block that is not a shell command or its output, else the whole text."""
+    for block in find_fenced_blocks(text):
+        if block.language not in NOT_CODE:
+            return Extract(block.code, "first_block" if block.is_closed else "first_block_unclosed")
+    return Extract(text, "no_block")
+
+
+NUM_OPEN = {"scala": 1, "csharp": 2}
+"""Language -> braces of a whole answer that the tests close themselves, as they go on inside it."""
+
+
+def open_for_tests(problem: Problem, code: str) -> str:
+    """The whole answer, without the braces that the tests close."""
+    for _ in range(NUM_OPEN.get(problem.group, 0)):
+        code = code.rstrip().removesuffix("}")
+    return code if code.endswith("\n") else f"{code}\n"
+
+
+def write_cheat(problem: Problem) -> str | None:
+    """The prompt with a body that ends the process in the first test."""
+    body = EXITS.get(problem.group)
+    return None if body is None else close_function(problem, body)
+
+
+PROTOCOLS: Mapping[str, Preset] = {
+    "base": Preset(
+        source="mxeval: the prompt as it is, the function's body as completion.",
+        ask=ask_as_is,
+        stop=(),
+        stop_of=choose_stop,
+        find_code=cut_at_stops,
+        assemble=close_function,
+    ),
+    "as-is": Preset(
+        source="mxeval's evaluate_functional_correctness: the completion of a sample file is "
+        "executed as it stands, never cut. For replayed files.",
+        ask=ask_as_is,
+        stop=(),
+        find_code=keep_all,
+        assemble=continue_prompt,
+    ),
+    "chat": Preset(
+        source="The chat prompt of SandboxFusion, which puts the first block of the language into "
+        "the tests; here the block stands in front of them.",
+        ask=ask_chat,
+        stop=(),
+        find_code=take_first_code,
+        assemble=open_for_tests,
+    ),
+}

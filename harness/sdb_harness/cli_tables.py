@@ -1,0 +1,69 @@
+"""What `sdbench benchmarks verify` prints: one table for each question, and what was not judged.
+
+Place in the flow: `cli.py` calls these; nothing is computed here.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from sdb_harness.verification import Finding, PublishedFinding
+
+NUM_SHOWN = 5
+"""Exceptions of one kind that are named."""
+
+
+def print_findings(console: Console, findings: "Sequence[Finding]") -> int:
+    """One row per kind of program and language; returns the number of exceptions."""
+    groups = {finding.group for finding in findings}
+    headings = ("programs", "expected", "passed", "of", "exceptions")
+    table = Table(*(("language", *headings) if len(groups) > 1 else headings))
+    for finding in findings:
+        more = len(finding.exceptions) - NUM_SHOWN
+        named = ", ".join(finding.exceptions[:NUM_SHOWN]) or "none"
+        row = (
+            finding.name,
+            "all pass" if finding.should_pass else "none pass",
+            str(finding.num_passed),
+            str(finding.num_programs),
+            f"{named}, and {more} more" if more > 0 else named,
+        )
+        table.add_row(*((finding.group, *row) if len(groups) > 1 else row))
+    console.print(table)
+    return sum(len(finding.exceptions) for finding in findings)
+
+
+def print_published(console: Console, findings: "Sequence[PublishedFinding]") -> None:
+    """One row per language: pass@1 of the shipped samples here and as published."""
+    table = Table("language", "samples", "pass@1 here", "published", "difference", "forged")
+    for finding in findings:
+        if finding.measured is None:
+            measured, difference = "not judged", ""
+        else:
+            error = f" ± {finding.standard_error:.1f}" if finding.standard_error else ""
+            measured = f"{finding.measured:.2f}{error}"
+            difference = f"{finding.measured - finding.published:+.2f}"
+        table.add_row(
+            finding.group,
+            str(finding.num_samples),
+            measured,
+            f"{finding.published:.2f}",
+            difference,
+            str(finding.num_forged),
+        )
+    console.print(table)
+
+
+def print_not_judged(console: Console, findings: "Sequence[Finding | PublishedFinding]") -> int:
+    """One line per reason; returns how many programs this machine could not judge."""
+    reasons: Counter[str] = Counter()
+    for finding in findings:
+        reasons.update(finding.not_judged or {})
+    for reason, number in reasons.most_common():
+        console.print(Text(f"not judged: {number} programs: {reason}"), soft_wrap=True)
+    return reasons.total()

@@ -1,0 +1,174 @@
+"""MultiPL-E: published data, stop strings, and what stands in for upstream's tools."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sdb_harness.benchmarks import load_benchmark
+from sdb_harness.benchmarks.multipl_e import (
+    ENDINGS,
+    PROTOCOLS,
+    SETS,
+    adapt_tests,
+    make_problem,
+    write_cheat,
+    write_tuple,
+)
+from sdb_harness.errors import UserError
+from sdb_harness.verification import list_groups
+from sdb_sandboxes.types import ExitCodeCheck
+from sdb_sandboxes.verifiers.expectations import list_controls
+
+FOLDER = Path(os.environ.get("SDBENCH_DATA", "/none"))
+needs_data = pytest.mark.skipif(
+    not (FOLDER / "multipl_e").is_dir(), reason="no MultiPL-E below $SDBENCH_DATA"
+)
+
+
+@needs_data
+class TestPublishedData:
+    @pytest.mark.parametrize("chosen_set", SETS)
+    def test_has_eighteen_languages(self, chosen_set: str) -> None:
+        benchmark = load_benchmark(f"multipl_e:set={chosen_set}")
+        groups = list_groups(benchmark)
+        assert list(groups) == list(ENDINGS)
+        low, high = (154, 161) if chosen_set == "humaneval" else (354, 397)
+        assert all(low <= len(problems) <= high for problems in groups.values())
+        assert len({problem.problem_id for problem in benchmark.problems}) == len(
+            benchmark.problems
+        )
+
+    @pytest.mark.parametrize("language", ["cpp", "go", "java", "javascript", "rust", "bash", "php"])
+    def test_nearly_every_check_has_a_negative_control(self, language: str) -> None:
+        problems = load_benchmark(f"multipl_e:language={language}").problems
+        checks = [problem.check for problem in problems]
+        assert all(isinstance(check, ExitCodeCheck) for check in checks)
+        with_control = [
+            check
+            for check in checks
+            if isinstance(check, ExitCodeCheck) and list_controls(check.tests, check.language)
+        ]
+        assert len(with_control) > 0.97 * len(checks)
+
+    def test_a_changed_file_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = gzip.decompress((FOLDER / "multipl_e" / "humaneval-rs.jsonl.gz").read_bytes())
+        (tmp_path / "multipl_e").mkdir()
+        path = tmp_path / "multipl_e" / "humaneval-rs.jsonl"
+        monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
+        path.write_bytes(rows)
+        assert len(load_benchmark("multipl_e:language=rust").problems) == 156
+        reordered = [dict(reversed(json.loads(line).items())) for line in rows.splitlines()]
+        path.write_text("\n".join(json.dumps(row) for row in reordered))
+        assert len(load_benchmark("multipl_e:language=rust").problems) == 156
+        path.write_bytes(rows.replace(b"assert_eq", b"assert_ne", 1))
+        with pytest.raises(UserError, match=r"is not the published data: SHA-256 .*load_dataset"):
+            load_benchmark("multipl_e:language=rust")
+        path.write_bytes(rows[:-40])
+        with pytest.raises(UserError, match=r"humaneval-rs.jsonl:156: not JSON"):
+            load_benchmark("multipl_e:language=rust")
+
+
+def test_missing_data_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"humaneval-lua.jsonl is missing .*'nuprl/MultiPL-E'"):
+        load_benchmark("multipl_e:language=lua")
+    with pytest.raises(UserError, match="set='mbp'; did you mean 'mbpp'"):
+        load_benchmark("multipl_e:set=mbp")
+
+
+def make_row(**changes: object) -> dict[str, object]:
+    row = {"name": "HumanEval_0_f", "prompt": "", "tests": "", "stop_tokens": ["\n}"]}
+    return row | changes
+
+
+def test_the_data_s_own_stop_strings_end_a_completion() -> None:
+    problem = make_problem(make_row(prompt="int f() {\n", stop_tokens=["\n}", "\n//"]), "cpp")
+    protocol = PROTOCOLS["base"]
+    assert protocol.choose_stop(problem) == ("\n}", "\n//")
+    assert protocol.extract(problem, "    return 1;\n}\nint g() {}") == (
+        "int f() {\n    return 1;",
+        "stop",
+    )
+    assert isinstance(problem.check, ExitCodeCheck)
+    assert problem.check.tests.startswith("\n")
+
+
+def test_go_tests_are_called_from_a_main() -> None:
+    tests = "func TestF_G(t *testing.T) {\n}\n"
+    assert "F: TestF_G}" in adapt_tests(tests, "go")
+    problem = make_problem(make_row(prompt="package f_test\n\nfunc f() {\n", tests=tests), "go")
+    program, _ = PROTOCOLS["base"].extract(problem, "")
+    assert program.startswith("package main\n")
+
+
+def test_c_sharp_asserts_throw() -> None:
+    assert "class Debug" in adapt_tests("    }\n", "csharp")
+
+
+def test_typescript_is_compiled_for_today_s_javascript() -> None:
+    check = make_problem(make_row(), "typescript").check
+    assert isinstance(check, ExitCodeCheck)
+    assert check.language == "typescript-esnext"
+
+
+def test_a_whole_answer_is_left_open_where_the_tests_go_on() -> None:
+    chat = PROTOCOLS["chat"]
+    java = make_problem(make_row(prompt="class Problem {\n"), "java")
+    answer = "```java\nclass Problem {\n    int f() {\n        return 1;\n    }\n}\n```"
+    assert chat.extract(java, answer)[0].rstrip().endswith("return 1;")
+    lua = make_problem(make_row(), "lua")
+    assert chat.extract(lua, "```lua\nlocal function f() end\n```")[0].endswith("end\n")
+
+
+def test_cheats_leave_with_exit_code_0() -> None:
+    ruby = make_problem(make_row(prompt="def f(x)\n"), "ruby")
+    assert write_cheat(ruby) == "def f(x)\n  exit!(0)\nend"
+    assert write_cheat(make_problem(make_row(), "lua")) is None
+
+
+JAVA = """
+public class Problem {
+    static Pair<Integer, String> swap(Pair<String, Integer> p) {
+        return Pair.with(p.getValue1(), p.getValue0());
+    }
+    public static void main(String[] args) {
+        if (!swap(Pair.with("a", 1)).equals(Pair.with(1, "a"))) throw new RuntimeException();
+        if (Pair.with(1, 2).equals(Pair.with(2, 1))) throw new RuntimeException();
+        if (!(new Triplet<>(1, 2, "x").setAt2(3L)).toString().equals("[1, 2, 3]"))
+            throw new RuntimeException();
+        if (new Pair<>(1, 2).hashCode() != Pair.with(1, 2).hashCode())
+            throw new RuntimeException();
+        if (!Pair.with(1, 2).contains(2)) throw new RuntimeException();
+    }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="no Java compiler on this machine")
+def test_the_tuples_compile_and_compare_like_javatuples(tmp_path: Path) -> None:
+    """Our own trusted text, so it needs no sandbox."""
+    path = tmp_path / "Problem.java"
+    path.write_text(
+        JAVA + "".join(write_tuple(name, n) for name, n in (("Pair", 2), ("Triplet", 3)))
+    )
+    done = subprocess.run(
+        ["javac", "-d", str(tmp_path), str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    subprocess.run(["java", "-cp", str(tmp_path), "Problem"], check=True)
+
+
+@needs_data
+def test_no_program_keeps_the_import_that_only_upstream_has() -> None:
+    problems = load_benchmark("multipl_e:set=mbpp,language=java").problems
+    for problem in problems:
+        program, _ = PROTOCOLS["as-is"].extract(problem, "")
+        assert not re.search("org.javatuples", program)
