@@ -37,6 +37,8 @@ class ResourceLimits:
     """Bytes of stdout plus stderr after which the program is stopped (status `OUTPUT`)."""
     file_bytes: int = 16 << 20
     num_processes: int = 32
+    answer_bytes: int = field(default=32 << 20, repr=False)
+    """Bytes of all answers to the calls of one run, as they travel (status `OUTPUT`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ ValueRule = Literal[
     "multiset",
     "evalplus",
     "not_none",
+    "truth",
+    "is_close",
     "polynomial_root",
     "anything",
 ]

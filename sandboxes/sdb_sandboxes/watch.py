@@ -20,8 +20,6 @@ from sdb_sandboxes.errors import RunStopped
 from sdb_sandboxes.types import ResourceLimits, Status
 
 TAIL_BYTES = 2048
-MAX_ANSWER_BYTES = 4 * MAX_FRAME_BYTES
-"""In all frames of one run: reading them takes the judge's time, not the program's."""
 TICK_S = 0.05
 TREE_SCAN_S = 0.5
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -161,8 +159,9 @@ class Watch:
             raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed")
         incoming += piece
         self.num_answer_bytes += len(piece)
-        if self.num_answer_bytes > MAX_ANSWER_BYTES:
-            raise RunStopped(Status.OUTPUT, f"answered with more than {MAX_ANSWER_BYTES} bytes")
+        if self.num_answer_bytes > self.limits.answer_bytes:
+            detail = f"answered with more than answer_bytes={self.limits.answer_bytes}"
+            raise RunStopped(Status.OUTPUT, detail)
 
     def take_frame(self, incoming: bytearray) -> dict[str, Any] | None:
         """Cut the first frame off, once it is whole; what follows waits for the next question."""

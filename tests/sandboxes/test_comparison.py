@@ -92,6 +92,17 @@ OTHER_RULES: list[tuple[ValueRule, float | None, object, object, bool]] = [
     ("polynomial_root", 1e-4, [-6, 1, 1], 1e308, False),
     ("polynomial_root", 1e-4, [-6, 1], 10**400, False),
     ("anything", None, 1, None, True),
+    ("truth", None, True, [0], True),
+    ("truth", None, True, 0.0, False),
+    ("truth", None, False, "", True),
+    ("truth", None, False, (None,), False),
+    ("is_close", 1e-3, 100.0, 100.05, True),
+    ("is_close", 1e-3, 100.0, 100, True),
+    ("is_close", 1e-3, 100.0, 100.2, False),
+    ("is_close", None, 1.0, 1.001, False),
+    ("is_close", 1e-3, 0.5, NAN, False),
+    ("is_close", 1e-3, 0.5, "0.5", False),
+    ("is_close", 1e-3, 0.5, 10**400, False),
 ]
 
 

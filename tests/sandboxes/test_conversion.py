@@ -2,8 +2,8 @@
 
 import pytest
 
-from sdb_sandboxes.types import Case, FunctionCheck
-from sdb_sandboxes.verifiers.conversion import convert_assertions
+from sdb_sandboxes.types import AssertionCheck, Case, FunctionCheck
+from sdb_sandboxes.verifiers.conversion import build_assertion_check, convert_assertions
 
 HEAD = "METADATA = {'author': 'x'}\n\ndef check(candidate):\n"
 
@@ -22,8 +22,11 @@ def test_reads_cases_from_both_sides() -> None:
     "body",
     [
         "assert abs(candidate(1) - 2) < 1e-6",
-        "assert candidate(1)",
-        "assert not candidate(1)",
+        "assert candidate(1)\n    assert candidate(2) == 3",
+        "assert set(candidate(1)) == {1}",
+        "assert set(candidate(1)) == set('a')",
+        "assert math.isclose(candidate(1), 2)",
+        "assert math.isclose(candidate(1), 2, abs_tol=0.1)",
         "assert candidate(1) is True",
         "assert candidate(1) != 2",
         "assert candidate(1) == 2 == 2",
@@ -60,3 +63,26 @@ def test_leaves_everything_else_alone(body: str) -> None:
 )
 def test_leaves_other_shapes_alone(tests: str) -> None:
     assert convert_assertions(tests, "f") is None
+
+
+def test_a_list_of_assertions_becomes_data_where_it_is_data() -> None:
+    tests = ["assert f((1, 2)) == 3\r\n", "assert (-2+1e-16j) == f([])"]
+    cases = (Case(((1, 2),), 3), Case(([],), -2 + 1e-16j))
+    assert build_assertion_check(tests, "f") == FunctionCheck("f", cases, "python_equality")
+    assert build_assertion_check(["assert f(1)", "assert f(3)"], "f") == FunctionCheck(
+        "f", (Case((1,), True), Case((3,), True)), "truth"
+    )
+    assert build_assertion_check(["assert not f(1)"], "f") == FunctionCheck(
+        "f", (Case((1,), False),), "truth"
+    )
+    assert build_assertion_check(["assert set(f(1)) == set([2])"], "f") == FunctionCheck(
+        "f", (Case((1,), [2]),), "set"
+    )
+    assert build_assertion_check(
+        ["assert math.isclose(f(1), 2.5, rel_tol=0.001)"], "f", "import math"
+    ) == FunctionCheck("f", (Case((1,), 2.5),), "is_close", 0.001)
+
+
+def test_a_list_of_other_assertions_keeps_a_process_of_its_own() -> None:
+    check = build_assertion_check(["assert f(1) == n"], "f", "n = 2")
+    assert check == AssertionCheck("f", "def check(candidate):\n    assert f(1) == n\n", "n = 2")

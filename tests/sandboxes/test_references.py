@@ -144,3 +144,11 @@ def test_limits_only_grow() -> None:
     limits = ResourceLimits(cpu_s=2.0, wall_s=10.0)
     assert scale_limits(limits, 0.1, 4.0) == limits
     assert scale_limits(limits, 1.0, 4.0) == ResourceLimits(cpu_s=4.0, wall_s=20.0)
+
+
+def test_large_answers_of_the_reference_raise_the_limit(sandbox: Sandbox) -> None:
+    limits = ResourceLimits(cpu_s=5.0, wall_s=60.0, answer_bytes=100_000)
+    check = ReferenceCheck("f", "def f(x): return 'a' * x", ((200_000,), (100,)))
+    assert verify(sandbox, "def f(x): return 'a' * x", check, limits).is_passed
+    verdict = verify(sandbox, "def f(x): return 'a' * (9 * x)", check, limits)
+    assert verdict.status is Status.OUTPUT

@@ -15,7 +15,7 @@ EXIT_FAILED, EXIT_MEMORY = 97, 98
 """A cell that could not lock itself; one that ran out of memory where nothing could catch it."""
 MAX_FRAME_BYTES = 8 << 20
 MAX_DEPTH = 100
-MAX_NODES = 1_000_000
+MAX_NODES = 2_000_000
 MAX_SAME_HASH = 100
 """Keys of one container that may share a hash: keys made to collide would stall the judge."""
 MAX_PLAIN_INT = 1 << 53

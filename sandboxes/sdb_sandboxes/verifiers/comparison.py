@@ -14,6 +14,8 @@ Rules for values, and what each forgives:
 - `multiset`: order and kind (list or tuple) of the outermost container; its items by `==`.
 - `evalplus`: `==`, or else numbers within the tolerance and 1e-7 relative, outermost types alike.
 - `not_none`: for a yes, any answer but None and False; for a no, None and False.
+- `truth`: for true, whatever Python takes as true; for false, whatever it takes as false.
+- `is_close`: numbers as `math.isclose` with the tolerance relative to the larger.
 - `polynomial_root`: any number whose polynomial (coefficients expected, constant first) is near 0.
 - `anything`: whatever came back without an error.
 
@@ -85,6 +87,11 @@ def is_equal(
                 return is_evalplus_equal(expected, answer, tolerance or 0.0)
             case "not_none":
                 return (answer is not None and answer is not False) is bool(expected)
+            case "truth":
+                return bool(answer) is bool(expected)
+            case "is_close":
+                relative = TOLERANCE if tolerance is None else tolerance
+                return are_numbers_close(expected, answer, relative)
             case "polynomial_root":
                 return is_root(expected, answer, TOLERANCE if tolerance is None else tolerance)
             case "anything":
@@ -132,6 +139,12 @@ def is_close(expected: float, answer: float, tolerance: float) -> bool:
     if tolerance == 0.0 or math.isinf(expected) or math.isinf(answer):
         return expected == answer
     return abs(expected - answer) <= tolerance * max(1.0, abs(expected), abs(answer))
+
+
+def are_numbers_close(expected: object, answer: object, relative: float) -> bool:
+    """What `math.isclose` says; anything but real numbers is not close."""
+    are_numbers = isinstance(expected, int | float) and isinstance(answer, int | float)
+    return are_numbers and math.isclose(expected, answer, rel_tol=relative)  # type: ignore[arg-type]
 
 
 def take_items(value: object) -> list[object]:

@@ -1,20 +1,29 @@
 """Turns test source that is pure data into data, so that no test process is needed (L2 to L3).
 
-Place in the flow: a benchmark loader calls `convert_assertions`; what it cannot convert stays an
-`AssertionCheck`. The rule is strict: every statement of `check(candidate)` must be an assertion of
-`candidate(constants) == constant`, either side first, where small arithmetic counts as constant.
+Place in the flow: a benchmark loader calls `convert_assertions` (HumanEval's `check(candidate)`) or
+`build_assertion_check` (MBPP's list of assertions); what cannot be converted stays an
+`AssertionCheck`. The rule is strict: every statement must assert one of these forms, the same one
+throughout, where small arithmetic counts as constant, and either side may come first:
+
+    f(constants) == constant                     python_equality
+    set(f(constants)) == set(constant)           set
+    math.isclose(f(constants), constant, rel_tol=constant)      is_close
+    f(constants), not f(constants)               truth
+
 So the converted check accepts exactly the plain answers that the source accepts. What it does not
-do: no tolerance forms, no truthiness, no `is`, no loops, no helper functions.
+do: no other tolerance, no `is`, no loops, no helper functions.
 """
 
 import ast
 import builtins
+import contextlib
 import copy
 import operator
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sdb_sandboxes.types import Case, FunctionCheck
+from sdb_sandboxes.types import AssertionCheck, Case, FunctionCheck, ValueRule
 
 
 def convert_assertions(tests: str, entry_point: str) -> FunctionCheck | None:
@@ -25,9 +34,9 @@ def convert_assertions(tests: str, entry_point: str) -> FunctionCheck | None:
         entry_point: The function that the cases call.
 
     Returns:
-        A check with `python_equality`, as `==` in the source compares, or None if any statement
-        is more than data. Two differences remain, both towards refusing: an answer that is not
-        plain data is wrong, even if its own `__eq__` claims otherwise, and an expected NaN equals
+        A check that compares as the source does, or None if any statement is more than data. Two
+        differences remain, both towards refusing: an answer that is not plain data is wrong, even
+        if its own `__eq__` claims otherwise (but an object is true), and an expected NaN equals
         nothing.
     """
     try:
@@ -42,16 +51,47 @@ def convert_assertions(tests: str, entry_point: str) -> FunctionCheck | None:
     has_defaults = arguments.defaults or arguments.kwonlyargs or arguments.vararg or arguments.kwarg
     if len(arguments.args) != 1 or has_defaults or not all(map(is_inert, others)):
         return None
-    parameter = arguments.args[0].arg
-    cases = []
-    for statement in functions[0].body:
+    return convert_statements(functions[0].body, arguments.args[0].arg, entry_point)
+
+
+def build_assertion_check(
+    tests: Sequence[str], entry_point: str, prelude: str = ""
+) -> FunctionCheck | AssertionCheck:
+    """The check of a list of assertions about one function, at the strongest level that fits.
+
+    Args:
+        tests: Source of each assertion, which calls the function by its name.
+        entry_point: That name.
+        prelude: Source that the assertions need: imports, values.
+
+    Returns:
+        Data (L3) if all of it is data, else assertions in a process of their own (L2).
+    """
+    source = "\n".join(test.replace("\r\n", "\n").strip() for test in tests)
+    try:
+        check = convert_statements(ast.parse(source).body, entry_point, entry_point)
+    except (SyntaxError, ValueError):
+        check = None
+    body = textwrap.indent(source, "    ")
+    return check or AssertionCheck(entry_point, f"def check(candidate):\n{body}\n", prelude)
+
+
+def convert_statements(
+    body: Sequence[ast.stmt], called: str, entry_point: str
+) -> FunctionCheck | None:
+    """The data in a list of statements in which the function is called `called`."""
+    forms = []
+    for statement in body:
         if is_inert(statement) or is_constant_truth(statement):
             continue
-        case = read_case(statement, parameter)
-        if case is None:
+        form = read_form(statement, called)
+        if form is None:
             return None
-        cases.append(case)
-    return FunctionCheck(entry_point, tuple(cases), "python_equality") if cases else None
+        forms.append(form)
+    if len({(rule, tolerance) for _, rule, tolerance in forms}) != 1:
+        return None
+    _, rule, tolerance = forms[0]
+    return FunctionCheck(entry_point, tuple(case for case, _, _ in forms), rule, tolerance)
 
 
 def is_inert(statement: ast.stmt) -> bool:
@@ -76,24 +116,57 @@ def is_constant_truth(statement: ast.stmt) -> bool:
     return value is not None and bool(value[0])
 
 
-def read_case(statement: ast.stmt, parameter: str) -> Case | None:
-    """The case in `assert parameter(constants) == constant`, or None."""
-    if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Compare):
+Form = tuple[Case, ValueRule, float | None]
+
+
+def read_form(statement: ast.stmt, called: str) -> Form | None:
+    """The case, rule and tolerance of one assertion, or None if it has none of the forms."""
+    if not isinstance(statement, ast.Assert):
         return None
-    comparison = statement.test
-    if len(comparison.ops) != 1 or not isinstance(comparison.ops[0], ast.Eq):
+    match statement.test:
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            return read_equality(left, right, called) or read_equality(right, left, called)
+        case ast.UnaryOp(op=ast.Not(), operand=call):
+            return read_case(call, ast.Constant(False), called, "truth")
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="math"), attr="isclose"),
+            args=[call, other],
+            keywords=[ast.keyword(arg="rel_tol", value=ast.Constant(value=float(tolerance)))],
+        ):
+            return read_case(call, other, called, "is_close", tolerance)
+        case call:
+            return read_case(call, ast.Constant(True), called, "truth")
+
+
+def read_equality(call: ast.expr, other: ast.expr, called: str) -> Form | None:
+    """`call == other`, or the same of both sides as sets."""
+    match call, other:
+        case (
+            ast.Call(func=ast.Name(id="set"), args=[inner], keywords=[]),
+            ast.Call(func=ast.Name(id="set"), args=[items], keywords=[]),
+        ) if called != "set":
+            value = evaluate(items)
+            is_container = value is not None and isinstance(value[0], list | tuple | set | dict)
+            return read_case(inner, items, called, "set") if is_container else None
+    return read_case(call, other, called, "python_equality")
+
+
+def read_case(
+    call: ast.expr,
+    expected: ast.expr,
+    called: str,
+    rule: ValueRule,
+    tolerance: float | None = None,
+) -> Form | None:
+    """The form, if `call` calls the function with constants and a constant is expected."""
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         return None
-    left, right = comparison.left, comparison.comparators[0]
-    for call, other in ((left, right), (right, left)):
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            continue
-        expected = evaluate(other)
-        arguments = [evaluate(argument) for argument in call.args]
-        if call.func.id == parameter and not call.keywords and expected is not None:
-            values = tuple(argument[0] for argument in arguments if argument is not None)
-            if len(values) == len(arguments):
-                return Case(values, expected[0])
-    return None
+    right = evaluate(expected)
+    arguments = [evaluate(argument) for argument in call.args]
+    if call.func.id != called or call.keywords or right is None:
+        return None
+    values = tuple(argument[0] for argument in arguments if argument is not None)
+    return (Case(values, right[0]), rule, tolerance) if len(values) == len(arguments) else None
 
 
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -123,6 +196,8 @@ class Folder(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """Fold from the inside out. Raises ValueError for what is not small constant arithmetic."""
+        with contextlib.suppress(ValueError):
+            return ast.copy_location(ast.Constant(ast.literal_eval(node)), node)  # a complex number
         left, right = (ast.literal_eval(self.visit(side)) for side in (node.left, node.right))
         fold = OPERATORS.get(type(node.op))
         for value in (left, right):

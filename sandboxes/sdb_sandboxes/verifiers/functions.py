@@ -17,6 +17,9 @@ from sdb_sandboxes.types import (
 from sdb_sandboxes.verifiers.comparison import is_right
 from sdb_sandboxes.verifiers.verdicts import build_verdict
 
+OBJECT_RULES = ("not_none", "truth", "anything")
+"""Where an answer is one bit or less: a program that lies about it could as well have said True."""
+
 
 def verify_function(
     sandbox: Sandbox, program: str, check: FunctionCheck, limits: ResourceLimits
@@ -51,7 +54,7 @@ def verify_function(
 
 def is_answer_right(case: Case, outcome: CallOutcome, check: FunctionCheck) -> bool:
     """Compare one answer; where any object will do, one that cannot travel counts as True."""
-    if outcome.exception == "Undecodable" and check.comparison in ("not_none", "anything"):
+    if outcome.exception == "Undecodable" and check.comparison in OBJECT_RULES:
         outcome = CallOutcome(True)
     return outcome.exception is None and is_right(case, outcome.value, check)
 

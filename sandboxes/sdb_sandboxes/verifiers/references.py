@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
+from sdb_sandboxes.agent.codec import encode, pack_frame
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     CallOutcome,
@@ -32,6 +33,8 @@ from sdb_sandboxes.verifiers.verdicts import build_verdict
 
 PATIENCE = 20
 """How many times the candidate's time the reference may take before it counts as broken."""
+MAX_REFERENCE_BYTES = 1 << 29
+"""Bytes that the answers of a reference may take."""
 MAX_ORACLES = 4096
 """Answers kept for one sandbox, in checks."""
 
@@ -43,6 +46,8 @@ class Oracle:
     check: FunctionCheck | None
     result: ExecutionResult
     """Of the reference itself: its CPU seconds scale the candidate's limit."""
+    answer_bytes: int = 0
+    """What its answers take: the candidate's may take twice that."""
 
 
 def verify_reference(
@@ -59,6 +64,7 @@ def verify_reference(
         status = Status.INFRASTRUCTURE
         return build_verdict(sandbox, result, status, result.detail, "L3", num_tests, 0, 0)
     limits = scale_limits(limits, oracle.result.cpu_s, check.cpu_factor)
+    limits = replace(limits, answer_bytes=max(limits.answer_bytes, 2 * oracle.answer_bytes))
     return verify_function(sandbox, program, oracle.check, limits)
 
 
@@ -109,7 +115,12 @@ def compute_oracle(sandbox: Sandbox, check: ReferenceCheck, limits: ResourceLimi
 
     An alternative that fails on an input has no answer there; the reference must have them all.
     """
-    limits = replace(limits, cpu_s=limits.cpu_s * PATIENCE, wall_s=limits.wall_s * PATIENCE)
+    limits = replace(
+        limits,
+        cpu_s=limits.cpu_s * PATIENCE,
+        wall_s=limits.wall_s * PATIENCE,
+        answer_bytes=MAX_REFERENCE_BYTES,
+    )
     calls = tuple((check.entry_point, arguments) for arguments in check.inputs)
     result = sandbox.call_functions(ExecutionRequest(check.reference, calls, limits))
     failure = find_failure(result, check)
@@ -131,7 +142,8 @@ def compute_oracle(sandbox: Sandbox, check: ReferenceCheck, limits: ResourceLimi
         for i, (arguments, outcome) in enumerate(zip(check.inputs, result.outcomes, strict=True))
     )
     found = FunctionCheck(check.entry_point, cases, check.comparison, check.tolerance)
-    return Oracle(found, result)
+    num_bytes = sum(len(pack_frame([encode(case.expected)])) for case in cases)
+    return Oracle(found, result, num_bytes)
 
 
 def find_failure(result: ExecutionResult, check: ReferenceCheck) -> str:
