@@ -1,5 +1,6 @@
 """The openai generator against a real HTTP server on this machine, well and badly behaved."""
 
+import contextlib
 import json
 import logging
 import re
@@ -8,22 +9,31 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdb_harness.benchmarks import ChatMessage, Prompt
+from sdb_harness.cli import main
 from sdb_harness.errors import UserError
-from sdb_harness.generators import Prompted, load_generator
+from sdb_harness.generators import Prompted, load_generator, openai_api
 from sdb_harness.generators.openai_api import (
     OpenAIGenerator,
     ServerOptions,
+    StreamReader,
+    _Failed,
+    _Refused,
     choose_delay_s,
     parse_events,
     parse_options,
     parse_retry_after_s,
 )
 from sdb_harness.records import Completion, Problem, SamplingConfig
+from sdb_harness.store import Store
 from sdb_harness.sweep import parse_sweep, resolve_cells
 from sdb_harness.timing import check_times
 from sdb_sandboxes.types import Case, FunctionCheck
@@ -606,6 +616,80 @@ class TestEventStream:
 
     def test_bytes_that_are_not_utf8_do_not_raise(self) -> None:
         assert list(parse_events([b"data: \xff\n\n"])) == ["\ufffd"]
+
+    def test_a_line_without_end_is_given_up(self) -> None:
+        endless = (b"data: " + b"x" * (1 << 20) for _ in range(1 << 20))
+        with pytest.raises(_Refused, match="a line of more than 8388608 bytes"):
+            list(parse_events(endless))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "content", "text", "usage", "completion_tokens", "error"]
+            )
+            | st.just("finish_reason"),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+class TestHostileEvents:
+    @given(events=st.lists(JSON_VALUES.map(json.dumps) | st.text(max_size=40), max_size=4))
+    def test_any_events_give_a_completion_or_a_named_failure(self, events: list[str]) -> None:
+        reader = StreamReader(time.perf_counter())
+        with contextlib.suppress(_Failed, _Refused):
+            for event in events:
+                reader.read(event)
+            check_times(reader.finish())
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "[" * 100_000,
+            '{"choices": [{"text": "a"}], "usage": {"completion_tokens": 1e999}}',
+            '{"choices": null}',
+        ],
+    )
+    def test_what_only_breaks_a_parser_is_refused(self, data: str) -> None:
+        with pytest.raises(_Refused, match="not made of completion chunks"):
+            StreamReader(0.0).read(data)
+
+
+def send_html(handler: Handler) -> None:
+    """A proxy's page that never ends by itself; status 200."""
+    handler.start(200, "text/html")
+    page = b"<html>" + b"<p>try later</p>" * 4096
+    with contextlib.suppress(OSError):  # the client stops reading
+        for _ in range(1000):
+            handler.send(page)
+    handler.close_connection = True
+
+
+def test_a_run_goes_on_past_html_and_cut_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_api, "choose_delay_s", lambda *given: 0.0)
+    monkeypatch.setattr(openai_api, "_NUM_ATTEMPTS", 2)
+    good = stream("    return 0\n", usage=5)
+    first_round = (good, send_html, hang_up, hang_up, good)
+    with serve(good, *first_round, send_html, hang_up) as server:  # warm-up, then two rounds
+        arguments = ["run", "--benchmark", "minipy:num_problems=4", "--runs", str(tmp_path)]
+        arguments += ["--generator", f"openai:{server.url},model=toy", "--protocol", "base"]
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("sdbench: 2 programs could not be generated or judged")
+    (path,) = tmp_path.glob("*/store.sqlite")
+    with Store.open_for_reading(path) as store:
+        assert len(list(store.iterate_rows())) == 2
+        assert store.count_faults() == 2
 
 
 class TestDelays:

@@ -46,6 +46,11 @@ _MAX_DELAY_S = 60.0
 """Longest wait between two attempts; a server that asks for more is given up at once."""
 _TIMEOUT = httpx.Timeout(connect=10.0, read=300.0, write=60.0, pool=None)
 
+_MAX_BODY_BYTES = 64 << 10
+"""How much of an error reply is read."""
+_MAX_EVENT_BYTES = 8 << 20
+"""Longest line of a stream; a chunk of text is a thousandth of that."""
+
 Payload = dict[str, Any]
 """A JSON object, ours to send or the server's to check."""
 
@@ -377,8 +382,7 @@ def check_response(response: httpx.Response) -> None:
     content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if status == 200 and content_type == "text/event-stream":
         return
-    response.read()
-    what = summarize_body(response.text, content_type)
+    what = summarize_body(read_start(response), content_type)
     if status in (408, 429) or status >= 500:
         retry_after_s = parse_retry_after_s(response.headers.get("retry-after"))
         wait = "" if retry_after_s is None else f", asks to wait {retry_after_s:.0f} s"
@@ -389,6 +393,16 @@ def check_response(response: httpx.Response) -> None:
         f"{where} answered {content_type or 'no content type'} instead of an event stream: {what}; "
         "check that the URL is the API's base (it usually ends in /v1)"
     )
+
+
+def read_start(response: httpx.Response) -> str:
+    """The first part of a body, as text: a page without end must not fill our memory."""
+    start = b""
+    for chunk in response.iter_bytes():
+        start += chunk
+        if len(start) >= _MAX_BODY_BYTES:
+            break
+    return start[:_MAX_BODY_BYTES].decode("utf-8", errors="replace")
 
 
 def summarize_body(text: str, content_type: str) -> str:
@@ -427,6 +441,9 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[str]:
     Comments and other fields are skipped, and an event that is not ended by an empty line is
     dropped, as the standard asks. Lines end in LF or CRLF; a lone CR is not used by any server.
     httpx's own line iterator is not used: it also splits at U+2028, which JSON may hold.
+
+    Raises:
+        _Refused: a line without end.
     """
     pending = b""
     data_lines: list[bytes] = []
@@ -439,11 +456,18 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[str]:
             elif not line and data_lines:
                 yield b"\n".join(data_lines).decode("utf-8", errors="replace")
                 data_lines = []
+        if len(pending) > _MAX_EVENT_BYTES:
+            raise _Refused(f"the stream holds a line of more than {_MAX_EVENT_BYTES} bytes")
 
 
 def join_surrogates(text: str) -> str:
     """Join the halves of characters that JSON escapes in two chunks; a lone half becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_NOT_A_CHUNK = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What an event that is no completion chunk may raise while it is read; the last two come from
+numbers such as 1e999 and from thousands of nested brackets."""
 
 
 class StreamReader:
@@ -484,7 +508,7 @@ class StreamReader:
                     self._counts.append(count)
                 if finish_reason := choice.get("finish_reason"):
                     self._finish_reason = str(finish_reason)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except _NOT_A_CHUNK as error:
             shown = " ".join(data.split())[:120]
             raise _Refused(f"the stream is not made of completion chunks: {shown}") from error
 
