@@ -27,6 +27,7 @@ from sdb_harness.benchmarks.minipy import load_problems
 from sdb_harness.hardware import describe_hardware
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
+from sdb_reference_model.past import Cached, Uncached
 from sdb_reference_model.policies import commit_above
 from sdb_reference_model.sampler import Generation, sample_blocks
 
@@ -65,7 +66,7 @@ def build_contestants(diffusion: Checkpoint, twin: Checkpoint) -> dict[str, Cont
             block_size=block_size,
             policy=commit_above(threshold),
             max_new_tokens=MAX_NEW_TOKENS,
-            use_cache=use_cache,
+            past=Cached if use_cache else Uncached,
         )[0]
 
     contestants: dict[str, Contestant] = {}

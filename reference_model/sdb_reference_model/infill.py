@@ -13,14 +13,15 @@ from collections.abc import Sequence
 import torch
 
 from sdb_reference_model.model import Transformer
+from sdb_reference_model.past import Cached, Past
 from sdb_reference_model.policies import Policy, Revision
 from sdb_reference_model.sampler import Generation, sample_blocks
-from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.tokenizer import SpecialIds
 
 
 def infill(
     model: Transformer,
-    tokenizer: CodeTokenizer,
+    tokenizer: SpecialIds,
     prefixes: Sequence[Sequence[int]],
     suffixes: Sequence[Sequence[int]],
     *,
@@ -29,7 +30,7 @@ def infill(
     revision: Revision | None = None,
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
-    use_cache: bool = True,
+    past: Past = Cached,
 ) -> list[Generation]:
     """Fill `num_tokens` positions between each prefix and its suffix, which ends the text.
 
@@ -63,5 +64,5 @@ def infill(
         canvas=canvas,
         temperature=temperature,
         seeds=seeds,
-        use_cache=use_cache,
+        past=past,
     )

@@ -88,17 +88,27 @@ class KVCache:
         self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)  # [layers, B, G, S, E]
         self.values = torch.empty_like(self.keys)
         self.length = 0
+        self.num_seen = 0
+        """Positions that are read at the least, also behind those being written (dual cache)."""
+        self.rows: Tensor | None = None
+        """int64 [R], the rows that the next forward stands for; None is all of them."""
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put k, v [B, G, L, E] behind the final positions; return all of them [B, G, S, E]."""
+        """Put k, v [R, G, L, E] behind the final positions; return all of them [R, G, S, E]."""
         end = self.length + k.shape[2]
         if end > self.keys.shape[3]:
             raise ValueError(
                 f"cache holds {self.keys.shape[3]} positions, {end} are needed; allocate more"
             )
-        self.keys[layer, :, :, self.length : end] = k
-        self.values[layer, :, :, self.length : end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        seen = max(end, self.num_seen)
+        keys, values = self.keys[layer], self.values[layer]
+        if self.rows is None:
+            keys[:, :, self.length : end] = k
+            values[:, :, self.length : end] = v
+            return keys[:, :, :seen], values[:, :, :seen]
+        keys[self.rows, :, self.length : end] = k
+        values[self.rows, :, self.length : end] = v
+        return keys[:, :, :seen][self.rows], values[:, :, :seen][self.rows]
 
     def commit(self, num_positions: int) -> None:
         """Declare the `num_positions` written last as final."""
@@ -106,10 +116,9 @@ class KVCache:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary positions (rotate-half form) to x [B, heads, L, E]; cos, sin [B, 1, L, E/2]."""
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    x1, x2 = x.chunk(2, dim=-1)
-    return torch.cat((x1 * cos - x2 * sin, x2 * cos + x1 * sin), dim=-1)
+    """Apply rotary positions (rotate-half form) to x [B, heads, L, E]; see `compute_rope`."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)  # which may be lower under autocast
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 class Attention(nn.Module):
@@ -133,20 +142,34 @@ class Attention(nn.Module):
         is_causal: bool,
         cache: KVCache | None,
         layer: int,
+        where: Tensor | None,
     ) -> Tensor:
         c = self.config
         batch, length, _ = x.shape
         heads = self.qkv(x).view(batch, length, -1, c.head_dim).transpose(1, 2)  # [B, H+2G, L, E]
-        q, k, v = heads.split([c.num_heads, c.num_kv_heads, c.num_kv_heads], dim=1)
+        qk, v = heads[:, : -c.num_kv_heads], heads[:, -c.num_kv_heads :]
         if c.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, *rope), rotate(k, *rope)
+            q, k = qk[:, : c.num_heads], qk[:, c.num_heads :]
+            qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=1)
+        qk = rotate(qk, *rope)
+        q, k = qk[:, : c.num_heads], qk[:, c.num_heads :]
         if cache is not None:
             k, v = cache.write(layer, k, v)  # [B, G, S, E]
+        if where is not None and not is_causal:
+            first, last = find_span(where)
+            q, where = q[:, :, first:last], where[:, first:last]
+            mask = mask if mask is None or mask.shape[2] == 1 else mask[:, :, first:last]
         attended = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=c.num_heads != c.num_kv_heads
         )  # [B, H, L, E]
-        return self.out(attended.transpose(1, 2).reshape(batch, length, -1))  # type: ignore[no-any-return]
+        attended = attended.transpose(1, 2).flatten(2)  # [B, L, H*E]
+        return self.out(attended if where is None else attended[where])  # type: ignore[no-any-return]
+
+
+def find_span(where: Tensor) -> tuple[int, int]:
+    """First and behind-last column of bool [B, L] in which any row has a True; waits for them."""
+    columns = where.any(dim=0).nonzero()
+    return int(columns[0]), int(columns[-1]) + 1
 
 
 class FeedForward(nn.Module):
@@ -180,8 +203,12 @@ class Block(nn.Module):
         is_causal: bool,
         cache: KVCache | None,
         layer: int,
+        where: Tensor | None,
     ) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rope, mask, is_causal, cache, layer)
+        attended = self.attention(
+            self.attention_norm(x), rope, mask, is_causal, cache, layer, where
+        )
+        x = (x if where is None else x[where]) + attended
         return x + self.feed_forward(self.feed_forward_norm(x))  # type: ignore[no-any-return]
 
 
@@ -224,6 +251,8 @@ class Transformer(nn.Module):
         mask: Tensor | None = None,
         is_causal: bool = False,
         cache: KVCache | None = None,
+        rope: tuple[Tensor, Tensor] | None = None,
+        where: Tensor | None = None,
     ) -> Tensor:
         """Compute final hidden states.
 
@@ -233,31 +262,44 @@ class Transformer(nn.Module):
             mask: bool [B or 1, 1, L, S], True where a query may attend; None attends everywhere.
             is_causal: autoregressive attention; only without `mask`, and only when L == S.
             cache: earlier keys and values; this call's own are written behind them.
+            rope: `compute_rope(positions)`, for callers that have it already.
+            where: bool [B, L], some True: the positions that are wanted. The last layer computes
+                keys and values for all of them, and everything else for these alone.
 
         Returns:
-            Hidden states [B, L, D] after the final norm.
+            Hidden states [B, L, D] after the final norm; with `where` those [N, D] of its N
+            positions, row by row.
 
         Raises:
             ValueError: if the default positions run past `max_seq_len`.
         """
         length = token_ids.shape[1]
         start = cache.length if cache is not None else 0
-        if positions is None:
+        if positions is None and rope is None:
             if start + length > self.config.max_seq_len:
                 raise ValueError(
                     f"{start + length} positions exceed max_seq_len={self.config.max_seq_len}; "
                     "shorten the prompt or lower max_new_tokens"
                 )
             positions = torch.arange(start, start + length, device=token_ids.device)[None]
-        rope = self.compute_rope(positions)
+        if rope is None:
+            assert positions is not None
+            rope = self.compute_rope(positions)
         x = self.embedding(token_ids)  # [B, L, D]
+        last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
-            x = block(x, rope, mask, is_causal, cache, layer)
+            wanted = where if layer == last else None
+            x = block(x, rope, mask, is_causal, cache, layer, wanted)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def compute_rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [B, 1, L, E/2] in float32 for integer positions [B, L]."""
+        """Cosines and signed sines [B, 1, L, E] for integer positions [B, L].
+
+        Computed in float32, given in the weights' dtype. Both halves of E turn by the same angles;
+        the first half of the sines is negated, so that a rotation is x cos + roll(x, E/2) sin.
+        """
         half = self.config.head_dim // 2
         exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / half
         angles = positions[:, None, :, None] * self.config.rope_theta**-exponent
-        return angles.cos(), angles.sin()
+        cos, sin, dtype = angles.cos(), angles.sin(), self.head_weight.dtype
+        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)

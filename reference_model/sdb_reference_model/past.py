@@ -1,13 +1,28 @@
-"""The past of a batch in the block sampler: finished tokens, and how a block is read against them.
+"""What a block is read against: the past of a batch, and for some models its future.
 
-Place in the flow: `sampler.py` reads the current block many times and appends it once. `Cached` is
-how it runs; `Uncached` is what it means: the whole sequence under an explicit block mask at every
-step. Both give the same tokens (a test).
+Place in the flow: `sampler.py` reads the current block many times and appends it once. Two kinds of
+model, each with a definition that reads the whole sequence at every step and a way that runs:
+
+    block-causal   `Uncached`      prompt and blocks, each sees itself and what stands before it
+                   `Cached`        the same tokens: keys and values of finished blocks are exact
+    full           `FullUncached`  every position sees every other, masks to come included
+                   `PrefixCached`  keys and values before the block are as old as the last refresh
+                   `DualCached`    those behind it too (Fast-dLLM, arXiv 2505.22618)
+
+Refresh policy of the last two: the first step of a block reads the whole sequence and so renews
+every key and value; the steps after it renew the block's own (`DualCached`) or those from the
+block on (`PrefixCached`). `refresh_every=n` renews all in every n-th step of a block; with 1 both
+are `FullUncached`. In between they are approximations, as in the engines that invented them.
+
+`is_shifted` is for models whose hidden state at i speaks of token i + 1 (Dream): a block is then
+read from the position before its first one.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sdb_reference_model.model import KVCache, Transformer
@@ -18,58 +33,132 @@ class Context(Protocol):
 
     num_prefill: int
     num_append: int
-    """Forwards that `append` takes when the block was not read in its final form."""
+    """Forwards that `append` takes for rows that are due."""
 
-    def read(self, block: Tensor) -> Tensor:
-        """Hidden states [B, b, D] of `block` int64 [B, b], given everything finished."""
+    def read(self, block: Tensor, where: Tensor) -> Tensor:
+        """Hidden states [N, D] of `block` int64 [B, b] at `where` bool [B, b], row by row."""
         ...
 
-    def append(self, block: Tensor, was_read: bool) -> None:
-        """Make `block` part of the past; `was_read`: the last `read` saw exactly this block."""
+    def append(self, block: Tensor, is_due: Tensor) -> None:
+        """Make `block` part of the past.
+
+        `is_due` bool [B]: rows that go on and whose last `read` did not see exactly this block.
+        """
         ...
+
+
+Past = Callable[[Transformer, Tensor, Tensor, Tensor], Context]
+"""(model, left-padded prompts int64 [B, P], their lengths [B], canvas [B, C]) -> context: one of
+the classes below, or a `functools.partial` of one."""
 
 
 class Cached:
-    """The past as keys and values. One prefill, then only the block is computed."""
+    """Keys and values of a block-causal model. One prefill, then only the block is computed.
 
-    num_prefill, num_append = 1, 1
+    Rows without a wanted position are left out of a forward: who is done costs nothing.
+    """
 
-    def __init__(self, model: Transformer, prompt: Tensor, lengths: Tensor, capacity: int) -> None:
-        """Prefill: the prompt is block 0, which sees all of itself."""
-        self.model, width = model, prompt.shape[1]
-        self.cache = KVCache(model.config, len(prompt), width + capacity, model.head_weight)
-        self.shift = (lengths - width)[:, None]  # [B, 1], minus the padding of each row
-        self.is_real = torch.ones(len(prompt), width + capacity, dtype=torch.bool)
-        self.is_real[:, :width] = torch.arange(width)[None] + self.shift >= 0
-        self.is_real = self.is_real.to(prompt.device)
-        self.has_padding = not bool(self.is_real.all())
-        self.append(prompt, was_read=False)
+    num_prefill = 1
 
-    def read(self, block: Tensor) -> Tensor:
-        start, end = self.cache.length, self.cache.length + block.shape[1]
-        columns = torch.arange(start, end, device=block.device)[None]
-        positions = (columns + self.shift).clamp(min=0)  # [B, b]
-        mask = self.is_real[:, None, None, :end] if self.has_padding else None
-        return self.model(block, positions=positions, mask=mask, cache=self.cache)  # type: ignore[no-any-return]
+    def __init__(
+        self,
+        model: Transformer,
+        prompt: Tensor,
+        lengths: Tensor,
+        canvas: Tensor,
+        *,
+        is_folded: bool = True,
+    ) -> None:
+        """Prefill: the prompt is block 0, which sees all of itself.
 
-    def append(self, block: Tensor, was_read: bool) -> None:
-        if not was_read:
-            self.read(block)
-        self.cache.commit(block.shape[1])
+        With `is_folded` a finished block is computed together with the first step of the next one,
+        which does not see less for it: one forward of 2b positions instead of two of b.
+        """
+        self.model, width, capacity = model, prompt.shape[1], prompt.shape[1] + canvas.shape[1]
+        self.is_folded, self.num_append = is_folded, 0 if is_folded else 1
+        self.cache = KVCache(model.config, len(prompt), capacity, model.head_weight)
+        self.lay_out(lengths, width, capacity)
+        self.pending: tuple[Tensor, Tensor] | None = None
+        self.compute(prompt, None, None)
+        self.cache.commit(width)
+
+    def lay_out(self, lengths: Tensor, width: int, capacity: int) -> None:
+        """Positions and padding of all columns, for prompts that end at column `width`."""
+        columns = torch.arange(capacity, device=lengths.device)[None]
+        self.lengths = lengths
+        positions = columns + (lengths - width)[:, None]  # [B, S]
+        self.has_padding = bool((lengths < width).any())
+        self.is_real = positions >= 0
+        positions = positions.clamp(min=0) if self.has_padding else positions[:1]
+        self.rope = self.model.compute_rope(positions)  # [B or 1, 1, S, E]
+
+    def compute(
+        self,
+        tokens: Tensor,
+        where: Tensor | None,
+        rows: Tensor | None,
+        staircase: Tensor | None = None,
+    ) -> Tensor:
+        """Run `tokens` [R, L] of `rows` int64 [R] behind the past; see `Transformer.forward`."""
+        start, end = self.cache.length, self.cache.length + tokens.shape[1]
+        rope, mask = (self.rope[0][:, :, start:end], self.rope[1][:, :, start:end]), staircase
+        if self.has_padding:
+            is_real = self.is_real[:, None, None, :end]
+            if rows is not None:
+                is_real, rope = is_real[rows], (rope[0][rows], rope[1][rows])
+            mask = is_real if staircase is None else is_real & staircase
+        self.cache.rows = rows
+        hidden: Tensor = self.model(tokens, mask=mask, cache=self.cache, rope=rope, where=where)
+        return hidden
+
+    def read(self, block: Tensor, where: Tensor) -> Tensor:
+        if self.pending is None:
+            rows = find_rows(where.any(dim=1))
+            if rows is None:
+                return self.compute(block, where, None)
+            return self.compute(block[rows], where[rows], rows)
+        finished, is_due = self.pending
+        num_old = finished.shape[1]
+        rows = find_rows(where.any(dim=1) | is_due)
+        tokens, where = torch.cat((finished, block), dim=1), F.pad(where, (num_old, 0))
+        if rows is not None:
+            tokens, where = tokens[rows], where[rows]
+        end = self.cache.length + tokens.shape[1]
+        staircase = torch.ones(tokens.shape[1], end, dtype=torch.bool, device=block.device)
+        staircase[:num_old, end - block.shape[1] :] = False
+        hidden = self.compute(tokens, where, rows, staircase[None, None])
+        self.cache.commit(num_old)
+        self.pending = None
+        return hidden
+
+    def append(self, block: Tensor, is_due: Tensor) -> None:
+        if not bool(is_due.any()):
+            self.cache.commit(block.shape[1])
+        elif self.is_folded:
+            self.pending = block.clone(), is_due
+        else:
+            rows = find_rows(is_due)
+            self.compute(block if rows is None else block[rows], None, rows)
+            self.cache.commit(block.shape[1])
+
+
+def find_rows(is_wanted: Tensor) -> Tensor | None:
+    """Indices of the True rows, or None if that is all of them."""
+    return None if bool(is_wanted.all()) else is_wanted.nonzero().squeeze(1)
 
 
 class Uncached:
-    """The definition: every step reads the whole sequence under an explicit block mask."""
+    """The definition of `Cached`: the whole sequence under an explicit block mask, every step."""
 
     num_prefill, num_append = 0, 0
 
-    def __init__(self, model: Transformer, prompt: Tensor, lengths: Tensor, capacity: int) -> None:
+    def __init__(self, model: Transformer, prompt: Tensor, lengths: Tensor, canvas: Tensor) -> None:
         """Nothing is computed ahead."""
         self.model, self.tokens = model, prompt
         self.block_of = torch.zeros_like(prompt[0])  # prompt = block 0
         self.shift = (lengths - prompt.shape[1])[:, None]
 
-    def read(self, block: Tensor) -> Tensor:
+    def read(self, block: Tensor, where: Tensor) -> Tensor:
         tokens = torch.cat((self.tokens, block), dim=1)  # [B, L]
         own = self.block_of.max() + 1
         block_of = torch.cat((self.block_of, own.expand(block.shape[1])))
@@ -77,9 +166,108 @@ class Uncached:
         sees = (block_of[None, :] <= block_of[:, None])[None] & (columns >= 0)[:, None]
         sees = sees | torch.eye(len(block_of), dtype=torch.bool, device=tokens.device)  # no NaN
         hidden = self.model(tokens, positions=columns.clamp(min=0), mask=sees[:, None])
-        return hidden[:, -block.shape[1] :]  # type: ignore[no-any-return]
+        return hidden[:, -block.shape[1] :][where]  # type: ignore[no-any-return]
 
-    def append(self, block: Tensor, was_read: bool) -> None:
+    def append(self, block: Tensor, is_due: Tensor) -> None:
         own = self.block_of.max() + 1
         self.tokens = torch.cat((self.tokens, block), dim=1)
         self.block_of = torch.cat((self.block_of, own.expand(block.shape[1])))
+
+
+class FullUncached:
+    """The definition for models of full attention: prompt and canvas, all of it, every step."""
+
+    num_prefill, num_append = 0, 0
+
+    def __init__(
+        self,
+        model: Transformer,
+        prompt: Tensor,
+        lengths: Tensor,
+        canvas: Tensor,
+        *,
+        is_shifted: bool = False,
+    ) -> None:
+        """Nothing is computed ahead."""
+        self.model, self.is_shifted = model, is_shifted
+        self.tokens = torch.cat((prompt, canvas), dim=1)  # [B, L]
+        self.start = prompt.shape[1]
+        columns = torch.arange(self.tokens.shape[1], device=prompt.device)[None]
+        positions = columns + (lengths - self.start)[:, None]  # [B, L]
+        self.mask = None
+        if bool((lengths < self.start).any()):
+            self.mask = (positions >= 0)[:, None, None]
+        self.rope = model.compute_rope(positions.clamp(min=0))
+
+    def read(self, block: Tensor, where: Tensor) -> Tensor:
+        return self.compute(block, where, 0, self.tokens.shape[1], None)
+
+    def compute(
+        self, block: Tensor, where: Tensor, first: int, last: int, cache: KVCache | None
+    ) -> Tensor:
+        """Read columns [first, last), which hold the block, behind those of the cache."""
+        self.tokens[:, self.start : self.start + block.shape[1]] = block
+        before = self.start - self.is_shifted - first
+        behind = last - first - before - block.shape[1]
+        rope = self.rope[0][:, :, first:last], self.rope[1][:, :, first:last]
+        hidden: Tensor = self.model(
+            self.tokens[:, first:last],
+            mask=self.mask,
+            cache=cache,
+            rope=rope,
+            where=F.pad(where, (before, behind)),
+        )
+        return hidden
+
+    def append(self, block: Tensor, is_due: Tensor) -> None:
+        self.tokens[:, self.start : self.start + block.shape[1]] = block
+        self.start += block.shape[1]
+
+
+class DualCached(FullUncached):
+    """Keys and values of prefix and suffix, renewed at every block or every few steps."""
+
+    reads_suffix = False
+
+    def __init__(
+        self,
+        model: Transformer,
+        prompt: Tensor,
+        lengths: Tensor,
+        canvas: Tensor,
+        *,
+        is_shifted: bool = False,
+        refresh_every: int | None = None,
+    ) -> None:
+        """Nothing is computed ahead: the first step of a block computes everything.
+
+        Raises:
+            ValueError: a period below 1.
+        """
+        super().__init__(model, prompt, lengths, canvas, is_shifted=is_shifted)
+        if refresh_every is not None and refresh_every < 1:
+            raise ValueError(f"refresh_every={refresh_every} must be at least 1, or left out")
+        self.refresh_every, self.step = refresh_every, 0
+        width = self.tokens.shape[1]
+        self.cache = KVCache(model.config, len(prompt), width, model.head_weight)
+        self.cache.num_seen = width
+
+    def read(self, block: Tensor, where: Tensor) -> Tensor:
+        first, last = self.start - self.is_shifted, self.start + block.shape[1]
+        if self.reads_suffix:
+            last = self.tokens.shape[1]
+        if self.step == 0 or (self.refresh_every and self.step % self.refresh_every == 0):
+            first, last = 0, self.tokens.shape[1]
+        self.step += 1
+        self.cache.length = first
+        return self.compute(block, where, first, last, self.cache)
+
+    def append(self, block: Tensor, is_due: Tensor) -> None:
+        super().append(block, is_due)
+        self.step = 0
+
+
+class PrefixCached(DualCached):
+    """Keys and values of the prefix alone; block and suffix are computed in every step."""
+
+    reads_suffix = True

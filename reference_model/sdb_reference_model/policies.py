@@ -40,12 +40,20 @@ def commit_above(threshold: float, max_steps: int | None = None) -> Policy:
     """
 
     def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
-        steps_left = is_open.shape[1] if max_steps is None else max(1, max_steps - step)
-        quota = -(-is_open.sum(dim=1, keepdim=True) // steps_left)
-        rank = confidence.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        return ((confidence > threshold) | (rank < quota)) & is_open & (confidence >= 0)
+        if max_steps is None:
+            first = confidence.argmax(dim=1, keepdim=True)
+            is_chosen = (confidence > threshold).scatter_(1, first, True)
+        else:
+            quota = -(-is_open.sum(dim=1, keepdim=True) // max(1, max_steps - step))
+            is_chosen = (confidence > threshold) | (rank(confidence) < quota)
+        return is_chosen & is_open & (confidence >= 0)
 
     return select
+
+
+def rank(score: Tensor) -> Tensor:
+    """Place of each position in its row [B, b], 0 for the highest; of equals the left one first."""
+    return score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
 def commit_evenly(num_steps: int) -> Policy:
@@ -154,8 +162,7 @@ class Reviser:
         for tokens in self.removed:
             wanted &= candidate != tokens
         order = judgement.confidence.masked_fill(~wanted, -torch.inf)
-        rank = order.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        is_revised = wanted & (rank < self.num_left[:, None])
+        is_revised = wanted & (rank(order) < self.num_left[:, None])
         self.num_left = self.num_left - is_revised.sum(dim=1)
         self.removed.append(judgement.block.masked_fill(~is_revised, -1))
         return is_revised

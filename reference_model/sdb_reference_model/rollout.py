@@ -123,8 +123,8 @@ def roll_out(
     """Draw one run per prompt, all of them together, against the cached past."""
     prompt = pad_left(prompts, tokenizer.pad_id)
     lengths = torch.tensor([len(ids) for ids in prompts])
-    context = Cached(model, prompt, lengths, max_new_tokens)
     mask_id, end_id = tokenizer.mask_id, tokenizer.end_id
+    context = Cached(model, prompt, lengths, torch.full((len(prompts), max_new_tokens), mask_id))
     has_end = torch.zeros(len(prompts), dtype=torch.bool)
     blocks: list[Tensor] = []
     record: dict[str, list[Tensor]] = {"slab": [], "drawn": [], "committed": [], "tokens": []}
@@ -133,7 +133,7 @@ def roll_out(
         block = torch.full((len(prompts), block_size), mask_id)
         block[has_end] = end_id
         while bool((is_open := block == mask_id).any()):
-            logits = compute_logits(context.read(block)[is_open], model.head_weight, mask_id)
+            logits = compute_logits(context.read(block, is_open), model.head_weight, mask_id)
             best_log_p, best_token = logits.log_softmax(dim=-1).max(dim=-1)
             is_drawn, is_committed = decide(
                 block, is_open, best_log_p, best_token, policy, end_id, generator
@@ -153,7 +153,7 @@ def roll_out(
         if bool(has_end.all()):
             break
         if (index + 1) * block_size < max_new_tokens:
-            context.append(block, was_read=False)
+            context.append(block, ~has_end)
     answer = torch.cat(blocks, dim=1)
     num_tokens = (answer != end_id).long().cumprod(dim=1).sum(dim=1)
     return Rollouts(

@@ -4,13 +4,14 @@
         while masks are left:  one forward of the block against the cached past
                                propose a token for every mask, commit the confident ones
                                if asked: judge the visible tokens too, revise the doubtful ones
-        one forward of the finished block, whose keys and values become past
+        the finished block becomes past: with the next block's first forward, or in its own
 
 Place in the flow: token ids in, token ids out, with every forward counted by kind and the time of
-every commit. The past is `past.py`: keys and values, or the whole sequence read again.
+every commit. What a block is read against is `past.py`: keys and values, or everything again. Only
+rows that still have something to decide are computed, and only their open positions reach the head.
 
-What it does not do: decide what to commit or revise (`policies.py`), drop finished rows from a
-batch, or stop at strings; it stops at the end token, and never revises one.
+What it does not do: decide what to commit or revise (`policies.py`), or stop at strings; it stops
+at the end token, and never revises one.
 
 Choice: a block's tail of end tokens is one decision. Behind the first position from which the
 model proposes nothing but end tokens nothing is committed, and a committed end token closes its
@@ -28,9 +29,9 @@ from torch import Tensor
 
 from sdb_kernels.head_select import head_select
 from sdb_reference_model.model import Transformer
-from sdb_reference_model.past import Cached, Context, Uncached
+from sdb_reference_model.past import Cached, Context, Past
 from sdb_reference_model.policies import Judgement, Policy, Reviser, Revision, start_revision
-from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
+from sdb_reference_model.tokenizer import SpecialIds, pad_left
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Generation:
 @torch.inference_mode()
 def sample_blocks(
     model: Transformer,
-    tokenizer: CodeTokenizer,
+    tokenizer: SpecialIds,
     prompts: Sequence[Sequence[int]],
     *,
     block_size: int,
@@ -66,14 +67,14 @@ def sample_blocks(
     canvas: Tensor | None = None,
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
-    use_cache: bool = True,
+    past: Past = Cached,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> list[Generation]:
     """Generate one answer per prompt.
 
     Args:
         model: a diffusion model; used bidirectionally inside a block.
-        tokenizer: for its mask, end and pad ids.
+        tokenizer: for its mask, end and pad ids, no more.
         prompts: B non-empty lists of ids, of any lengths.
         block_size: tokens b of one block; divides `max_new_tokens`.
         policy: which proposals are committed, see `Policy`.
@@ -83,7 +84,7 @@ def sample_blocks(
             see `infill.py`; default all masks.
         temperature: of the draw; 0 takes the most probable token.
         seeds: one per row, so that a row's draw depends on no other row; default 0..B-1.
-        use_cache: False runs the slow definition.
+        past: what a block is read against, see `past.py`; `Uncached` is the definition.
         on_step: called after each step with the start of the block and the block [B, b].
 
     Returns:
@@ -98,15 +99,15 @@ def sample_blocks(
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)
     row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)
-    kind: type[Cached] | type[Uncached] = Cached if use_cache else Uncached
-    context: Context = kind(model, prompt, lengths, max_new_tokens)
-    results = [Generation(nfe_prefill=context.num_prefill) for _ in prompts]
-
     if canvas is None:
         canvas = torch.full((len(prompts), max_new_tokens), tokenizer.mask_id)
+    canvas = canvas.to(device)
+    context = past(model, prompt, lengths, canvas)
+    results = [Generation(nfe_prefill=context.num_prefill) for _ in prompts]
+    is_running = torch.ones_like(lengths, dtype=torch.bool)
+
     for start in range(0, max_new_tokens, block_size):
-        is_running = torch.tensor([r.finish_reason == "length" for r in results], device=device)
-        block = canvas[:, start : start + block_size].to(device, copy=True)
+        block = canvas[:, start : start + block_size].clone()
         block[~is_running] = tokenizer.end_id
         is_hole = block == tokenizer.mask_id
         offsets = torch.arange(start, start + block_size, device=device)
@@ -127,12 +128,13 @@ def sample_blocks(
         record_block(
             block, is_hole, is_running, tokenizer.end_id, results, time.perf_counter() - started
         )
-        if all(result.finish_reason == "stop" for result in results):
+        is_running = torch.tensor([r.finish_reason == "length" for r in results], device=device)
+        if not any(result.finish_reason == "length" for result in results):
             break
         if start + block_size < max_new_tokens:
-            context.append(block, was_read=bool((was_read | ~is_running).all()))
-            for result, is_free in zip(results, was_read.tolist(), strict=True):
-                is_paid = result.finish_reason == "length" and not is_free
+            is_due = is_running & ~was_read
+            context.append(block, is_due)
+            for result, is_paid in zip(results, is_due.tolist(), strict=True):
                 result.nfe_commit += context.num_append * is_paid
     return results
 
@@ -160,7 +162,7 @@ def check_canvas(
 def denoise_block(
     model: Transformer,
     context: Context,
-    tokenizer: CodeTokenizer,
+    tokenizer: SpecialIds,
     block: Tensor,
     policy: Policy,
     reviser: Reviser | None,
@@ -181,68 +183,69 @@ def denoise_block(
     is_infill = (is_given & (block != end_id)).any(dim=1, keepdim=True)  # [B, 1]
     is_active, was_read = is_open.any(dim=1), torch.zeros_like(is_open[:, 0])  # [B]
     reads_visible = reviser is not None and reviser.revision.reads_visible
-    step = 0
+    is_edit = reviser is not None and reviser.revision.action == "edit"
+    is_visible = is_revised = torch.zeros_like(is_open)
+    has_end = block.is_cuda or bool((block == end_id).any())  # a GPU is not waited for
+    counts: list[Tensor] = []
     while bool(is_active.any()):
-        is_visible = ~is_open & ~is_given & (block != end_id) & is_active[:, None]
+        step = len(counts)
         is_judged = is_open | is_visible if reads_visible else is_open
-        hidden = context.read(block)[is_judged]  # [N, D]: nothing else reaches the head
         proposed, probability = head_select(
-            hidden,
+            context.read(block, is_judged),  # [N, D]: nothing else reaches the head
             model.head_weight,
             forbidden_id=mask_id,
             temperature=temperature,
-            seeds=noise_seeds[is_judged],
+            seeds=noise_seeds[is_judged] if temperature > 0 else None,
         )
         proposal = block.masked_scatter(is_judged, proposed)  # [B, b]
         confidence = torch.full(block.shape, -1.0, device=block.device)
         confidence = confidence.masked_scatter(is_judged, probability)
-        is_end = torch.where(is_open, proposal, block) == end_id
-        willingness = confidence.masked_fill(is_behind_tail_start(is_end) | ~is_open, -1.0)
-        willingness = torch.where(is_infill & is_open & is_end, 0.0, willingness)
-        is_committed = policy(willingness, is_open, step)
-        is_revised = torch.zeros_like(is_open)
-        is_edit = reviser is not None and reviser.revision.action == "edit"
+        willingness = confidence.masked_fill(~is_open, -1.0) if reads_visible else confidence
+        has_end = has_end or bool((proposed == end_id).any())
+        if has_end:
+            is_end = torch.where(is_open, proposal, block) == end_id
+            willingness = willingness.masked_fill(is_behind_tail_start(is_end), -1.0)
+            willingness = torch.where(is_infill & is_open & is_end, 0.0, willingness)
+        is_committed = is_written = policy(willingness, is_open, step)
         if reviser is not None:
             is_revised = reviser.revise(
                 Judgement(block, proposal, confidence, is_visible, noise_seeds, step)
             )
-        before = block.clone()
-        is_written = is_committed | is_revised if is_edit else is_committed
-        block[is_written] = proposal[is_written]
-        if not is_edit:
-            block[is_revised] = mask_id
-        is_ended = ((block == end_id).cumsum(dim=1) > 0) & ~is_infill  # from the first end token on
-        block[is_ended] = end_id
-        record_step(is_active, is_committed, is_revised, is_edit, results)
+            is_written = is_committed | is_revised if is_edit else is_committed
+        after = torch.where(is_written, proposal, block)
+        if reviser is not None and not is_edit:
+            after = after.masked_fill(is_revised, mask_id)
+        if has_end:  # from the first end token on
+            is_ended = ((after == end_id).cumsum(dim=1) > 0) & ~is_infill
+            after = after.masked_fill(is_ended, end_id)
+        counts.append(
+            torch.stack((is_active, is_committed.sum(dim=1), is_revised.sum(dim=1)), dim=1)
+        )
+        is_changed = (after != block).any(dim=1)
+        block.copy_(after)
         is_open = block == mask_id
-        is_changed = (block != before).any(dim=1)
-        was_read = torch.where(is_active, ~is_changed, was_read)
-        is_active = is_open.any(dim=1)
-        if reads_visible and reviser is not None:
-            is_active |= is_changed & (reviser.num_left > 0)
-        step += 1
+        was_active, is_active = is_active, is_open.any(dim=1)
+        if reviser is not None:
+            is_visible = ~is_open & ~is_given & (block != end_id)
+            if reads_visible:  # else an active row changed, and was not read in its final form
+                was_read = torch.where(was_active, ~is_changed, was_read)
+                is_active |= is_changed & (reviser.num_left > 0) & is_visible.any(dim=1)
+            is_visible &= is_active[:, None]
         if on_step is not None:
             on_step(block)
+    record_steps(counts, is_edit, results)
     return was_read
 
 
-def record_step(
-    is_active: Tensor,
-    is_committed: Tensor,
-    is_revised: Tensor,
-    is_edit: bool,
-    results: Sequence[Generation],
-) -> None:
-    """Count a forward and what it changed for every row that needed it."""
-    counts = torch.stack((is_active, is_committed.sum(dim=1), is_revised.sum(dim=1)), dim=1)
-    for result, (was_active, num_commits, num_revisions) in zip(
-        results, counts.tolist(), strict=True
-    ):
-        if was_active:
-            result.nfe_denoise += 1
-            result.step_commits.append(num_commits)
-            result.step_edits.append(num_revisions if is_edit else 0)
-            result.step_remasks.append(0 if is_edit else num_revisions)
+def record_steps(counts: list[Tensor], is_edit: bool, results: Sequence[Generation]) -> None:
+    """Note for each step and row int64 [B, 3]: whether it was active, its commits and revisions."""
+    for step in torch.stack(counts).tolist() if counts else ():
+        for result, (was_active, num_commits, num_revisions) in zip(results, step, strict=True):
+            if was_active:
+                result.nfe_denoise += 1
+                result.step_commits.append(num_commits)
+                result.step_edits.append(num_revisions if is_edit else 0)
+                result.step_remasks.append(0 if is_edit else num_revisions)
 
 
 def is_behind_tail_start(is_end: Tensor) -> Tensor:

@@ -6,12 +6,21 @@ one by one, so that constants are copied digit by digit, and no merge crosses a 
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 SPECIAL_TOKENS = ("<|pad|>", "<|endoftext|>", "<|mask|>")
+
+
+class SpecialIds(Protocol):
+    """The three ids that a sampler must know; every tokenizer here has them."""
+
+    pad_id: int
+    end_id: int
+    mask_id: int
 
 
 class CodeTokenizer:

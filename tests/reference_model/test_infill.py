@@ -7,6 +7,7 @@ import torch
 
 from sdb_reference_model.infill import infill
 from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.past import Cached, Past, Uncached
 from sdb_reference_model.policies import commit_above, edit_above
 from sdb_reference_model.tokenizer import CodeTokenizer
 
@@ -32,8 +33,8 @@ def make_model(end_bias: float = -1.0) -> Transformer:
     return model.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_hole_is_what_a_plain_loop_over_the_whole_text_fills_in(use_cache: bool) -> None:
+@pytest.mark.parametrize("past", [Cached, Uncached])
+def test_hole_is_what_a_plain_loop_over_the_whole_text_fills_in(past: Past) -> None:
     """Greedy, one token at a time: mask by mask, the most confident first."""
     model, tokenizer = make_model(), make_tokenizer()
     generations = infill(
@@ -43,7 +44,7 @@ def test_hole_is_what_a_plain_loop_over_the_whole_text_fills_in(use_cache: bool)
         SUFFIXES[:1],
         num_tokens=5,
         policy=commit_above(1.0),
-        use_cache=use_cache,
+        past=past,
     )
     prefix, hole = PREFIXES[0], [tokenizer.mask_id] * 5
     text = [*prefix, *hole, *SUFFIXES[0], tokenizer.end_id]

@@ -7,6 +7,7 @@ import torch
 
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.past import Cached, Past, Uncached
 from sdb_reference_model.policies import (
     Policy,
     Revision,
@@ -19,6 +20,7 @@ from sdb_reference_model.policies import (
 from sdb_reference_model.sampler import Generation, is_behind_tail_start, sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 
+UNFOLDED = functools.partial(Cached, is_folded=False)
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
 
 
@@ -50,7 +52,7 @@ def sample(
     *,
     revision: Revision | None = None,
     end_bias: float = -1.0,
-    use_cache: bool = True,
+    past: Past = Cached,
     temperature: float = 0.0,
     seeds: list[int] | None = None,
 ) -> list[Generation]:
@@ -64,7 +66,7 @@ def sample(
         revision=revision,
         temperature=temperature,
         seeds=seeds,
-        use_cache=use_cache,
+        past=past,
     )
 
 
@@ -77,20 +79,22 @@ def sample(
 def test_cached_equals_uncached(
     policy: Policy, block_size: int, temperature: float, end_bias: float
 ) -> None:
-    fast, slow = (
+    fast, folded, slow = (
         sample(
             PROMPTS[:2],
             policy,
             block_size,
             temperature=temperature,
             end_bias=end_bias,
-            use_cache=use_cache,
+            past=past,
         )
-        for use_cache in (True, False)
+        for past in (UNFOLDED, Cached, Uncached)
     )
-    assert [g.token_ids for g in fast] == [g.token_ids for g in slow]
-    assert [g.finish_reason for g in fast] == [g.finish_reason for g in slow]
-    assert [g.nfe_denoise for g in fast] == [g.nfe_denoise for g in slow]
+    for other in (folded, slow):
+        assert [g.token_ids for g in fast] == [g.token_ids for g in other]
+        assert [g.finish_reason for g in fast] == [g.finish_reason for g in other]
+        assert [g.nfe_denoise for g in fast] == [g.nfe_denoise for g in other]
+        assert [g.nfe_commit for g in other] == [0, 0]
     assert end_bias > 0 or all(len(g.token_ids) == 32 for g in fast)
 
 
@@ -110,7 +114,7 @@ def test_revised_tokens_do_not_depend_on_cache_or_batch(
     policy = commit_evenly(4) if name == "remdm" else commit_above(0.5)
     seeds = [5, 6, 7, 8]
 
-    def run(rows: slice, use_cache: bool) -> list[Generation]:
+    def run(rows: slice, past: Past) -> list[Generation]:
         return sample(
             PROMPTS[rows],
             policy,
@@ -118,12 +122,12 @@ def test_revised_tokens_do_not_depend_on_cache_or_batch(
             end_bias=end_bias,
             temperature=temperature,
             seeds=seeds[rows],
-            use_cache=use_cache,
+            past=past,
         )
 
-    together, slow = run(slice(4), True), run(slice(4), False)
+    together, slow = run(slice(4), Cached), run(slice(4), Uncached)
     for row, (fast, plain) in enumerate(zip(together, slow, strict=True)):
-        (alone,) = run(slice(row, row + 1), True)
+        (alone,) = run(slice(row, row + 1), Cached)
         for other in (plain, alone):
             assert other.token_ids == fast.token_ids
             assert other.finish_reason == fast.finish_reason
@@ -148,8 +152,8 @@ def test_budget_bounds_the_revisions_and_the_steps_of_a_block() -> None:
 
 def test_editing_that_never_happens_changes_nothing_and_its_check_fills_the_cache() -> None:
     policy = commit_above(0.6)
-    (plain,) = sample(PROMPTS[:1], policy)
-    (checked,) = sample(PROMPTS[:1], policy, revision=edit_above(1.0, 4))
+    (plain,) = sample(PROMPTS[:1], policy, past=UNFOLDED)
+    (checked,) = sample(PROMPTS[:1], policy, past=UNFOLDED, revision=edit_above(1.0, 4))
     assert checked.token_ids == plain.token_ids
     assert not sum(checked.step_edits)
     assert checked.nfe_denoise == plain.nfe_denoise + 4  # each of four blocks is read once more
@@ -185,7 +189,7 @@ def test_a_row_does_not_depend_on_its_batch(temperature: float, end_bias: float)
 
 
 def test_one_token_per_forward_and_counts() -> None:
-    (generation,) = sample(PROMPTS[:1], commit_above(1.0))
+    (generation,) = sample(PROMPTS[:1], commit_above(1.0), past=UNFOLDED)
     assert generation.finish_reason == "length"
     assert len(generation.token_ids) == 32
     assert generation.nfe_denoise == 32
