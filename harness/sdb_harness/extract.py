@@ -9,12 +9,11 @@ Source: the stop-string cut of openai/human-eval and bigcode-evaluation-harness,
 search of EvalPlus, inspect_evals and SandboxFusion, and the fence grammar of CommonMark 0.31
 section 4.5.
 
-What it does not do: EvalPlus's sanitiser (the longest run of lines that parses, reduced to what
-the entry point reaches) is not rebuilt; `keep_function_body` stands in for base completions.
+EvalPlus's sanitiser, which does parse, has a file of its own: `sanitise.py`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -115,7 +114,7 @@ _REST_OF_TRIPLE = {
     '"""': re.compile(r'(?:\\.|[^\\])*?"""', re.DOTALL),
     "'''": re.compile(r"(?:\\.|[^\\])*?'''", re.DOTALL),
 }
-_BLANK_LINE = re.compile(r"[ \t\r\f]*(?:#[^\n]*)?(?:\n|\Z)")
+BLANK_LINE = re.compile(r"[ \t\r\f]*(?:#[^\n]*)?(?:\n|\Z)")
 
 
 def keep_function_body(text: str) -> Extract:
@@ -129,8 +128,8 @@ def keep_function_body(text: str) -> Extract:
         Rule `function_body` if something was dropped, else `whole`.
     """
     body_end = 0
-    for start, end in _split_logical_lines(text):
-        if _BLANK_LINE.fullmatch(text, start, end):
+    for start, end in split_logical_lines(text):
+        if BLANK_LINE.fullmatch(text, start, end):
             continue
         if not text[start].isspace():
             break
@@ -139,10 +138,9 @@ def keep_function_body(text: str) -> Extract:
     return Extract(body, "whole" if body == text else "function_body")
 
 
-def _split_logical_lines(text: str) -> list[tuple[int, int]]:
+def split_logical_lines(text: str, start: int = 0) -> Iterator[tuple[int, int]]:
     """Spans of the lines as Python's tokenizer joins them; garbage gives some split, no error."""
-    spans: list[tuple[int, int]] = []
-    start, position, depth = 0, 0, 0
+    position, depth = start, 0
     while lexeme := _LEXEME.search(text, position):
         mark, position = lexeme[0], lexeme.end()
         if mark in _REST_OF_TRIPLE:
@@ -153,8 +151,7 @@ def _split_logical_lines(text: str) -> list[tuple[int, int]]:
         elif mark in "])}":
             depth = max(0, depth - 1)
         elif mark == "\n" and depth == 0:
-            spans.append((start, position))
+            yield start, position
             start = position
     if start < len(text):
-        spans.append((start, len(text)))
-    return spans
+        yield start, len(text)

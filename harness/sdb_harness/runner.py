@@ -4,11 +4,13 @@ Place in the flow: called by `sdbench run` and `sdbench demo`; everything it doe
 `stages`. Running a sweep that is already complete opens no sandbox and writes nothing.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdb_harness.hardware import describe_hardware
 from sdb_harness.provenance import build_manifest
+from sdb_harness.records import Problem
 from sdb_harness.stages import Observer, run_cells
 from sdb_harness.store import STORE_NAME, Store
 from sdb_harness.sweep import PlannedCell, Sweep, resolve_cells
@@ -64,11 +66,30 @@ def run_sweep(
                     "sandbox_layers": " ".join(sandbox.layers),
                     "sandbox_image": sandbox.image or "none",
                 }
+                what_runs |= describe_protocols(resolved.cells)
                 manifest = build_manifest(hardware, what_runs)
                 store.add_manifest(manifest)
                 num_faults = run_cells(resolved.cells, store, manifest.run_id, sandbox, observer)
     sources = dict.fromkeys(planned.benchmark.describe() for planned in resolved.cells)
     return RunReport(path, len(resolved.cells), num_faults, tuple(sources))
+
+
+def describe_protocols(cells: Sequence[PlannedCell]) -> dict[str, str]:
+    """How each benchmark was asked and judged, step by step, for the manifest."""
+    return {
+        f"protocol/{planned.benchmark.name}/{planned.cell.protocol}": (
+            f"{planned.protocol.steps}; limits {planned.benchmark.limits}; compare "
+            + ", ".join(list_comparisons(planned.benchmark.problems))
+        )
+        for planned in cells
+    }
+
+
+def list_comparisons(problems: Iterable[Problem]) -> list[str]:
+    """The ways in which answers are compared: rules by name, or the kind of the check."""
+    return sorted(
+        {getattr(problem.check, "comparison", type(problem.check).__name__) for problem in problems}
+    )
 
 
 def _is_complete(planned: PlannedCell, store: Store) -> bool:

