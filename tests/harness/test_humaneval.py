@@ -119,7 +119,10 @@ class TestProtocols:
         problem, protocol = get_problem(benchmark, 0), benchmark.protocols["evalplus-base"]
         head = problem.prompt.strip() + "\n"
         assert protocol.build_prompt(problem) == head
-        assert protocol.extract(problem, "\treturn 1\nimport os") == (head + "    return 1", "stop")
+        program, rule = protocol.extract(problem, "\treturn 1\nimport os")
+        assert rule == "stop"
+        assert program.startswith("from typing import List\ndef has_close_elements(")
+        assert program.endswith('"""\n    return 1')
         loose = "\treturn 1\nx = 1\n"
         assert protocol.extract(problem, loose) == (head + "    return 1\n", "function_body")
 
@@ -132,8 +135,9 @@ class TestProtocols:
             "Please provide a self-contained Python script that solves the following problem in a "
             f"markdown code block:\n```python\n{problem.prompt.strip()}\n```",
         )
-        answer = "Sure!\n```python\ndef f(): ...\n```\nTests:\n```python\nf()\n```\n"
-        assert protocol.extract(problem, answer) == ("def f(): ...\n", "first_python_block")
+        code = f"def {problem.entry_point}(a, b):\n    return True"
+        answer = f"Sure!\n```python\n{code}\n```\nTests:\n```python\nf()\n```\n"
+        assert protocol.extract(problem, answer) == (code, "whole")
 
     def test_prefilled_answers_end_inside_an_open_block(self, benchmark: Benchmark) -> None:
         problem = get_problem(benchmark, 0)

@@ -82,7 +82,7 @@ def write_answer(prompted: Prompted) -> str:
             )
         return rest
     opening = prompt[-1].content if prompt and prompt[-1].role == "assistant" else ""
-    if opening.rstrip().endswith(problem.prompt.rstrip()):
+    if problem.prompt and opening.rstrip().endswith(problem.prompt.rstrip()):
         return f"{problem.reference}\n```\n"
     fence = "" if opening.endswith("```python\n") else "```python\n"
     return f"{fence}{program}\n```\n"
