@@ -117,6 +117,9 @@ GENERATORS: dict[str, GeneratorEntry] = {
     "seed_diffusion": GeneratorEntry(
         "sdb_harness.generators.seed_diffusion:load", DIFFUSION_AXES, "demo or a folder"
     ),
+    "transformers": GeneratorEntry(
+        "sdb_harness.generators.transformers_ar:load", AUTOREGRESSIVE_AXES, "ID_OR_FOLDER"
+    ),
 }
 
 
