@@ -18,6 +18,7 @@ from sdb_sandboxes.types import (
     AssertionCheck,
     ExecutionRequest,
     ExecutionResult,
+    ObjectCheck,
     ProgramRequest,
     ResourceLimits,
     Status,
@@ -68,7 +69,7 @@ class LanguageSandbox:
         return self._python.call_functions(request)
 
     def run_assertions(
-        self, program: str, check: AssertionCheck, limits: ResourceLimits
+        self, program: str, check: AssertionCheck | ObjectCheck, limits: ResourceLimits
     ) -> ExecutionResult:
         """Run Python tests in one process against the program in another (L2)."""
         return self._python.run_assertions(program, check, limits)

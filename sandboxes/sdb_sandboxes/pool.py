@@ -20,6 +20,7 @@ from sdb_sandboxes.types import (
     AssertionCheck,
     ExecutionRequest,
     ExecutionResult,
+    ObjectCheck,
     ProgramRequest,
     ResourceLimits,
     Status,
@@ -75,9 +76,9 @@ class SlotPool:
         return self._run(lambda slot: slot.call_functions(request))
 
     def run_assertions(
-        self, program: str, check: AssertionCheck, limits: ResourceLimits
+        self, program: str, check: AssertionCheck | ObjectCheck, limits: ResourceLimits
     ) -> ExecutionResult:
-        """Run tests in one process against the program in another (trust level L2)."""
+        """Run tests in one process against the program in another (L2, L2b)."""
         return self._run(lambda slot: slot.run_assertions(program, check, limits))
 
     def run_program(self, request: ProgramRequest) -> ExecutionResult:

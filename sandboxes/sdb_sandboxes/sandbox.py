@@ -11,6 +11,7 @@ from sdb_sandboxes.types import (
     AssertionCheck,
     ExecutionRequest,
     ExecutionResult,
+    ObjectCheck,
     ProgramRequest,
     ResourceLimits,
 )
@@ -47,9 +48,9 @@ class Sandbox(Protocol):
         ...
 
     def run_assertions(
-        self, program: str, check: AssertionCheck, limits: ResourceLimits
+        self, program: str, check: AssertionCheck | ObjectCheck, limits: ResourceLimits
     ) -> ExecutionResult:
-        """Run `check.tests` in a test process against `program` in another (trust level L2).
+        """Run `check.tests` in a test process against `program` in another (L2, L2b).
 
         Status is `PASSED` only if every assertion held and the candidate still answers.
         """

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -37,6 +37,7 @@ from sdb_sandboxes.types import (
     CallOutcome,
     ExecutionRequest,
     ExecutionResult,
+    ObjectCheck,
     ProgramRequest,
     ResourceLimits,
     Status,
@@ -166,16 +167,11 @@ class Slot:
         return replace(result, outcomes=tuple(outcomes))
 
     def run_assertions(
-        self, program: str, check: AssertionCheck, limits: ResourceLimits
+        self, program: str, check: AssertionCheck | ObjectCheck, limits: ResourceLimits
     ) -> ExecutionResult:
-        """Run one L2 request. Raises SlotLost if the slot must be thrown away."""
-        nonce = secrets.token_hex(16)
-        request = {
-            "entry_point": check.entry_point,
-            "tests": check.tests,
-            "prelude": check.prelude,
-            "nonce": nonce,
-        }
+        """Run one L2 or L2b request. Raises SlotLost if the slot must be thrown away."""
+        nonce, counts = secrets.token_hex(16), [0, 0]
+        request = {**asdict(check), "nonce": nonce}
         frame = pack_question_frame(request)
 
         def ask_tests(run: Run) -> None:
@@ -189,6 +185,7 @@ class Slot:
                 if is_tests_fault and run.watch.is_alive(run.pid):
                     raise SlotLost("the tests' process ended without a report") from None
                 raise
+            counts[:] = report.get("tests", counts)
             read_report(report, nonce)
 
         with self.open_run(limits) as run, contextlib.ExitStack() as stack:
@@ -202,7 +199,8 @@ class Slot:
             theirs.close()
             stack.callback(tests.kill)
             run.watch.add_process(pid)
-            return self.finish(run, limits, ask_tests)
+            result = self.finish(run, limits, ask_tests)
+        return replace(result, num_tests_run=counts[0], num_tests_passed=counts[1])
 
     def run_program(self, request: ProgramRequest) -> ExecutionResult:
         """Run a whole program. Raises SlotLost if the slot must be thrown away."""
@@ -362,6 +360,8 @@ def read_report(report: dict[str, Any], nonce: str) -> None:
         if not num_calls:
             raise RunStopped(Status.WRONG_ANSWER, "the tests never called the program")
         return
+    if report.get("failure"):
+        raise RunStopped(Status.WRONG_ANSWER, f"{str(report['failure'])[:200]} failed")
     if report.get("stage") != "check":
         raise RunStopped(Status.INFRASTRUCTURE, f"the tests cannot be loaded: {name}")
     if name == "CandidateGone":

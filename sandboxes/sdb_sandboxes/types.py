@@ -110,6 +110,9 @@ class ExecutionResult:
     exit_code: int | None = None
     is_output_truncated: bool = False
     detail: str = ""
+    num_tests_run: int = 0
+    """Of `Sandbox.run_assertions` with tests that can be counted."""
+    num_tests_passed: int = 0
     runs: tuple[ProgramOutcome, ...] = ()
     """Of `Sandbox.run_program`: one per text of standard input, until the first that ended badly
     in the slot itself."""
@@ -205,6 +208,47 @@ class AssertionCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectCheck:
+    """L2b: `tests` runs in a process of its own and uses the program's objects from afar.
+
+    `tests` is a script, or defines the unittest cases of `test_ids`. Functions, classes and
+    instances of the program are handles there; data travels by value and is compared there.
+    """
+
+    tests: str
+    names: tuple[str, ...] = ()
+    """Names of the program that the tests use as their own."""
+    module: str = ""
+    """What the tests import the program as."""
+    prelude: str = ""
+    """Trusted source in front of the tests, for example imports."""
+    test_ids: tuple[str, ...] = ()
+    """`Class.method` of every unittest case, in order; empty for a script."""
+    num_controls: int = 1
+    """Runs with an expected value made wrong that a program which passed has to fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteCheck:
+    """L1: unittest cases or test functions in the program's own interpreter, with a control.
+
+    The program's files and then the test files are written into a fresh folder; every test of
+    `test_ids` has to be run and to pass, and nobody else's.
+    """
+
+    files: tuple[tuple[str, str], ...]
+    """(path, text) of the test files and what else they need; a test file replaces the program's
+    file of that name."""
+    test_ids: tuple[str, ...]
+    """`module.Class.method` or `module.function` of every test, in order."""
+    program_path: str = "solution.py"
+    """Where the program goes."""
+    is_joined: bool = False
+    """Whether the first test file is appended to the program: tests that use its globals."""
+    num_controls: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ExitCodeCheck:
     """L1: tests in the program's own language stand behind it; exit code 0 and a control decide.
 
@@ -219,7 +263,15 @@ class ExitCodeCheck:
     num_controls: int = 1
 
 
-Check = FunctionCheck | ReferenceCheck | StdinCheck | AssertionCheck | ExitCodeCheck
+Check = (
+    FunctionCheck
+    | ReferenceCheck
+    | StdinCheck
+    | AssertionCheck
+    | ObjectCheck
+    | SuiteCheck
+    | ExitCodeCheck
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,11 @@ from sdb_sandboxes.types import (
     Check,
     ExitCodeCheck,
     FunctionCheck,
+    ObjectCheck,
     ReferenceCheck,
     ResourceLimits,
     StdinCheck,
+    SuiteCheck,
 )
 
 CHECK_KINDS: dict[str, type[Check]] = {
@@ -35,6 +37,8 @@ CHECK_KINDS: dict[str, type[Check]] = {
     "reference": ReferenceCheck,
     "stdin": StdinCheck,
     "assertions": AssertionCheck,
+    "objects": ObjectCheck,
+    "suite": SuiteCheck,
     "exit_code": ExitCodeCheck,
 }
 """What `kind` of a check may be."""

@@ -139,10 +139,13 @@ def _change(**changes: Any) -> str:
         ("{", "the check is not JSON: .* write it with check_to_json"),
         ("[" * 100_000, "the check is not JSON"),
         ("[]", "check is \\[\\]; an object with a kind is needed"),
-        ("{}", "check.kind is null; use assertions, exit_code, function, reference, stdin"),
+        (
+            "{}",
+            "check.kind is null; use assertions, exit_code, function, objects, reference, .*, suite",
+        ),
         (
             _change(kind=["function"]),
-            "check.kind is .*; use assertions, exit_code, function, reference, stdin",
+            "check.kind is .*; use assertions, exit_code, function, objects, reference, .*, suite",
         ),
         (
             _change(timeout=1),

@@ -22,6 +22,13 @@ from sdb_sandboxes.agent.codec import (
     receive_frame,
     send_frame,
 )
+from sdb_sandboxes.agent.objects import (
+    CandidateGone,
+    Peer,
+    run_object_tests,
+    serve_callbacks,
+    serve_objects,
+)
 from sdb_sandboxes.agent.script import run_script
 
 CHANNEL, VERDICT = 3, 4
@@ -51,6 +58,8 @@ def serve_candidate() -> None:
     send_frame(CHANNEL, failure or {"ready": True})
     while True:
         message = receive_frame(CHANNEL)
+        if "objects" in message:
+            serve_objects(module.__dict__, CHANNEL)
         if "ping" in message:
             send_frame(CHANNEL, {"pong": message["ping"]})
             continue
@@ -110,10 +119,6 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BaseException):
             stream.flush()
-
-
-class CandidateGone(BaseException):
-    """The candidate's process died or broke the protocol: nothing that tests may catch."""
 
 
 class CandidateError(Exception):
@@ -195,8 +200,13 @@ def write_back(before: Any, after: Any) -> None:
 
 
 def run_tests() -> None:
-    """Run trusted test code against the stub; the nonce goes back only after the last statement."""
+    """Run trusted test code in the form that the judge asks for."""
     request = receive_frame(VERDICT)
+    (run_assertions if "entry_point" in request else run_objects)(request)
+
+
+def run_assertions(request: dict[str, Any]) -> None:
+    """Run `check` against the stub; the nonce goes back only after the last statement."""
     stub = Stub(request["entry_point"])
     names: dict[str, Any] = {"__name__": "tests"}
     report: dict[str, Any] = {"stage": "setup"}
@@ -215,3 +225,23 @@ def run_tests() -> None:
         report["error"] = type(error).__name__
         report["is_candidates"] = error is stub.raised
     send_frame(VERDICT, {**report, "num_calls": stub.num_calls})
+
+
+def run_objects(request: dict[str, Any]) -> None:
+    """Run tests that use the program's objects; the nonce goes back only if all of them passed."""
+    peer = Peer(CHANNEL, serve_callbacks)
+    report: dict[str, Any] = {"stage": "check"}
+    try:
+        peer.send({"objects": True})
+        num_run, num_passed, failure = run_object_tests(request, peer)
+        ping = os.urandom(16).hex()
+        peer.send({"ping": ping})
+        if peer.receive().get("pong") != ping:
+            peer.give_up()
+        report |= {"tests": [num_run, num_passed], "failure": failure}
+        if num_run == num_passed:
+            report["nonce"] = request["nonce"]
+    except BaseException as error:
+        report["error"] = type(error).__name__
+        report["is_candidates"] = error is peer.raised
+    send_frame(VERDICT, {**report, "num_calls": peer.num_asked})

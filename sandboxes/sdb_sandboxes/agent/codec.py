@@ -13,7 +13,7 @@ from typing import Any
 
 EXIT_FAILED, EXIT_MEMORY = 97, 98
 """A cell that could not lock itself; one that ran out of memory where nothing could catch it."""
-MAX_FRAME_BYTES = 8 << 20
+MAX_FRAME_BYTES = 16 << 20
 MAX_DEPTH = 100
 MAX_NODES = 2_000_000
 MAX_SAME_HASH = 100

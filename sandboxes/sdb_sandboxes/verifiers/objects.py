@@ -1,0 +1,37 @@
+"""L2b: tests in a process of their own use the program's classes and objects from afar.
+
+Place in the flow: `verify` with an `ObjectCheck`: scripts of assertions and unittest cases about
+classes. Data is compared as data in the tests' process (`agent/objects.py`); because an object may
+still answer an arithmetic question of the tests as it likes, a program that passed has to fail a
+control with an expected value made wrong. What it does not do: the program never shares a process,
+a user or a jail with the tests.
+"""
+
+from dataclasses import replace
+
+from sdb_sandboxes.sandbox import Sandbox
+from sdb_sandboxes.types import ObjectCheck, ResourceLimits, Status, Verdict
+from sdb_sandboxes.verifiers.controls import draw_controls
+from sdb_sandboxes.verifiers.exit_code import FORGED
+from sdb_sandboxes.verifiers.verdicts import build_verdict
+
+
+def verify_objects(
+    sandbox: Sandbox, program: str, check: ObjectCheck, limits: ResourceLimits
+) -> Verdict:
+    """Run the tests against the program, then a control against one that passed."""
+    if not check.tests.strip():
+        raise ValueError("the check has no tests; zero tests prove nothing")
+    result = sandbox.run_assertions(program, check, limits)
+    status, detail = result.status, result.detail
+    if status is Status.PASSED:
+        for tests in draw_controls(check.tests, check.num_controls):
+            control = sandbox.run_assertions(program, replace(check, tests=tests), limits)
+            if control.status in (Status.PASSED, Status.INFRASTRUCTURE):
+                is_forged = control.status is Status.PASSED
+                status = Status.WRONG_ANSWER if is_forged else control.status
+                detail = FORGED if is_forged else control.detail
+                break
+    num_tests, num_run = max(1, len(check.test_ids)), max(1, result.num_tests_run)
+    num_passed = result.num_tests_passed if status is Status.PASSED or check.test_ids else 0
+    return build_verdict(sandbox, result, status, detail, "L2b", num_tests, num_passed, num_run)
