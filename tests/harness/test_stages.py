@@ -19,6 +19,7 @@ from sdb_sandboxes.types import (
     CallOutcome,
     ExecutionRequest,
     ExecutionResult,
+    ObjectCheck,
     ProgramRequest,
     ResourceLimits,
     Status,
@@ -84,7 +85,7 @@ class ScriptedSandbox:
         return ExecutionResult(Status.PASSED, tuple(outcomes), 0.0, 0.0, 0)
 
     def run_assertions(
-        self, program: str, check: AssertionCheck, limits: ResourceLimits
+        self, program: str, check: AssertionCheck | ObjectCheck, limits: ResourceLimits
     ) -> ExecutionResult:
         raise NotImplementedError
 
