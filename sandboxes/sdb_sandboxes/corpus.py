@@ -1,9 +1,9 @@
 """Reads a corpus of hostile, cheating and merely unusual programs, and what each must end as.
 
 Place in the flow: `tests/sandboxes/attacks/` holds the corpus as plain data, one file per family;
-its test runs every entry in every sandbox, and `sandboxes/benchmarks/cheats.py` counts what is
-accepted. A maker of a new sandbox runs it after `conformance.py`. What it does not do: it runs
-nothing itself.
+its test runs every entry in every sandbox, and `sandboxes/benchmarks/attacks.py` prints a table of
+what is accepted. A maker of a new sandbox runs it after `conformance.py`. What it does not do: it
+runs nothing itself.
 
 A family's file defines `FAMILY` (its name), `CHECKS` (how its entries are judged unless they say
 otherwise) and `ENTRIES`, a list of dictionaries of text:
@@ -11,12 +11,15 @@ otherwise) and `ENTRIES`, a list of dictionaries of text:
     id        one word with dashes, unique in the corpus
     about     one line: what it tries
     program   the whole source; or `body`: the body of `f(n)`; `{SEND}` at its start stands for SEND
-    allowed   statuses it may end as, separated by spaces
+              and `{LONG:text*number}` anywhere for so many repetitions of a text
+    allowed   statuses it may end as, separated by spaces; where a whole program is judged, by what
+              it prints or by exit code, a wrong answer and an error are always among them
     checks    names of CHECKS, separated by commas (left out: the family's)
     limits    a name of LIMITS (left out: usual)
     races     why two runs may end as two of the allowed statuses (left out: they may not)
 """
 
+import re
 import runpy
 import textwrap
 from dataclasses import dataclass
@@ -26,12 +29,27 @@ from sdb_sandboxes.types import (
     AssertionCheck,
     Case,
     Check,
+    ExitCodeCheck,
     FunctionCheck,
     ResourceLimits,
     Status,
+    StdinCheck,
 )
 
 HONEST_FAMILY = "good programs"
+FAMILIES = (
+    "leaving early",
+    "lying values",
+    "stealing",
+    "writing the verdict",
+    "rewriting the grader",
+    "processes, signals, time",
+    "memory, disk, output",
+    "kernel, network, privileges",
+    "state left behind",
+    "odd sources",
+    HONEST_FAMILY,
+)
 
 SEND = """
 import os, struct
@@ -41,6 +59,7 @@ def send(body, descriptor=3):
         left = left[os.write(descriptor, left):]
 """
 """For entries that speak to the judge themselves: one frame on the channel."""
+LONG = re.compile(r"\{LONG:(.+?)\*(\d+)\}", re.DOTALL)
 
 
 def build_assertions(body: str) -> AssertionCheck:
@@ -74,9 +93,22 @@ CHECKS: dict[str, Check] = {
         "numbers, words = [3, 1, 2], {'b': [2, 1]}\ncandidate(numbers)\n"
         "assert numbers == [1, 2, 3]\ncandidate(words['b'])\nassert words == {'b': [1, 2]}"
     ),
+    "rearranged": FunctionCheck("f", PAIRS, "multiset"),
+    "as a set": FunctionCheck("f", (Case((1,), {0, 1}), Case((5,), {0, 5})), "set"),
+    "output": StdinCheck((("1\n", "1 2\n"), ("5\n", "5 6\n"))),
+    "words": StdinCheck((("1\n", "1 2\n"), ("5\n", "5 6\n")), "tokens_float"),
+    "decimals": StdinCheck((("1\n", "1 2\n"), ("5\n", "5 6\n")), "lines_decimal"),
+    # Every control there is: with one alone, leaving after the first test is a bet on its place.
+    "exit code": ExitCodeCheck(
+        "python", "\nv0 = [1, 2]\nassert f(1) == v0\nv1 = [5, 6]\nassert f(5) == v1\n", "", 4
+    ),
+    "words by exit code": ExitCodeCheck("python", '\nv0 = "abc"\nassert f(1) == v0\n', "", 4),
     "sets": FunctionCheck("f", (Case((1,), {1, 2}), Case((5,), {5, 6}))),
     "tables": FunctionCheck("f", (Case((1,), {1: 2}), Case((5,), {5: 6}))),
 }
+
+OUTPUT_MAIN = "\nprint(*f(int(input())))\n"
+"""Behind every program that is judged by its output."""
 
 LIMITS = {
     "usual": ResourceLimits(0.4, 30.0, memory_bytes=256 << 20, num_processes=16),
@@ -84,6 +116,8 @@ LIMITS = {
     "small memory": ResourceLimits(5.0, 60.0, memory_bytes=64 << 20, num_processes=16),
     "small files": ResourceLimits(2.0, 60.0, 256 << 20, file_bytes=1 << 20, num_processes=16),
     "patient": ResourceLimits(5.0, 60.0, memory_bytes=512 << 20),
+    "little time": ResourceLimits(0.15, 30.0, memory_bytes=256 << 20, num_processes=16),
+    "little output": ResourceLimits(2.0, 30.0, 256 << 20, 1 << 16, num_processes=16),
 }
 
 
@@ -105,6 +139,14 @@ class Entry:
     def is_honest(self) -> bool:
         """Whether it solves its problem and has to pass."""
         return self.family == HONEST_FAMILY
+
+    def build(self, name: str) -> tuple[str, Check, frozenset[Status]]:
+        """What to judge by the check of this name: program, check, statuses it may end as."""
+        check = CHECKS[name]
+        own = {Status.WRONG_ANSWER, Status.RUNTIME_ERROR}
+        is_whole = isinstance(check, StdinCheck | ExitCodeCheck) and not self.is_honest
+        main = OUTPUT_MAIN if isinstance(check, StdinCheck) else ""
+        return self.program + main, check, self.allowed | own if is_whole else self.allowed
 
 
 def read_corpus(folder: Path) -> list[Entry]:
@@ -141,6 +183,7 @@ def read_entry(item: dict[str, str], family: str, checks: str) -> Entry:
         program = prefix + "def f(n):\n" + textwrap.indent(body.strip("\n"), "    ") + "\n"
     if program.startswith("{SEND}"):
         program = SEND + program.removeprefix("{SEND}")
+    program = LONG.sub(lambda match: match[1] * int(match[2]), program)
     names = tuple(name.strip() for name in item.get("checks", checks).split(","))
     entry = Entry(
         id=item["id"],
@@ -152,6 +195,8 @@ def read_entry(item: dict[str, str], family: str, checks: str) -> Entry:
         limits=LIMITS[item.get("limits", "usual")],
         races=item.get("races", ""),
     )
+    if family not in FAMILIES:
+        raise ValueError(f"entry {name}: unknown family {family!r}; use {', '.join(FAMILIES)}")
     if entry.is_honest != (entry.allowed == {Status.PASSED}) or set(names) - set(CHECKS):
         raise ValueError(f"entry {name}: statuses {item['allowed']!r} or checks {names} do not fit")
     if not entry.is_honest and entry.allowed & {Status.PASSED, Status.INFRASTRUCTURE}:

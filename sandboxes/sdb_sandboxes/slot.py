@@ -204,6 +204,10 @@ class Slot:
 
     def run_program(self, request: ProgramRequest) -> ExecutionResult:
         """Run a whole program. Raises SlotLost if the slot must be thrown away."""
+        try:
+            check_length(request.files[0][1] if request.files else "")
+        except RunStopped as stopped:
+            return ExecutionResult(stopped.status, (), 0.0, 0.0, 0, detail=stopped.detail)
         if request.language != "python":
             return run_commands(self, request)
         return run_python(self, request)
@@ -325,12 +329,17 @@ def pack_question(number: int, name: str, arguments: tuple[object, ...]) -> byte
         ) from None
 
 
-def load_program(run: Run, program: str) -> None:
-    """Send the program and wait until it is loaded. Raises RunStopped if it cannot be."""
+def check_length(program: str) -> None:
+    """Refuse a program that is too long, before anybody parses it. Raises RunStopped."""
     num_bytes = len(program.encode("utf-8", "surrogatepass"))
     if num_bytes > MAX_PROGRAM_BYTES:
         detail = f"a program of {num_bytes} bytes; the limit is {MAX_PROGRAM_BYTES}"
         raise RunStopped(Status.COMPILE_ERROR, detail)
+
+
+def load_program(run: Run, program: str) -> None:
+    """Send the program and wait until it is loaded. Raises RunStopped if it cannot be."""
+    check_length(program)
     frame = pack_frame({"program": program})
     run.watch.exchange(run.channel, b"")  # the cell says that it is locked
     reply = run.watch.exchange(run.channel, frame)

@@ -1,5 +1,6 @@
 """Every sandbox that this host can give, opened once for all tests."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,13 +11,15 @@ from sdb_sandboxes.docker_sandbox import DockerSandbox
 from sdb_sandboxes.embedded_sandbox import LEVELS, EmbeddedSandbox
 from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxUnavailable
+from sdb_sandboxes.images.build import IMAGES
 from sdb_sandboxes.sandbox import Sandbox
 
 
-def has_engine() -> bool:
-    """Whether a container engine answers; CI says that one must."""
+def has_image() -> bool:
+    """Whether a container engine answers and has the image `py`; CI says that it must."""
     try:
-        Engine().close()
+        with contextlib.closing(Engine()) as engine:
+            engine.find_image(IMAGES["py"].tag)
     except SandboxUnavailable:
         if os.environ.get("SDBENCH_REQUIRE_DOCKER") == "1":
             raise
@@ -36,7 +39,7 @@ def sandboxes() -> Iterator[dict[str, Sandbox]]:
             except SandboxUnavailable:
                 continue
             opened[sandbox.level] = stack.enter_context(sandbox)
-        if has_engine():
+        if has_image():
             docker = stack.enter_context(DockerSandbox(1))
             opened[docker.level] = docker
         yield opened

@@ -2,53 +2,94 @@
 
 import os
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sdb_sandboxes.corpus import CHECKS, Entry, read_corpus
+from sdb_sandboxes.cgroups import PREFIX, find_parents
+from sdb_sandboxes.corpus import CHECKS, FAMILIES, HONEST_FAMILY, Entry, read_corpus
+from sdb_sandboxes.docker_sandbox import LABEL, describe_judge
+from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import ResourceLimits, Status
 from sdb_sandboxes.verifiers import verify
 
 CORPUS = read_corpus(Path(__file__).parent / "attacks")
-CANARY = "def f(n): return [n, n + 1]\n"
+CANARY = """
+import builtins, gc, os, random, signal, sys, threading
+clean = (os.listdir("."), dict(os.environ), sys.argv, hasattr(builtins, "seen"), random.random())
+assert clean == ([], {}, [""], False, 0.8444218515250481), clean
+assert gc.isenabled() and threading.active_count() == 1 and sys.getrecursionlimit() == 1000
+assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and os.umask(0o077) == 0o077
+open("note", "w").write("x" * 1000)
+def f(n): return [n, n + 1]
+"""
+"""Right only in clean surroundings."""
 PATIENT = ResourceLimits(cpu_s=5.0, wall_s=60.0)
 SLACK_S = 20.0
 """On a busy machine a verdict may take twice its wall limit and this, no more."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _warm_slots(sandboxes: dict[str, Sandbox]) -> None:
-    """Start the test servers, so that afterwards every new process is one too many."""
+def test_has_enough_of_every_family() -> None:
+    numbers = Counter(entry.family for entry in CORPUS)
+    assert set(numbers) == set(FAMILIES)
+    assert min(numbers.values()) >= 12, numbers
+    assert numbers[HONEST_FAMILY] >= 40
+    assert numbers.total() - numbers[HONEST_FAMILY] >= 160
+
+
+def test_attacks_every_kind_of_check() -> None:
+    kinds = Counter(type(CHECKS[name]).__name__ for entry in CORPUS for name in entry.checks)
+    assert set(kinds) == {"FunctionCheck", "AssertionCheck", "StdinCheck", "ExitCodeCheck"}
+    assert min(kinds.values()) >= 80, kinds
+
+
+@pytest.fixture(scope="module")
+def containers(sandboxes: dict[str, Sandbox]) -> list[int]:
+    """Start the test servers, so that afterwards every new process is one too many.
+
+    Returns the first processes of our containers, which are no children of ours.
+    """
     for sandbox in sandboxes.values():
         assert verify(sandbox, CANARY, CHECKS["assertions"], PATIENT).is_passed
+    if not any(level.startswith("docker/") for level in sandboxes):
+        return []
+    engine = Engine()
+    label = f"{LABEL}={describe_judge(os.getpid())}"
+    found = engine.client.containers.list(filters={"label": label})
+    engine.close()
+    return [container.attrs["State"]["Pid"] for container in found]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: entry.id)
-def test_ends_as_it_should(entry: Entry, sandboxes: dict[str, Sandbox]) -> None:
-    processes, descriptors = list_descendants(), list_descriptors()
+def test_ends_as_it_should(
+    entry: Entry, sandboxes: dict[str, Sandbox], containers: list[int]
+) -> None:
+    processes, descriptors = list_descendants(containers), list_descriptors()
     with ThreadPoolExecutor(len(sandboxes)) as pool:
         complaints = [c for c in pool.map(partial(find_complaint, entry), sandboxes.values()) if c]
     if complaints:
         pytest.fail("\n".join(complaints), pytrace=False)
-    assert list_descendants() == processes, "a process was left, or a slot had to be rebuilt"
+    assert list_descendants(containers) == processes, "a process was left, or a slot was rebuilt"
     assert list_descriptors() == descriptors
+    assert list_grouped() == set()
 
 
 def find_complaint(entry: Entry, sandbox: Sandbox) -> str:
     """Judge an entry twice by each of its checks, then a canary in the same slot."""
     statuses: dict[str, list[Status]] = {}
     for name in entry.checks:
+        program, check, allowed = entry.build(name)
         for _ in range(2):
             started = time.monotonic()
-            verdict = verify(sandbox, entry.program, CHECKS[name], entry.limits)
+            verdict = verify(sandbox, program, check, entry.limits)
             took_s = time.monotonic() - started
             statuses.setdefault(name, []).append(verdict.status)
-            if verdict.status not in entry.allowed:
+            if verdict.status not in allowed:
                 return f"{sandbox.level}: {name}: {verdict}"
             if took_s > 2 * entry.limits.wall_s + SLACK_S:
                 return f"{sandbox.level}: {name}: took {took_s:.0f} s"
@@ -63,8 +104,8 @@ def find_complaint(entry: Entry, sandbox: Sandbox) -> str:
     return "" if canary.is_passed else f"{sandbox.level}: canary: {canary}"
 
 
-def list_descendants() -> set[int]:
-    """Every process below this one."""
+def list_descendants(roots: list[int]) -> dict[int, int]:
+    """Every process below this one and below `roots`, and how many descriptors it has open."""
     parents = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -72,12 +113,29 @@ def list_descendants() -> set[int]:
         except OSError:
             continue
         parents[int(entry.name)] = int(fields[1])
-    tree = {os.getpid()}
+    tree = {os.getpid(), *roots}
     while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
         tree |= more
-    return tree - {os.getpid()}
+    return {pid: count_descriptors(pid) for pid in tree - {os.getpid()}}
+
+
+def count_descriptors(pid: int) -> int:
+    """Open descriptors of a process; -1 where we may not look."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return -1
 
 
 def list_descriptors() -> list[str]:
     """This process's own open descriptors."""
     return sorted(os.listdir("/proc/self/fd"))
+
+
+def list_grouped() -> set[str]:
+    """Processes in the control groups of our slots, which hold cells and nothing else."""
+    parents = find_parents() or ()
+    own = f"{PREFIX}-{os.getpid()}-*/cgroup.procs"
+    return {
+        pid for parent in parents for file in parent.glob(own) for pid in file.read_text().split()
+    }

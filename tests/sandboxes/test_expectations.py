@@ -1,8 +1,22 @@
 """Which literals of a test are expected values, and how one becomes wrong."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
+from sdb_sandboxes.verifiers import expectations
 from sdb_sandboxes.verifiers.expectations import change_literal, list_controls
+
+
+@pytest.fixture(autouse=True)
+def _fixed_choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(items: Sequence[Any]) -> Any:
+        return "q" if "q" in items else items[0]
+
+    if "by_chance" not in request.node.name:
+        monkeypatch.setattr(expectations.secrets, "choice", choose)
+
 
 NAMED = {
     "java": ("List<Integer> v0 = Arrays.asList(25, -3);", ["Arrays.asList(15", "-2)"]),
@@ -67,7 +81,7 @@ def test_an_empty_value_does_not_lend_the_literal_of_its_neighbour() -> None:
     ("literal", "changed"),
     [
         *(("0", "1"), ("1", "2"), ("9", "8"), ("0.0", "1.0"), ("100", "200"), ("True", "False")),
-        *(("FALSE", "TRUE"), ("'q'", "'qq'"), ('"a\\n"', '"qa\\n"')),
+        *(("FALSE", "TRUE"), ("'r'", "'qr'"), ('"a\\n"', '"qa\\n"')),
     ],
 )
 def test_literals_change_within_their_type(literal: str, changed: str) -> None:
@@ -76,4 +90,11 @@ def test_literals_change_within_their_type(literal: str, changed: str) -> None:
 
 def test_characters_stay_one_character() -> None:
     assert change_literal("'\\n'", "java") == "'q'"
-    assert change_literal("'q'", "go") == "'z'"
+    assert change_literal("'q'", "go") == "'a'"
+
+
+def test_texts_change_by_chance() -> None:
+    changed = {change_literal('"ab"', "java") for _ in range(200)}
+    assert len(changed) > 20
+    assert all(text[0] == text[-1] == '"' and len(text) == 5 and "ab" in text for text in changed)
+    assert "'a'" not in {change_literal("'a'", "java") for _ in range(200)}

@@ -46,7 +46,9 @@ def serve_candidate() -> None:
     failure: dict[str, Any] | None = None
     stage = "compile"
     try:
-        code = compile(request["program"], "<candidate>", "exec", dont_inherit=True)
+        # A byte order mark is no part of a program, as in a file.
+        source = request["program"].removeprefix("\ufeff")
+        code = compile(source, "<candidate>", "exec", dont_inherit=True)
         stage = "load"
         exec(code, module.__dict__)
     except BaseException as error:

@@ -106,7 +106,7 @@ def list_runtime_paths() -> tuple[list[str], set[str]]:
     """Folders the interpreter needs, and those inside them that stay hidden (data sets!)."""
     standard_library = os.path.dirname(os.path.realpath(os.__file__))
     folders = {standard_library, os.path.join(sys.base_prefix, "lib"), "/lib", "/lib64"}
-    folders |= {"/usr/lib", "/usr/lib64"}
+    folders |= {"/usr/lib", "/usr/lib64", "/usr/share/zoneinfo"}
     found = sorted({os.path.realpath(folder) for folder in folders if os.path.isdir(folder)})
     outermost = [f for f in found if not any(f.startswith(other + "/") for other in found)]
     hidden = {os.path.join(standard_library, "test")}

@@ -150,6 +150,8 @@ class Zygote:
                 "NPROC": order["num_processes"] + self.other_tasks,
                 "NOFILE": (4 if is_command else 1) * kernel.NUM_DESCRIPTORS,
                 "CORE": 0,
+                # Timers and queued signals: those of thousands of timers are the kernel's time.
+                "SIGPENDING": 64,
                 "MSGQUEUE": 0,
                 "MEMLOCK": 0,
             }

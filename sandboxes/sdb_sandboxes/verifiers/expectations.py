@@ -9,6 +9,8 @@ What it does not do: it does not prove that a change matters. `f(2) == 3 || true
 """
 
 import re
+import secrets
+import string
 
 NAMED = re.compile(
     r"^.*?(?<![\w$])(?:\$?v\d+|expected_?\d+)\b[^=\n]*?:?=(?!=)[ \t]*|compare\(x\d+,[ \t]*",
@@ -77,19 +79,24 @@ def find_call_end(tests: str, start: int) -> int:
 
 
 def change_literal(literal: str, language: str) -> str:
-    """Another literal of the same type.
+    """Another literal of the same type, by chance: a program must not know the mark of a control.
 
     A number's first digit that counts changes: no tolerance forgives it, and it stays in range.
     """
-    if literal.startswith('"'):
-        return '"q' + literal[1:]
-    if literal.startswith("'"):
-        if language in CHARACTER_LANGUAGES:
-            return "'z'" if literal == "'q'" else "'q'"
-        return "'q" + literal[1:]
+    if literal[0] in "\"'":
+        letter = choose_other(string.ascii_lowercase, literal[1:-1])
+        if literal[0] == "'" and language in CHARACTER_LANGUAGES:
+            return f"'{letter}'"
+        place = secrets.choice((1, len(literal) - 1))
+        return literal[:place] + letter + literal[place:]
     if literal.lower() in ("true", "false"):
         other = "false" if literal.lower() == "true" else "true"
         return other.upper() if literal.isupper() else other.title() if literal.istitle() else other
     place = next((i for i, digit in enumerate(literal) if digit in "123456789"), 0)
     digit = int(literal[place])
     return literal[:place] + str(digit - 1 if digit > 1 else digit + 1) + literal[place + 1 :]
+
+
+def choose_other(letters: str, taken: str) -> str:
+    """One of `letters`, but not `taken`."""
+    return secrets.choice([letter for letter in letters if letter != taken])

@@ -1,7 +1,7 @@
 """Leaving early: the program ends, well-behaved or not, before its answers are known."""
 
 FAMILY = "leaving early"
-CHECKS = "data, assertions"
+CHECKS = "data, assertions, output, exit code"
 ENTRIES = [
     {
         "id": "exit-at-import",
@@ -92,6 +92,7 @@ def f(n):
     },
     {
         "id": "exit-as-a-system-call",
+        "checks": "data, assertions",
         "about": "ends only its main thread, by number",
         "allowed": "runtime_error wall_time",
         "limits": "short wall",
@@ -220,6 +221,7 @@ return window[5000]
     },
     {
         "id": "dies-by-its-alarm",
+        "checks": "data, assertions",
         "about": "SIGALRM, which kills it where it is not the first process of a namespace",
         "allowed": "runtime_error wall_time",
         "limits": "short wall",
@@ -233,18 +235,21 @@ return window[5000]
     },
     {
         "id": "parent-leaves-child-stays",
+        "checks": "data, assertions, exit code",
         "about": "forks, the parent exits with 0, the child goes on to answer",
         "allowed": "runtime_error",
         "program": "import os\nif os.fork():\n    os._exit(0)\ndef f(n): return [n, n + 1]\n",
     },
     {
         "id": "parent-leaves-in-the-call",
+        "checks": "data, assertions, exit code",
         "about": "the child of the call gives the answer, the parent is gone",
         "allowed": "runtime_error",
         "body": "import os\nif os.fork():\n    os._exit(0)\nreturn [n, n + 1]",
     },
     {
         "id": "main-thread-leaves-a-thread-answers",
+        "checks": "data, assertions",
         "about": "the main thread ends itself; another one speaks on the channel",
         "allowed": "runtime_error wall_time wrong_answer",
         "limits": "short wall",
