@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sdb_sandboxes.agent.codec import UnsendableError, pack_frame
-from sdb_sandboxes.errors import SlotLost
+from sdb_sandboxes.errors import RunStopped, SlotLost
 from sdb_sandboxes.languages import COMPILE_LIMITS, Language, find_language
 from sdb_sandboxes.scripts import build_outcome, check_paths
 from sdb_sandboxes.types import (
@@ -137,6 +137,9 @@ def run_step(slot: "Slot", language: Language, step: Step) -> tuple[ExecutionRes
         run.watch.exchange(run.channel, b"")  # the cell says that it is locked
         run.watch.feed(run.channel, step.frame)
         failure = run.channel.recv(1024)
+        if failure and step.keeps_folder:
+            # Its compiler or its earlier run left a folder in which nothing can be started.
+            raise RunStopped(Status.RUNTIME_ERROR, "the program could not be started again")
         if failure:
             words = failure[4:].decode("utf-8", "replace")  # past the frame's length
             raise SlotLost(f"the image {language.image!r} could not start a command: {words}")

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from sdb_sandboxes.verifiers import expectations
 from sdb_sandboxes.verifiers.expectations import change_literal, list_controls
 
 
@@ -15,7 +14,7 @@ def _fixed_choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         return "q" if "q" in items else items[0]
 
     if "by_chance" not in request.node.name:
-        monkeypatch.setattr(expectations.secrets, "choice", choose)
+        monkeypatch.setattr("secrets.choice", choose)
 
 
 NAMED = {

@@ -46,6 +46,15 @@ def test_every_number_outside_the_list_is_refused(own_pid: int | None) -> None:
     assert ask(code, 1, arch=0x40000003) == KILL
 
 
+def test_commands_keep_the_ordinary_scheduler() -> None:
+    code = kernel.build_seccomp_filter(None, is_command=True)
+    ((number, index, (policy,)),) = kernel.COMMAND_ARGUMENTS
+    assert ask(code, number, 0, policy) == ALLOW
+    for other in range(1, 8):  # batch, idle, real time, deadline
+        assert ask(code, number, *(1,) * index, other) == REFUSE
+    assert ask(kernel.build_seccomp_filter(None), number, 0, policy) == REFUSE
+
+
 def test_arguments_decide_where_they_must() -> None:
     code, narrow = kernel.build_seccomp_filter(None), kernel.build_seccomp_filter(4321)
     for number, index, values in kernel.ALLOWED_ARGUMENTS:

@@ -197,6 +197,15 @@ def test_no_sample_leaves_anything_to_the_next(images: Sandboxes, image: str) ->
     assert "sleep" not in outcome.stdout
 
 
+def test_who_spoils_its_own_folder_loses_no_slot(images: Sandboxes) -> None:
+    script = "rm .stdin && mkdir -p .stdin/full && touch .stdin/full/x\n"
+    request = ProgramRequest("bash", (("main.sh", script),), ("", "", ""), LIMITS)
+    result = images.open("bash").run_program(request)
+    assert result.status is Status.RUNTIME_ERROR
+    assert [run.status for run in result.runs] == [Status.PASSED, Status.RUNTIME_ERROR]
+    assert "slot" not in result.detail
+
+
 def test_what_a_compiler_cannot_do_is_a_compile_error(images: Sandboxes) -> None:
     text = '#include "/etc/shadow"\nint main() {}'
     result = run(images.open("cpp"), "cpp", text)

@@ -51,6 +51,9 @@ ALLOWED_ARGUMENTS = (
     (PRLIMIT64, 0, (0,)),
 )
 """(system call of the allow-list, index of an argument, the only values allowed for it)."""
+COMMAND_ARGUMENTS = ((119 if IS_ARM else 144, 1, (0,)),)
+"""The same for commands alone. sched_setscheduler: the ordinary policy; an idle fork server, which
+a command of its own user could make it, would starve every later sample."""
 SIGACTION = 134 if IS_ARM else 13
 HOST_FILES = (52, 53, 88) if IS_ARM else (90, 91, 132, 235, 261, 268, 280)
 """chmod and utime in all forms: Landlock does not know them, so without a mount namespace a program
@@ -227,7 +230,7 @@ def build_seccomp_filter(own_pid: int | None, is_command: bool = False) -> bytes
         low, _, high = part.partition("-")
         rules |= dict.fromkeys(range(int(low), int(high or low) + 1), allow)
     rules |= dict.fromkeys((KILL, TGKILL), allow)
-    for number, index, values in ALLOWED_ARGUMENTS:
+    for number, index, values in ALLOWED_ARGUMENTS + COMMAND_ARGUMENTS * is_command:
         test = [(load, 0, 0, first_argument + 8 * index)]
         test += [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
         rules[number] = test + refuse + rules[number]
