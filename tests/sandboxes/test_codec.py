@@ -118,6 +118,22 @@ def test_malformed_frames_are_protocol_errors(body: bytes) -> None:
         parse_frame(body)
 
 
+@pytest.mark.parametrize("part", [(b"[", b"]"), (b'{"a":', b"}"), (b'["]",{"":', b"}]")])
+def test_nesting_is_no_end_where_the_recursion_limit_was_lifted(part: tuple[bytes, bytes]) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        with pytest.raises(ProtocolError, match="deep"):
+            parse_frame(b'{"v":' + part[0] * 400_000 + b"1" + part[1] * 400_000 + b"}")
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_many_containers_and_brackets_in_texts_are_no_nesting() -> None:
+    value = [[[]] * 50_000, "[" * 30_000 + '"\\{', {"]": [{1: 2}] * 5_000}]
+    assert travel(value) == value
+
+
 def test_long_numbers_cost_nothing_where_the_judge_lifted_the_limit() -> None:
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)

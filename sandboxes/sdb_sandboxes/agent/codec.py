@@ -16,6 +16,10 @@ EXIT_FAILED, EXIT_MEMORY = 97, 98
 MAX_FRAME_BYTES = 16 << 20
 MAX_DEPTH = 100
 MAX_NODES = 2_000_000
+MAX_NESTING = 10_000
+"""Containers in each other that a parser in C can follow on any thread's stack."""
+BRACKETS = bytes.maketrans(b"{}", b"[]")
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 MAX_SAME_HASH = 100
 """Keys of one container that may share a hash: keys made to collide would stall the judge."""
 MAX_PLAIN_INT = 1 << 53
@@ -169,8 +173,11 @@ def pack_frame(message: Any) -> bytes:
 
 def parse_frame(body: bytes) -> dict[str, Any]:
     """Parse a frame's body. Raises ProtocolError for anything but one JSON object."""
-    if body.count(b"[") + body.count(b"{") > MAX_NODES:
+    num_containers = body.count(b"[") + body.count(b"{")
+    if num_containers > MAX_NODES:
         raise ProtocolError("too many containers")
+    if num_containers > MAX_NESTING and is_nested(body):
+        raise ProtocolError("too deep")
     try:
         # Python's own limit on digits may be lifted in the judge; a long frame must not rely on it.
         is_long = len(body) > MAX_UNCHECKED_BYTES
@@ -180,6 +187,20 @@ def parse_frame(body: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ProtocolError("not an object")
     return message
+
+
+def is_nested(body: bytes) -> bool:
+    """Whether JSON text nests so deeply that its parser might overflow the stack.
+
+    The interpreter's recursion limit stops that too, but programs raise it, and so may tests.
+    """
+    outside_texts = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
+    marks = b"".join(outside_texts).translate(BRACKETS, NO_BRACKETS)
+    for _ in range(4 * MAX_DEPTH):
+        before, marks = len(marks), marks.replace(b"[]", b"")
+        if len(marks) == before or b"[" * MAX_NESTING in marks:
+            break
+    return len(marks) > MAX_NESTING
 
 
 def parse_plain_int(digits: str) -> int:

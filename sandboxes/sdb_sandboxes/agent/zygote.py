@@ -79,6 +79,7 @@ class Zygote:
             visible, hidden = kernel.list_runtime_paths()
             self.readable = [p for path in visible for p in kernel.list_visible(path, hidden)]
             self.work = tempfile.mkdtemp(prefix="sdb-work-")
+            tempfile.tempdir = None  # a program is to find its own, the only one it can write
             os.chmod(self.work, 0o711)
             self.work += "/cell"
         self.has_own_pids = self.has_jail or self.has_container

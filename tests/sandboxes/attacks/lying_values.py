@@ -288,6 +288,7 @@ def f(n): return Both(0)
     },
     {
         "id": "twenty-megabytes",
+        "checks": "data, assertions",
         "about": "an answer longer than a message",
         "allowed": "wrong_answer",
         "limits": "patient",
@@ -295,13 +296,15 @@ def f(n): return Both(0)
     },
     {
         "id": "a-billion-items-by-reference",
+        "checks": "data",
         "about": "one small list referred to a thousand times, three levels",
         "allowed": "wrong_answer cpu_time memory",
-        "limits": "patient",
+        "limits": "little time",
         "body": "a = [0] * 1000\nb = [a] * 1000\nreturn [b] * 1000",
     },
     {
         "id": "huge-integer",
+        "checks": "data, assertions",
         "about": "ten million digits",
         "allowed": "wrong_answer",
         "limits": "patient",
@@ -353,9 +356,11 @@ def f(n):
     },
     {
         "id": "grows-while-it-is-encoded",
+        "races": "the thread that grows it and the one that reads it",
+        "checks": "data",
         "about": "a list that another thread extends for ever",
-        "allowed": "wrong_answer",
-        "limits": "patient",
+        "allowed": "wrong_answer cpu_time memory",
+        "limits": "usual",
         "program": """
 import threading
 answer = [0]

@@ -192,9 +192,10 @@ for number in (1, os.getppid()):
     },
     {
         "id": "endless-recursion-in-c",
+        "races": "the stack or the clock",
         "about": "repr of a list in itself by a hundred thousand levels, and destructors of it",
-        "allowed": "runtime_error memory",
-        "limits": "patient",
+        "allowed": "runtime_error memory cpu_time",
+        "limits": "little time",
         "program": """
 import sys
 sys.setrecursionlimit(10**7)
@@ -206,9 +207,10 @@ def f(n):
     },
     {
         "id": "endless-recursion-in-the-hash",
+        "limits": "patient",
         "about": "tuples in tuples",
-        "allowed": "runtime_error memory",
-        "body": "a = ()\nfor _ in range(10**6): a = (a,)\nreturn hash(a)",
+        "allowed": "runtime_error memory wrong_answer",
+        "body": "a = ()\nfor _ in range(10**5): a = (a,)\nreturn hash(a)",
     },
     {
         "id": "one-big-file",
@@ -238,8 +240,8 @@ for number in range(8):
     {
         "id": "inodes",
         "about": "empty files by the thousand",
-        "allowed": "runtime_error wrong_answer",
-        "limits": "patient",
+        "allowed": "runtime_error wrong_answer cpu_time",
+        "limits": "usual",
         "body": "for number in range(3000): open(f'{number}', 'w').close()",
     },
     {
@@ -258,11 +260,12 @@ os.mkfifo("fifo")
     },
     {
         "id": "deep-folders",
+        "limits": "patient",
         "about": "deeper than any path may be long",
         "allowed": "wrong_answer runtime_error",
         "body": """
 import os
-for _ in range(600):
+for _ in range(200):
     os.mkdir("d" * 60)
     os.chdir("d" * 60)
 """,
@@ -366,7 +369,7 @@ os.wait()
         "allowed": "wrong_answer runtime_error",
         "checks": "as a set, rearranged",
         "limits": "patient",
-        "body": "return [i * ((1 << 61) - 1) for i in range(1, 20_000)]",
+        "body": "return [i * ((1 << 61) - 1) for i in range(1, 5_000)]",
     },
     {
         "id": "dict-made-to-collide",

@@ -249,7 +249,7 @@ lock.acquire()
         "about": "in the call",
         "allowed": "cpu_time",
         "limits": "little time",
-        "checks": "data, assertions, output, exit code",
+        "checks": "data, assertions, exit code",
         "body": "while True: pass",
     },
     {

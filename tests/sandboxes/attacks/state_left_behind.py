@@ -123,17 +123,13 @@ def f(n): return [n, n + 1] if found else [0]
 """,
     },
     {
-        "id": "flags-and-locks-of-its-input",
-        "about": "append mode and a lock on the null device of the slot",
+        "id": "flags-of-its-input",
+        "about": "append mode of the null device that is its input",
         "allowed": "wrong_answer",
         "program": """
 import fcntl, os
 found = bool(fcntl.fcntl(0, fcntl.F_GETFL) & os.O_APPEND)
 fcntl.fcntl(0, fcntl.F_SETFL, os.O_APPEND)
-try:
-    fcntl.flock(0, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except OSError:
-    found = True
 def f(n): return [n, n + 1] if found else [0]
 """,
     },
@@ -186,12 +182,12 @@ def f(n): return [n, n + 1] if found else [0]
 """,
     },
     {
-        "id": "locks-on-shared-files",
-        "about": "a lock on the interpreter's own source, held by a child",
+        "id": "lock-on-its-folder",
+        "about": "a lock on the empty folder that is used again, held by a child",
         "allowed": "wrong_answer runtime_error",
         "program": """
 import fcntl, os, time
-lock = os.open(os.__file__, os.O_RDONLY)
+lock = os.open(".", os.O_RDONLY)
 try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     found = False
@@ -199,7 +195,7 @@ except OSError:
     found = True
 if os.fork() == 0:
     time.sleep(60)
-def f(n): return [n, n + 1] if found and os.getpid() == 1 else [0]
+def f(n): return [n, n + 1] if found else [0]
 """,
     },
     {
