@@ -1,14 +1,10 @@
 """`head_select`: the reference against float64, and Triton against the reference.
 
 Without a CUDA device the kernel runs on Triton's interpreter (see conftest.py); that it compiles
-for a GPU is tested apart, in a process without the interpreter.
+for a GPU is tested in test_compilation.py.
 """
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -365,52 +361,3 @@ def test_wrong_arguments_are_errors(arguments: dict[str, object], message: str) 
     call: dict[str, object] = {"hidden": H, "weight": W, "forbidden_id": None, "seeds": S}
     with pytest.raises(ValueError, match=message):
         head_select(**(call | arguments))  # type: ignore[arg-type]
-
-
-COMPILE_FOR_SM_90 = """
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, compile
-from sdb_kernels.head_select import kernel
-
-def compile_kernel(fn, types, constants):
-    constants = {name: constants[name] for name in fn.arg_names if name in constants}
-    signature = {
-        name: "constexpr" if name in constants else types.get(name, "i32") for name in fn.arg_names
-    }
-    positions = {(fn.arg_names.index(name),): value for name, value in constants.items()}
-    compiled = compile(
-        ASTSource(fn=fn, signature=signature, constexprs=positions),
-        target=GPUTarget("cuda", 90, 32),
-        options={"enable_fp_fusion": False},
-    )
-    print(fn.__name__, len(compiled.asm["cubin"]) > 0)
-
-tiles = {"TILE_N": kernel.TILE_N, "TILE_V": kernel.TILE_V, "TILE_D": kernel.TILE_D, "TILE_P": 2048}
-for dtype, is_sampled, ones in (
-    ("*bf16", True, {}),
-    ("*fp32", False, {"seeds_ptr": None}),
-    # Triton turns an argument that equals 1 into a constant.
-    ("*bf16", False, {"seeds_ptr": None, "num_rows": 1, "num_tiles": 1, "hidden_stride_d": 1}),
-):
-    types = {"hidden_ptr": dtype, "weight_ptr": dtype, "seeds_ptr": "*i64", "best_id_ptr": "*i32"}
-    types |= {"partials_ptr": "*fp32", "token_ids_ptr": "*i64", "confidence_ptr": "*fp32"}
-    types |= {"inverse_temperature": "fp32"}
-    constants = tiles | ones | {"IS_SAMPLED": is_sampled, "IS_WIDENED": False}
-    compile_kernel(kernel.head_select_tile_kernel, types, constants)
-    compile_kernel(kernel.head_select_combine_kernel, types, constants)
-"""
-
-
-@needs_triton
-@pytest.mark.slow
-def test_both_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    process = subprocess.run(
-        [sys.executable, "-c", COMPILE_FOR_SM_90],
-        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    kernels = ["head_select_tile_kernel True", "head_select_combine_kernel True"]
-    assert process.stdout.splitlines() == kernels * 3

@@ -1,0 +1,64 @@
+"""Every kernel is compiled for sm_90 as it is launched, in a process without the interpreter.
+
+The launchers are called directly, on CPU tensors: nothing runs, and no GPU is needed.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+SHARED_BYTES_OF_AN_H100 = 227 * 1024
+
+LAUNCHES = {
+    "head_select": """
+from sdb_kernels.head_select.kernel import head_select
+for dtype in (torch.bfloat16, torch.float32):
+    for num_rows, seeds in ((1, None), (33, torch.zeros(33, dtype=torch.int64))):
+        head_select(torch.zeros(num_rows, 64, dtype=dtype), torch.zeros(515, 64, dtype=dtype),
+            forbidden_id=3, temperature=0.0 if seeds is None else 0.7, seeds=seeds)
+""",
+    "commit_tokens": """
+from sdb_kernels.commit_tokens.kernel import commit_tokens
+for size in (1, 32, 256):
+    block = torch.zeros(2, size, dtype=torch.int64)
+    for end_id, is_infill, steps_left in (
+        (None, None, None),
+        (7, torch.zeros(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int32)),
+    ):
+        commit_tokens(block, block, block.float(), mask_id=9, threshold=0.9, end_id=end_id,
+            is_infill=is_infill, steps_left=steps_left)
+""",
+}
+
+SCRIPT = """
+import torch
+from sdb_kernels.testing import compiling_for_sm_90
+with compiling_for_sm_90() as launches:
+{body}
+for launch in launches:
+    print(launch.name, launch.shared_bytes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("operator", LAUNCHES)
+def test_kernels_compile_for_a_gpu(operator: str, tmp_path: Path) -> None:
+    body = "".join(f"    {line}\n" for line in LAUNCHES[operator].splitlines())
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(body=body)],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    launches = [line.split() for line in process.stdout.splitlines()]
+    assert len(launches) >= 2
+    for name, shared_bytes in launches:
+        assert name.startswith(operator)
+        assert int(shared_bytes) <= SHARED_BYTES_OF_AN_H100, name
