@@ -1,4 +1,4 @@
-"""Which implementation of an operator runs: the PyTorch definition or the Triton kernel.
+"""Which implementation of an operator runs: the PyTorch definition, a Triton kernel, or a library.
 
 Every operator asks `choose` before it runs, and a caller that records provenance asks the same
 question with the same arguments, so what is recorded is what ran. A backend that was asked for
@@ -10,51 +10,63 @@ import os
 
 import torch
 
-BACKENDS = ("reference", "triton")
+OPERATORS: dict[str, tuple[str, ...]] = {
+    "head_select": ("triton", "reference"),
+    "commit_tokens": ("triton", "reference"),
+    "block_attention": ("triton", "sdpa", "reference", "flash_attn"),
+}
+"""The backends of each operator, best first; `reference` is its definition."""
+
 REQUEST_VARIABLE = "SDBENCH_KERNELS"
 
 
 def choose(op: str, requested: str | None, device: torch.device | str) -> str:
     """Name the implementation of an operator that runs on a device.
 
-    Without a request the choice is by capability: Triton on a CUDA device where Triton is
-    installed, the reference everywhere else. Triton's interpreter runs only on request, since it
-    is there for tests and thousands of times slower than the reference.
+    Without a request it is the first of `OPERATORS[op]` that can run. Triton's interpreter runs
+    only on request, since it is there for tests and thousands of times slower than the reference.
 
     Args:
-        op: Operator name, used in the error message, e.g. `"head_select"`.
-        requested: `"reference"`, `"triton"`, or None to read the environment variable
+        op: Operator name, a key of `OPERATORS`.
+        requested: One of the operator's backends, or None to read the environment variable
             `SDBENCH_KERNELS` and, where that is unset or empty, choose by capability.
         device: Where the operator's tensors live.
 
     Returns:
-        `"reference"` or `"triton"`.
+        One of `OPERATORS[op]`.
 
     Raises:
-        ValueError: The request is not a backend's name.
-        RuntimeError: Triton was requested and cannot run here.
+        ValueError: The request is not a backend of this operator.
+        RuntimeError: The requested backend cannot run here.
     """
+    backends = OPERATORS[op]
     request = requested or os.environ.get(REQUEST_VARIABLE) or None
-    if request is not None and request not in BACKENDS:
-        raise ValueError(f"kernel backend {request!r} is unknown; use one of {', '.join(BACKENDS)}")
-    is_cuda = torch.device(device).type == "cuda"
-    if request == "reference" or (request is None and not is_cuda):
-        return "reference"
-    obstacle = _what_stops_triton(torch.device(device))
-    if obstacle is None:
-        return "triton"
+    place = torch.device(device)
     if request is None:
-        return "reference"
-    raise RuntimeError(f"{op}: the triton backend cannot run: {obstacle}")
+        return next(name for name in backends if _what_stops(name, place, is_asked=False) is None)
+    if request not in backends:
+        raise ValueError(
+            f"kernel backend {request!r} is unknown to {op}; use one of {', '.join(backends)}"
+        )
+    obstacle = _what_stops(request, place, is_asked=True)
+    if obstacle is not None:
+        raise RuntimeError(f"{op}: the {request} backend cannot run: {obstacle}")
+    return request
 
 
-def _what_stops_triton(device: torch.device) -> str | None:
-    """Return why Triton cannot run on a device and the way out, or None if it can."""
+def _what_stops(backend: str, device: torch.device, is_asked: bool) -> str | None:
+    """Return why a backend cannot run on a device and the way out, or None if it can."""
+    if backend == "flash_attn":
+        if importlib.util.find_spec("flash_attn") is None:
+            return "flash-attn is not installed; pip install flash-attn, or request 'triton'"
+        return None if device.type == "cuda" else f"device {str(device)!r} is not a CUDA device"
+    if backend != "triton":
+        return None
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed; install seed-diffusion-bench[gpu] or request 'reference'"
     if device.type == "cuda":
         return None
-    if os.environ.get("TRITON_INTERPRET") != "1":
+    if not is_asked or os.environ.get("TRITON_INTERPRET") != "1":
         return (
             f"device {str(device)!r} is not a CUDA device; move the tensors, set "
             "TRITON_INTERPRET=1 to interpret the kernel, or request 'reference'"

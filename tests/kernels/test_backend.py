@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -61,8 +63,36 @@ def test_triton_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_backend_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="'cutlass' is unknown; use one of reference, triton"):
+    with pytest.raises(
+        ValueError, match="'cutlass' is unknown to head_select; use one of triton, reference"
+    ):
         choose("head_select", "cutlass", "cpu")
     monkeypatch.setenv("SDBENCH_KERNELS", "cutlass")
     with pytest.raises(ValueError, match="'cutlass' is unknown"):
         choose("head_select", None, "cuda")
+
+
+def test_an_operator_takes_its_own_backends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose("block_attention", None, "cuda") == "triton"
+    assert choose("block_attention", None, "cpu") == "sdpa"
+    assert choose("block_attention", "reference", "cuda") == "reference"
+    with pytest.raises(ValueError, match="'sdpa' is unknown to head_select"):
+        choose("head_select", "sdpa", "cpu")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert choose("block_attention", None, "cuda") == "sdpa"
+    with pytest.raises(RuntimeError, match=r"block_attention: .* flash-attn is not installed"):
+        choose("block_attention", "flash_attn", "cuda")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert choose("block_attention", "flash_attn", "cuda") == "flash_attn"
+    with pytest.raises(RuntimeError, match="'cpu' is not a CUDA device"):
+        choose("block_attention", "flash_attn", "cpu")
+
+
+def test_every_operator_has_a_definition_and_a_kernel() -> None:
+    folder = Path(backend.__file__).parent
+    assert {path.parent.name for path in folder.glob("*/reference.py")} == set(backend.OPERATORS)
+    for op, backends in backend.OPERATORS.items():
+        assert {"reference", "triton"} <= set(backends)
+        assert {path.name for path in (folder / op).iterdir() if path.is_file()} >= {
+            "__init__.py", "reference.py", "kernel.py", "README.md"
+        }  # fmt: skip

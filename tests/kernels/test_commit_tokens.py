@@ -184,18 +184,14 @@ def test_triton_writes_what_the_reference_writes(size: tuple[int, int], options:
     results = []
     for backend in ("reference", "triton"):
         given = random_inputs(*size)
-        arguments: dict[str, object] = {}
-        if options in ("end", "end and infill", "all"):
-            arguments["end_id"] = E
-        if options in ("end and infill", "all"):
-            arguments["is_infill"] = given["is_infill"]
-        if options in ("steps", "all"):
-            arguments["steps_left"] = given["steps_left"]
         with nan_filled_outputs():
             outputs = commit_tokens(
                 given["block"], given["proposals"], given["confidence"], mask_id=M,
-                threshold=0.75, backend=backend, **arguments,
-            )  # type: ignore[arg-type]  # fmt: skip
+                threshold=0.75, backend=backend,
+                end_id=None if options in ("plain", "steps") else E,
+                is_infill=given["is_infill"] if options in ("end and infill", "all") else None,
+                steps_left=given["steps_left"] if options in ("steps", "all") else None,
+            )  # fmt: skip
         results.append([*outputs, given["block"], given["steps_left"]])
     for expected, actual in zip(*results, strict=True):
         assert torch.equal(expected, actual)
