@@ -13,6 +13,8 @@ import torch
 OPERATORS: dict[str, tuple[str, ...]] = {
     "head_select": ("triton", "reference"),
     "commit_tokens": ("triton", "reference"),
+    "norm_qkv_rope_append": ("triton", "reference"),
+    "norm_gate_up_silu": ("triton", "reference"),
     "block_attention": ("triton", "sdpa", "reference", "flash_attn"),
 }
 """The backends of each operator, best first; `reference` is its definition."""

@@ -32,6 +32,33 @@ for size in (1, 32, 256):
         commit_tokens(block, block, block.float(), mask_id=9, threshold=0.9, end_id=end_id,
             is_infill=is_infill, steps_left=steps_left)
 """,
+    "norm_gate_up_silu": """
+from sdb_kernels.norm_gate_up_silu.kernel import norm_gate_up_silu
+for dtype, weight_dtype in ((torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32),
+                            (torch.bfloat16, torch.float8_e4m3fn)):
+    scale = torch.ones(200) if weight_dtype == torch.float8_e4m3fn else None
+    norm_gate_up_silu(torch.zeros(33, 64, dtype=dtype), torch.zeros(64, dtype=dtype),
+        torch.zeros(200, 64, dtype=weight_dtype), 1e-5, scale)
+""",
+    "norm_qkv_rope_append": """
+from sdb_kernels.norm_qkv_rope_append.kernel import norm_qkv_rope_append
+for dtype, weight_dtype, width, has_head_norm in (
+    (torch.bfloat16, torch.bfloat16, 128, False),
+    (torch.bfloat16, torch.bfloat16, 128, True),
+    (torch.bfloat16, torch.float8_e4m3fn, 64, False),
+    (torch.float32, torch.float32, 64, False),
+):
+    columns = 8 * width
+    cache = torch.zeros(1, 2, 99, width, dtype=dtype)
+    angles = torch.zeros(1, 32, width // 2)
+    scale = torch.ones(columns) if weight_dtype == torch.float8_e4m3fn else None
+    norm = torch.zeros(width, dtype=dtype) if has_head_norm else None
+    past = torch.zeros(1, dtype=torch.int32) if has_head_norm else 7
+    norm_qkv_rope_append(torch.zeros(1, 32, 64, dtype=dtype), torch.zeros(64, dtype=dtype),
+        torch.zeros(columns, 64, dtype=weight_dtype), angles, angles, cache, cache.clone(),
+        num_past=past, eps=1e-5, bias=torch.zeros(columns, dtype=dtype), query_gain=norm,
+        key_gain=norm, weight_scale=scale)
+""",
     "block_attention": """
 from sdb_kernels.block_attention.kernel import block_attention
 lengths = torch.zeros(1, dtype=torch.int32)
