@@ -51,6 +51,8 @@ class Problem:
     """The task in words, where `prompt` does not hold it."""
     starter: str = ""
     """Code that the task gives to start from, where `prompt` does not hold it."""
+    examples: tuple[str, ...] = ()
+    """Tests that a prompt may show, where `prompt` does not hold them."""
     suffix: str = ""
     """Code that follows the completion, where the task is to fill a gap."""
     stop: tuple[str, ...] = ()

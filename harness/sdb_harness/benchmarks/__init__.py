@@ -106,8 +106,11 @@ class Benchmark:
 BENCHMARKS: dict[str, str] = {
     "humaneval": "sdb_harness.benchmarks.humaneval:load",
     "humaneval_infilling": "sdb_harness.benchmarks.humaneval_infilling:load",
+    "humaneval_plus": "sdb_harness.benchmarks.humaneval_plus:load",
     "jsonl": "sdb_harness.benchmarks.jsonl:load",
     "livecodebench": "sdb_harness.benchmarks.livecodebench:load",
+    "mbpp": "sdb_harness.benchmarks.mbpp:load",
+    "mbpp_plus": "sdb_harness.benchmarks.mbpp_plus:load",
     "mbxp": "sdb_harness.benchmarks.mbxp:load",
     "minipy": "sdb_harness.benchmarks.minipy:load",
     "multilingual_humaneval": "sdb_harness.benchmarks.multilingual_humaneval:load",
@@ -162,3 +165,20 @@ def load_benchmark(spec: str) -> Benchmark:
         Callable[[Mapping[str, str]], Benchmark], getattr(importlib.import_module(module), function)
     )
     return load(options)
+
+
+def read_options(
+    name: str, given: Mapping[str, str], allowed: Mapping[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """Every option of a benchmark with its value; the first of the allowed ones is the default.
+
+    Raises:
+        UserError: an option that the benchmark does not have, or a value that is not allowed.
+    """
+    if unknown := sorted(given.keys() - allowed.keys()):
+        raise UserError(f"{name} has no option {unknown[0]!r}; use {', '.join(allowed)}")
+    chosen = {key: given.get(key, values[0]) for key, values in allowed.items()}
+    for key, value in chosen.items():
+        if value not in allowed[key]:
+            raise UserError(f"{name} {key}={value!r}; use one of {', '.join(allowed[key])}")
+    return chosen

@@ -1,0 +1,109 @@
+"""MBPP+: short programs from one sentence, under some hundred inputs each.
+
+Place in the flow: `load` -> `Benchmark`; `mbpp` takes its sets `plus-399` and `plus-378` from here,
+judged on base inputs only. Source: Liu et al. 2023 (arXiv 2305.01210), the files of
+evalplus/mbppplus_release, pinned by their SHA-256. Option `version`: `v0.2.0` (378 problems, the
+default, EvalPlus's leaderboard since April 2024) or `v0.1.0` (399, behind the numbers of
+Qwen2.5-Coder, Seed-Coder and Stable-DiffCoder). The two are not comparable: by EvalPlus's own
+account the smaller set scores about 4 points higher.
+
+The inputs are JSON, which has no tuples, sets or complex numbers; they are restored per task. The
+outputs are the reference's, which runs in the sandbox, once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sdb_harness.benchmarks import Benchmark, evalplus, read_options
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.protocols import (
+    PARAPHRASE,
+    Preset,
+    ask_as_is,
+    continue_prompt,
+    keep_all,
+)
+from sdb_harness.records import Problem
+from sdb_sandboxes.verifiers.evalplus import build_evalplus_check, restore_mbpp_inputs
+
+_URL = "https://github.com/evalplus/mbppplus_release/releases/download/"
+VERSIONS: dict[str, DataFile] = {
+    "v0.2.0": DataFile(
+        "evalplus/MbppPlus.jsonl",
+        "b54e762755248ca411b523c917fa9f93c07b5ff2966bf60b3917b853926a3dad",
+        f"{_URL}v0.2.0/MbppPlus.jsonl.gz",
+    ),
+    "v0.1.0": DataFile(
+        "evalplus/MbppPlus-v0.1.0.jsonl",
+        "a855b9de667baea8e2f8aa61f898767a7336872208a85222b35622545e819fe9",
+        f"{_URL}v0.1.0/MbppPlus.jsonl.gz",
+    ),
+}
+
+
+def load(options: Mapping[str, str]) -> Benchmark:
+    """Read the problems with base and plus inputs.
+
+    Args:
+        options: `version`, see the module's docstring.
+
+    Raises:
+        UserError: an unknown option or value, or data that is missing or another version.
+    """
+    chosen = read_options("mbpp_plus", options, {"version": tuple(VERSIONS)})
+    return load_version(chosen["version"], has_plus=True)
+
+
+def load_version(version: str, *, has_plus: bool) -> Benchmark:
+    """Read one version, with base and plus inputs or with base inputs only."""
+    tests = "plus" if has_plus else "base"
+    file = VERSIONS[version]
+    return Benchmark(
+        name="mbpp_plus",
+        revision=f"{file.sha256}-{tests}",
+        problems=tuple(make_problem(task, has_plus=has_plus) for task in read_rows(file)),
+        protocols=PROTOCOLS,
+        licence="Apache-2.0",
+        citation=evalplus.CITATION,
+        limits=evalplus.LIMITS,
+        version=version,
+        split=tests,
+    )
+
+
+def make_problem(task: Mapping[str, Any], *, has_plus: bool) -> Problem:
+    """Turn one task into a problem; its base inputs come first."""
+    prompt, entry_point = task["prompt"], task["entry_point"]
+    number = int(task["task_id"].partition("/")[2])
+    inputs = restore_mbpp_inputs(number, task["base_input"])
+    if has_plus:
+        inputs += restore_mbpp_inputs(number, task["plus_input"])
+    reference = prompt + task["canonical_solution"]
+    return Problem(
+        problem_id=task["task_id"],
+        prompt=prompt,
+        reference=task["canonical_solution"],
+        entry_point=entry_point,
+        check=build_evalplus_check("mbpp", entry_point, reference, inputs, task["atol"]),
+    )
+
+
+_STEPS: Mapping[str, Preset] = evalplus.make_presets(evalplus.MBPP_STOP)
+PROTOCOLS: Mapping[str, Preset] = {
+    **_STEPS,
+    "evalplus-chat/2": replace(
+        _STEPS["evalplus-chat"], ask=evalplus.ask_chat_briefly, source=PARAPHRASE
+    ),
+    "evalplus-chat/3": replace(
+        _STEPS["evalplus-chat"], ask=evalplus.ask_chat_after, source=PARAPHRASE
+    ),
+    "as-is": Preset(
+        source="The completion is executed as it stands behind the prompt. For replayed files.",
+        ask=ask_as_is,
+        stop=(),
+        find_code=keep_all,
+        assemble=continue_prompt,
+    ),
+    **evalplus.name_presets(_STEPS),
+}
