@@ -228,7 +228,7 @@ def verify_benchmark(
             published = verify_published(benchmark, sandbox, limit)
         level = sandbox.level
     console.print(benchmark.describe(), highlight=False, soft_wrap=True)
-    num_wrong = print_findings(console, findings)
+    num_wrong = print_findings(console, findings, benchmark.faults)
     if published:
         print_published(console, published)
     num_lost = print_not_judged(console, [*findings, *published])

@@ -4,7 +4,7 @@ Place in the flow: `cli.py` calls these; nothing is computed here.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,8 +18,13 @@ NUM_SHOWN = 5
 """Exceptions of one kind that are named."""
 
 
-def print_findings(console: Console, findings: "Sequence[Finding]") -> int:
-    """One row per kind of program and language; returns the number of exceptions."""
+def print_findings(
+    console: Console, findings: "Sequence[Finding]", faults: Mapping[str, str]
+) -> int:
+    """One row per kind of program and language; returns the number of exceptions.
+
+    Those of problems in `faults`, whose own data are to blame, are named below and not counted.
+    """
     groups = {finding.group for finding in findings}
     headings = ("programs", "expected", "passed", "of", "exceptions")
     table = Table(*(("language", *headings) if len(groups) > 1 else headings))
@@ -35,6 +40,10 @@ def print_findings(console: Console, findings: "Sequence[Finding]") -> int:
         )
         table.add_row(*((finding.group, *row) if len(groups) > 1 else row))
     console.print(table)
+    for finding in findings:
+        for text in finding.known:
+            line = f"known fault: {finding.name}, {text}: {faults[text.rpartition(': ')[0]]}"
+            console.print(Text(line), soft_wrap=True)
     return sum(len(finding.exceptions) for finding in findings)
 
 

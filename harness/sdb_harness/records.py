@@ -53,6 +53,8 @@ class Problem:
     """Code that the task gives to start from, where `prompt` does not hold it."""
     examples: tuple[str, ...] = ()
     """Tests that a prompt may show, where `prompt` does not hold them."""
+    modules: tuple[str, ...] = ()
+    """Python modules that its tests and any solution need, beside the standard library's."""
     suffix: str = ""
     """Code that follows the completion, where the task is to fill a gap."""
     stop: tuple[str, ...] = ()

@@ -25,13 +25,13 @@ from typing import Protocol
 from sdb_harness.benchmarks import ChatMessage, Gap, Prompt
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Generator, Prompted, load_generator
+from sdb_harness.judging import Judge
 from sdb_harness.records import Cell, Completion
 from sdb_harness.store import Stage, Store, StoredCompletion
 from sdb_harness.sweep import PlannedCell
 from sdb_harness.timing import check_times
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import Status, Verdict
-from sdb_sandboxes.verifiers import verify
 
 WARM_UP_MARK = "# Warm-up; the next lines only have the right shape.\n"
 """In front of warm-up prompts, so that no prefix cache holds a benchmark prompt afterwards."""
@@ -258,13 +258,14 @@ def judge_cell(
     """Judge the stored completions of a cell that have no verdict; returns the faults."""
     cell_hash = planned.cell.compute_hash()
     problems = {problem.problem_id: problem for problem in planned.benchmark.problems}
+    judge_of_benchmark = Judge(planned.benchmark, sandbox)
 
     def judge(stored: StoredCompletion) -> _Judged:
         problem = problems[stored.problem_id]
         program, rule = planned.protocol.extract(problem, stored.completion.text)
-        verdict = verify(sandbox, program, problem.check, planned.benchmark.limits)
+        verdict = judge_of_benchmark.judge(problem, program)
         if verdict.status is Status.INFRASTRUCTURE:
-            verdict = verify(sandbox, program, problem.check, planned.benchmark.limits)
+            verdict = judge_of_benchmark.judge(problem, program)
         return _Judged(stored, program, rule, verdict)
 
     faults: Counter[str] = Counter()

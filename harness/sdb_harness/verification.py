@@ -10,15 +10,15 @@ judge at all is counted apart, with the reason, and is neither right nor wrong.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from random import Random
 
 from sdb_harness.benchmarks import Benchmark
+from sdb_harness.judging import Judge
 from sdb_harness.records import Problem
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import Status, Verdict
-from sdb_sandboxes.verifiers import verify
 from sdb_sandboxes.verifiers.exit_code import FORGED
 
 
@@ -32,6 +32,8 @@ class Finding:
     num_passed: int
     exceptions: tuple[str, ...]
     """`problem: status` wherever the judgement is not the expected one."""
+    known: tuple[str, ...] = field(default=(), kw_only=True)
+    """The same for problems whose own data are known to be at fault."""
     group: str = "all"
     not_judged: Mapping[str, int] | None = None
     """Why -> how many programs this machine could not judge."""
@@ -70,7 +72,8 @@ def verify_judging(
             programs = [(problem, text) for problem, text in written if text is not None]
             if programs:
                 verdicts = judge_programs(benchmark, sandbox, programs)
-                findings.append(summarize(name, should_pass, group, programs, verdicts))
+                finding = summarize(name, should_pass, group, programs, verdicts)
+                findings.append(excuse(finding, benchmark.faults))
     return findings
 
 
@@ -88,11 +91,9 @@ def judge_programs(
 ) -> list[Verdict]:
     """Judge programs, as many at once as the sandbox has slots; in order."""
 
-    def judge(program: tuple[Problem, str]) -> Verdict:
-        return verify(sandbox, program[1], program[0].check, benchmark.limits)
-
+    judge = Judge(benchmark, sandbox)
     with ThreadPoolExecutor(max_workers=sandbox.num_slots) as pool:
-        return list(pool.map(judge, programs))
+        return list(pool.map(lambda program: judge.judge(*program), programs))
 
 
 def summarize(
@@ -121,6 +122,13 @@ def summarize(
         group=group,
         not_judged=count_not_judged(verdicts),
     )
+
+
+def excuse(finding: Finding, faults: Mapping[str, str]) -> Finding:
+    """Set exceptions apart whose reason is known to lie in the data."""
+    known = tuple(text for text in finding.exceptions if text.rpartition(": ")[0] in faults)
+    others = tuple(text for text in finding.exceptions if text not in known)
+    return replace(finding, exceptions=others, known=known)
 
 
 def count_not_judged(verdicts: Sequence[Verdict]) -> dict[str, int]:

@@ -1,0 +1,78 @@
+"""Judges the programs of one benchmark in one sandbox, and knows what that sandbox cannot judge.
+
+Place in the flow: the execute step of `stages.py`, and `verification.py`. A problem may need
+modules that the sandbox does not have (`Problem.modules`): its programs would all fail, and none of
+them for a fault of the model. So they are not run, and the verdict is INFRASTRUCTURE with the
+reason: counted as not judged, never as wrong.
+"""
+
+from collections.abc import Iterable
+
+from sdb_harness.benchmarks import Benchmark
+from sdb_harness.records import Problem
+from sdb_sandboxes.sandbox import Sandbox
+from sdb_sandboxes.types import ExecutionRequest, ResourceLimits, Status, Verdict
+from sdb_sandboxes.verifiers import verify
+
+PROBE = """\
+from importlib.util import find_spec
+
+def list_missing(names):
+    missing = []
+    for name in names:
+        try:
+            found = find_spec(name) is not None
+        except Exception:
+            found = False
+        if not found:
+            missing.append(name)
+    return missing
+"""
+
+
+class Judge:
+    """Thread-safe once made; making it asks the sandbox for the modules that the problems need."""
+
+    def __init__(self, benchmark: Benchmark, sandbox: Sandbox) -> None:
+        """Ask once.
+
+        Raises:
+            RuntimeError: the sandbox cannot answer.
+        """
+        self._sandbox, self._limits = sandbox, benchmark.limits
+        wanted = {name for problem in benchmark.problems for name in problem.modules}
+        self.missing = find_missing_modules(sandbox, wanted)
+
+    def judge(self, problem: Problem, program: str) -> Verdict:
+        """Judge one program, or say why nobody can here."""
+        lacking = [name for name in problem.modules if name in self.missing]
+        if not lacking:
+            return verify(self._sandbox, program, problem.check, self._limits)
+        return Verdict(
+            status=Status.INFRASTRUCTURE,
+            num_tests=0,
+            num_tests_passed=0,
+            cpu_s=0.0,
+            wall_s=0.0,
+            peak_memory_bytes=0,
+            trust_level="L1",
+            sandbox_level=self._sandbox.level,
+            detail=f"needs {', '.join(lacking)}, which this sandbox lacks",
+        )
+
+
+def find_missing_modules(sandbox: Sandbox, names: Iterable[str]) -> frozenset[str]:
+    """Which of these Python modules cannot be imported in the sandbox.
+
+    Raises:
+        RuntimeError: the sandbox cannot answer.
+    """
+    wanted = sorted(names)
+    if not wanted:
+        return frozenset()
+    limits = ResourceLimits(cpu_s=30.0, wall_s=120.0)
+    result = sandbox.call_functions(ExecutionRequest(PROBE, (("list_missing", (wanted,)),), limits))
+    answer = result.outcomes[0].value if result.outcomes else None
+    if not isinstance(answer, list):
+        raise RuntimeError(f"the sandbox cannot say which modules it has: {result.detail}")
+    return frozenset(map(str, answer))
