@@ -16,21 +16,15 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Table
-from rich.text import Text
 
-from sdb_harness.benchmarks import (
-    BENCHMARKS,
-    load_benchmark,
-    parse_benchmark_spec,
-    spell_benchmark_spec,
-)
+from sdb_harness.benchmarks import parse_benchmark_spec, spell_benchmark_spec
+from sdb_harness.cli_benchmarks import EXIT_FAULTS, SANDBOX_OPTION, benchmarks
 from sdb_harness.cli_data import decontaminate
 from sdb_harness.cli_model import generate, train
 from sdb_harness.cli_roofline import roofline
 from sdb_harness.cli_sandbox import sandbox
-from sdb_harness.cli_tables import print_findings, print_not_judged, print_published
+from sdb_harness.cli_tables import make_console
 from sdb_harness.demo import find_demo_sweep
 from sdb_harness.errors import HarnessError, UserError
 from sdb_harness.hardware import describe_hardware
@@ -49,7 +43,6 @@ from sdb_harness.sweep import (
 )
 from sdb_sandboxes.errors import SandboxError
 
-EXIT_FAULTS = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -60,15 +53,6 @@ RUNS_OPTION = click.option(
     default=Path("runs"),
     show_default=True,
     help="Folder that holds one folder per sweep.",
-)
-
-
-SANDBOX_OPTION = click.option(
-    "--sandbox",
-    "sandbox_name",
-    default="embedded",
-    show_default=True,
-    help="Where programs run: embedded, docker, or docker:IMAGE such as docker:py-numpy.",
 )
 
 
@@ -139,105 +123,6 @@ def main() -> None:
     """Hold the commands below; `HELP` is what a user reads."""
 
 
-# Benchmarks
-
-
-@main.group()
-def benchmarks() -> None:
-    """List, show and verify the benchmarks."""
-
-
-@benchmarks.command("list")
-def list_benchmarks() -> None:
-    """List the benchmarks with their size, prompt presets and licence, and what data is missing."""
-    table = Table("name", "problems", "protocols", "licence", "source")
-    missing = []
-    for name in BENCHMARKS:
-        try:
-            benchmark = load_benchmark(name)
-        except UserError as error:
-            missing.append(f"{name}: {error}")
-            continue
-        presets = ", ".join(benchmark.protocols)
-        num_problems = str(len(benchmark.problems))
-        table.add_row(name, num_problems, presets, benchmark.licence, benchmark.citation)
-    console = _make_console()
-    console.print(table)
-    for line in missing:
-        console.print(Text(line), soft_wrap=True)
-
-
-@benchmarks.command("show")
-@click.argument("problem")
-@click.option("--split", help="Split to take it from, where the benchmark has splits.")
-@click.option("--level", help="Level or levels, for example 2 or 1+2, where it has levels.")
-def show_problem(problem: str, split: str | None, level: str | None) -> None:
-    """Show a problem and its reference, for example minipy/123 or humaneval/0."""
-    name, _, index = problem.partition("/")
-    if not index.isdigit():
-        raise UserError(f"problem {problem!r}; write BENCHMARK/NUMBER, for example minipy/123")
-    name = name.lower()
-    options = {key: value for key, value in (("split", split), ("level", level)) if value}
-    if name == "minipy":  # made on demand: ask for as many as it takes
-        options["num_problems"] = str(int(index) + 1)
-    benchmark = load_benchmark(spell_benchmark_spec(name, options))
-    if int(index) >= len(benchmark.problems):
-        raise UserError(
-            f"benchmark {name} has no problem {index}; use 0 to {len(benchmark.problems) - 1}"
-        )
-    found = benchmark.problems[int(index)]
-    console = _make_console()
-    console.print(f"{found.problem_id} ({found.group}), prompt and reference:", highlight=False)
-    console.print(Syntax(found.solution, "python", background_color="default"))
-    console.print("check:", highlight=False)
-    console.print(found.check, soft_wrap=True)
-
-
-@benchmarks.command("verify")
-@click.argument("spec")
-@SANDBOX_OPTION
-@click.option(
-    "--problems",
-    type=click.IntRange(min=1),
-    help="A random part of so many problems of each language.  [default: all]",
-)
-@click.option(
-    "--samples",
-    help="Judge that many samples of a model for each language too, or `all`, and compare with the "
-    "pass@1 that the authors of the benchmark published.",
-)
-def verify_benchmark(
-    spec: str, sandbox_name: str, problems: int | None, samples: str | None
-) -> None:
-    """Check that references pass and that empty, `return None` or cheating programs do not.
-
-    SPEC is a name with options, for example humaneval or minipy:level=3,num_problems=500.
-    """
-    from sdb_harness.verification import verify_judging, verify_published
-    from sdb_sandboxes.by_language import LanguageSandbox
-
-    if samples not in (None, "all") and not (samples.isdecimal() and int(samples)):
-        raise UserError(f"--samples {samples}; use a number from 1, or all")
-    benchmark = load_benchmark(spec)
-    console = _make_console()
-    with LanguageSandbox(sandbox_name) as sandbox:
-        findings = verify_judging(benchmark, sandbox, problems)
-        published = []
-        if samples is not None:
-            limit = None if samples == "all" else int(samples)
-            published = verify_published(benchmark, sandbox, limit)
-        level = sandbox.level
-    console.print(benchmark.describe(), highlight=False, soft_wrap=True)
-    num_wrong = print_findings(console, findings, benchmark.faults)
-    if published:
-        print_published(console, published)
-    num_lost = print_not_judged(console, [*findings, *published])
-    lost = f", {num_lost} programs not judged" if num_lost else ""
-    console.print(f"{spec}: {num_wrong} exceptions{lost}, judged by {level}", highlight=False)
-    if num_wrong or num_lost:
-        sys.exit(EXIT_FAULTS)
-
-
 # Plan, run, status
 
 
@@ -255,7 +140,7 @@ def plan(file: Path, runs_folder: Path) -> None:
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store.open_for_reading(path)) if path.is_file() else None
         estimates = estimate_cells(resolved.cells, store)
-    console = _make_console()
+    console = make_console()
     table = Table("#")
     for header in ("generator", "benchmark", "setting"):
         table.add_column(header, overflow="fold")
@@ -317,6 +202,7 @@ def _count_independent_samples(cell: Cell) -> int:
     "--generator", help="canonical, replay:FILE, seed_diffusion:demo, openai:URL,model=.."
 )
 @click.option("--protocol", help="Prompt and extraction preset; default: the benchmark's first.")
+@click.option("--templates", type=int, help="Ask in so many wordings, for example 3; default 1.")
 @click.option("--block-size", type=int, help="Tokens in one diffusion block.")
 @click.option("--threshold", type=float, help="Commit tokens with more probability than this.")
 @click.option("--num-steps", type=int, help="Fixed denoising steps per block instead.")
@@ -333,6 +219,7 @@ def run(
     benchmark: str | None,
     generator: str | None,
     protocol: str | None,
+    templates: int | None,
     name: str | None,
     sandbox_name: str,
     **settings: int | float | None,
@@ -345,14 +232,14 @@ def run(
     """
     given = {key: value for key, value in settings.items() if value is not None}
     if file is not None:
-        if benchmark or generator or protocol or name or given:
+        if benchmark or generator or protocol or templates or name or given:
             raise UserError(f"give either the sweep {file} or --benchmark and --generator")
         sweep = read_sweep(file)
     else:
         if not benchmark or not generator:
             raise UserError("give a sweep file, or both --benchmark and --generator")
-        sweep = _make_one_cell_sweep(benchmark, generator, protocol, name, given)
-    console = _make_console()
+        sweep = _make_one_cell_sweep(benchmark, generator, protocol, templates, name, given)
+    console = make_console()
     report = _run_and_report(sweep, runs_folder, console, sandbox_name)
     console.print(f"store: {report.store_path}", highlight=False, soft_wrap=True)
     _exit_on_faults(report)
@@ -362,6 +249,7 @@ def _make_one_cell_sweep(
     benchmark: str,
     generator: str,
     protocol: str | None,
+    templates: int | None,
     name: str | None,
     given: dict[str, int | float],
 ) -> Sweep:
@@ -374,6 +262,8 @@ def _make_one_cell_sweep(
     }
     if protocol is not None:
         document["protocol"] = protocol
+    if templates is not None:
+        document["templates"] = templates
     return parse_sweep(document)
 
 
@@ -385,11 +275,12 @@ def _run_and_report(
         report = run_sweep(sweep, runs_folder, progress, sandbox_name)
 
     from sdb_leaderboard.table import build_table
-    from sdb_leaderboard.terminal import print_table
+    from sdb_leaderboard.terminal import print_spreads, print_table
 
     with Store.open_for_reading(report.store_path) as store:
         table = build_table(store.list_cells(), store.iterate_rows())
     print_table(table, console)
+    print_spreads(table, console)
     for line in report.sources:
         console.print(line, highlight=False, soft_wrap=True)
     return report
@@ -413,7 +304,7 @@ def status(file: Path | None, runs_folder: Path) -> None:
 
     Of one sweep FILE cell by cell, or of all runs in one line each.
     """
-    console = _make_console()
+    console = make_console()
     if file is not None:
         path = find_store_path(read_sweep(file).name, runs_folder)
         with Store.open_for_reading(path) as store:
@@ -508,15 +399,16 @@ def demo(runs_folder: Path) -> None:
     cores, resumable. SDBENCH_DEMO=short makes it half a minute. Prints the path of the page last.
     """
     sweep = read_sweep(find_demo_sweep())
-    console = _make_console()
+    console = make_console()
     report = _run_and_report(sweep, runs_folder, console)
     page = _build_page([report.store_path], report.store_path.parent / "leaderboard")
     print(page)
     _exit_on_faults(report)
 
 
-# Model commands live in a file of their own
+# Benchmark, model and sandbox commands live in files of their own
 
+main.add_command(benchmarks)
 main.add_command(decontaminate)
 main.add_command(train)
 main.add_command(generate)
@@ -525,12 +417,6 @@ main.add_command(sandbox)
 
 
 # What several commands share
-
-
-def _make_console() -> Console:
-    """A console for stdout; a log gets lines as long as they are, not folded at 80."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 def _list_stores(runs_folder: Path) -> list[Path]:

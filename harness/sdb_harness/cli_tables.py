@@ -76,3 +76,9 @@ def print_not_judged(console: Console, findings: "Sequence[Finding | PublishedFi
     for reason, number in reasons.most_common():
         console.print(Text(f"not judged: {number} programs: {reason}"), soft_wrap=True)
     return reasons.total()
+
+
+def make_console() -> Console:
+    """A console for stdout; a log gets lines as long as they are, not folded at 80."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)

@@ -90,7 +90,6 @@ def judge_programs(
     benchmark: Benchmark, sandbox: Sandbox, programs: Sequence[tuple[Problem, str]]
 ) -> list[Verdict]:
     """Judge programs, as many at once as the sandbox has slots; in order."""
-
     judge = Judge(benchmark, sandbox)
     with ThreadPoolExecutor(max_workers=sandbox.num_slots) as pool:
         return list(pool.map(lambda program: judge.judge(*program), programs))

@@ -71,6 +71,9 @@ def flatten_rows(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.Dat
                 "is_lost": is_lost,
                 "is_passed": row.status == "passed" and not is_lost,
                 "is_truncated": done.finish_reason == "length",
+                "is_empty": not done.text.strip(),
+                "is_malformed": is_malformed(row),
+                "num_characters": len(done.text),
                 "output_tokens": done.output_tokens,
                 "tok_s_user": np.nan if done.tok_s_user is None else done.tok_s_user,
                 "first_block_s": done.commit_times_s[0] if done.commit_times_s else np.nan,
@@ -90,6 +93,11 @@ def flatten_rows(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.Dat
     if not doubled.empty:
         raise ValueError(f"sample stored twice: {doubled[key].iloc[0].tolist()}; repair the store")
     return samples.sort_values(key, ignore_index=True)
+
+
+def is_malformed(row: SampleRow) -> bool:
+    """Whether an answer held no program: no code block where one is looked for, or no syntax."""
+    return row.extraction_rule.startswith("no_block") or row.status == "compile_error"
 
 
 def summarise_samples(
@@ -237,5 +245,28 @@ def _summarise_speed(scored: pd.DataFrame) -> dict[str, object]:
         "tokens_per_forward": tokens / forwards if forwards > 0 else np.nan,
         "output_tokens_mean": scored["output_tokens"].mean(),
         "truncation_rate": scored["is_truncated"].mean(),
+        "empty_rate": scored["is_empty"].mean(),
+        "malformed_rate": scored["is_malformed"].mean(),
+        "output_characters_mean": scored["num_characters"].mean(),
     }
     return speed | {f"{k}_mean": scored[k].mean() for k in _NFE_COLUMNS}
+
+
+def summarise_spreads(table: pd.DataFrame) -> pd.DataFrame:
+    """How far the wording of a prompt moves a score: one line per cell asked in several wordings.
+
+    Wordings of one protocol are named `chat`, `chat/2`, `chat/3`; everything else is equal.
+
+    Returns:
+        The columns of the cell but for `protocol`, which holds the family, and `num_templates`,
+        `lowest` and `highest` pass@1.
+    """
+    if table.empty:
+        return table
+    setting = [*VIEW_COLUMNS, "generator", "generator_revision", "block_size", "threshold"]
+    setting += ["num_steps", "temperature", "max_new_tokens", "seed", "precision", "engine"]
+    family = table["protocol"].str.replace(r"(/\d+)?(@\d+)?$", "", regex=True)
+    groups = table.assign(protocol=family).groupby([*setting, "protocol"], dropna=False)
+    spreads = groups["pass_at_1"].agg(["count", "min", "max"]).reset_index()
+    names = {"count": "num_templates", "min": "lowest", "max": "highest"}
+    return spreads[spreads["count"] > 1].rename(columns=names)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdb_leaderboard.panel import label_cells
-from sdb_leaderboard.table import VIEW_COLUMNS
+from sdb_leaderboard.table import VIEW_COLUMNS, summarise_spreads
 
 
 def print_table(table: pd.DataFrame, console: Console) -> None:
@@ -27,6 +27,18 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
         benchmark, revision, hardware, batch_size = (view[c].iloc[0] for c in VIEW_COLUMNS)
         title = f"{benchmark} · revision {revision[:8]} · hardware {hardware} · batch {batch_size}"
         console.print(_format_view(view, title))
+
+
+def print_spreads(table: pd.DataFrame, console: Console) -> None:
+    """Print one line for every cell that was asked in several wordings."""
+    for _, line in summarise_spreads(table).iterrows():
+        low, high = 100 * line["lowest"], 100 * line["highest"]
+        text = (
+            f"{line['generator']} on {line['benchmark']}: {line['num_templates']} wordings of "
+            f"{line['protocol']}, pass@1 from {low:.1f} to {high:.1f} %, spread {high - low:.1f} "
+            "points"
+        )
+        console.print(Text(text), soft_wrap=True)
 
 
 def _format_view(view: pd.DataFrame, title: str) -> Table:

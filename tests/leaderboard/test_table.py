@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from sdb_harness.records import Cell, SampleRow
-from sdb_leaderboard.table import GROUP_PREFIX, build_table, format_policy
+from sdb_leaderboard.table import (
+    GROUP_PREFIX,
+    build_table,
+    format_policy,
+    summarise_spreads,
+)
 
 MakeCell = Callable[..., tuple[Cell, list[SampleRow]]]
 
@@ -27,6 +32,8 @@ def test_one_line_per_cell_with_its_numbers(make_cell: MakeCell) -> None:
     assert line["first_block_s_p50"] == 1.0
     assert line["e2e_s_p90"] == 2.0
     assert line["truncation_rate"] == 1.0
+    assert (line["empty_rate"], line["malformed_rate"]) == (0.0, 0.0)
+    assert line["output_characters_mean"] == len("    pass\n")
     assert (line["num_problems"], line["num_samples"], line["coverage"]) == (4, 4, 1.0)
     assert line["is_complete"]
     assert line["is_on_frontier"]
@@ -132,3 +139,27 @@ def test_policies_are_spelled() -> None:
     assert format_policy(1.0, nan) == "one by one"
     assert format_policy(nan, 8) == "8 steps"
     assert format_policy(nan, nan) == "-"
+
+
+def test_answers_without_text_or_program_are_counted(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["wrong_answer"], ["compile_error"]], text=" \n")
+    rows[0] = rows[0].model_copy(update={"extraction_rule": "no_block"})
+    (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+    assert (line["empty_rate"], line["malformed_rate"]) == (1.0, 1.0)
+
+
+def test_the_spread_of_wordings_is_within_equal_cells(make_cell: MakeCell) -> None:
+    cells, rows = {}, []
+    for protocol, outcomes in (
+        ("chat", [["passed"], ["passed"]]),
+        ("chat/2@2", [["passed"], ["wrong_answer"]]),
+        ("chat/3", [["wrong_answer"], ["wrong_answer"]]),
+        ("base", [["passed"], ["wrong_answer"]]),
+    ):
+        cell, of_cell = make_cell(outcomes)
+        cell = cell.model_copy(update={"protocol": protocol})
+        cells[cell.compute_hash()] = cell
+        rows += [r.model_copy(update={"cell_hash": cell.compute_hash()}) for r in of_cell]
+    (line,) = summarise_spreads(build_table(cells, rows)).to_dict("records")
+    assert (line["protocol"], line["num_templates"]) == ("chat", 3)
+    assert (line["lowest"], line["highest"]) == (0.0, 1.0)

@@ -39,6 +39,11 @@ class PromptProtocol(Protocol):
     """A named preset: how a problem is asked, and how the answer becomes a program."""
 
     @property
+    def source(self) -> str:
+        """Whose protocol it is, with the decoding used there, and what is unknown of it."""
+        ...
+
+    @property
     def stop(self) -> tuple[str, ...]:
         """Strings that end a generation; empty if the model ends by itself."""
         ...

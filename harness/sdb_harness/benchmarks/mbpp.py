@@ -14,7 +14,7 @@ assertion is data and is compared outside the sandbox; the two tasks with others
 test process.
 """
 
-import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -111,12 +111,10 @@ def find_entry_point(code: str, tests: Sequence[str]) -> str:
     Raises:
         ValueError: the tests call none of them.
     """
-    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    defined = set(re.findall(r"^def (\w+)", code, re.MULTILINE))
     for test in tests:
-        for node in ast.walk(ast.parse(test.strip())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                if node.func.id in defined:
-                    return node.func.id
+        if called := [name for name in re.findall(r"(\w+) *\(", test) if name in defined]:
+            return str(called[0])
     raise ValueError(f"the tests call none of {sorted(defined)}: {tests}")
 
 

@@ -1,0 +1,170 @@
+"""The commands `sdbench benchmarks ...`: list, show and verify benchmarks and protocols."""
+
+import sys
+
+import click
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from sdb_harness.benchmarks import (
+    BENCHMARKS,
+    FILE_BENCHMARKS,
+    Benchmark,
+    load_benchmark,
+    spell_benchmark_spec,
+)
+from sdb_harness.cli_tables import (
+    make_console,
+    print_findings,
+    print_not_judged,
+    print_published,
+)
+from sdb_harness.errors import UserError
+from sdb_sandboxes.sandbox import Sandbox
+
+EXIT_FAULTS = 1
+
+SANDBOX_OPTION = click.option(
+    "--sandbox",
+    "sandbox_name",
+    default="embedded",
+    show_default=True,
+    help="Where programs run: embedded, docker, or docker:IMAGE such as docker:py-numpy.",
+)
+
+
+@click.group()
+def benchmarks() -> None:
+    """List, show and verify the benchmarks."""
+
+
+@benchmarks.command("list")
+def list_benchmarks() -> None:
+    """List the benchmarks with their size, prompt presets and licence, and what data is missing."""
+    table = Table("name", "problems", "protocols", "licence", "source")
+    missing = []
+    for name in sorted(BENCHMARKS.keys() - FILE_BENCHMARKS):
+        try:
+            benchmark = load_benchmark(name)
+        except UserError as error:
+            missing.append(f"{name}: {error}")
+            continue
+        presets = ", ".join(benchmark.protocols)
+        num_problems = str(len(benchmark.problems))
+        table.add_row(name, num_problems, presets, benchmark.licence, benchmark.citation)
+    console = make_console()
+    console.print(table)
+    for line in missing:
+        console.print(Text(line), soft_wrap=True)
+
+
+@benchmarks.command("show")
+@click.argument("problem")
+@click.option("--split", help="Split to take it from, where the benchmark has splits.")
+@click.option("--level", help="Level or levels, for example 2 or 1+2, where it has levels.")
+def show_problem(problem: str, split: str | None, level: str | None) -> None:
+    """Show a problem and its reference, for example minipy/123 or humaneval/0."""
+    name, _, index = problem.partition("/")
+    if not index.isdigit():
+        raise UserError(f"problem {problem!r}; write BENCHMARK/NUMBER, for example minipy/123")
+    name = name.lower()
+    options = {key: value for key, value in (("split", split), ("level", level)) if value}
+    if name == "minipy":  # made on demand: ask for as many as it takes
+        options["num_problems"] = str(int(index) + 1)
+    benchmark = load_benchmark(spell_benchmark_spec(name, options))
+    if int(index) >= len(benchmark.problems):
+        raise UserError(
+            f"benchmark {name} has no problem {index}; use 0 to {len(benchmark.problems) - 1}"
+        )
+    found = benchmark.problems[int(index)]
+    console = make_console()
+    console.print(f"{found.problem_id} ({found.group}), prompt and reference:", highlight=False)
+    console.print(Syntax(found.solution, "python", background_color="default"))
+    console.print("check:", highlight=False)
+    console.print(found.check, soft_wrap=True)
+
+
+@benchmarks.command("verify")
+@click.argument("spec")
+@SANDBOX_OPTION
+@click.option(
+    "--problems",
+    type=click.IntRange(min=1),
+    help="A random part of so many problems of each language.  [default: all]",
+)
+@click.option(
+    "--samples",
+    help="Judge that many samples of a model for each language too, or `all`, and compare with the "
+    "pass@1 that the authors of the benchmark published.",
+)
+def verify_benchmark(
+    spec: str, sandbox_name: str, problems: int | None, samples: str | None
+) -> None:
+    """Check that references pass and that empty, `return None` or cheating programs do not.
+
+    SPEC is a name with options, for example humaneval or minipy:level=3,num_problems=500; `all` is
+    every benchmark whose data are there.
+    """
+    from sdb_sandboxes.by_language import LanguageSandbox
+
+    if samples not in (None, "all") and not (samples.isdecimal() and int(samples)):
+        raise UserError(f"--samples {samples}; use a number from 1, or all")
+    specs = sorted(BENCHMARKS.keys() - FILE_BENCHMARKS) if spec == "all" else [spec]
+    is_clean = True
+    with LanguageSandbox(sandbox_name) as sandbox:
+        for each in specs:
+            try:
+                benchmark = load_benchmark(each)
+            except UserError as error:
+                if spec != "all":
+                    raise
+                make_console().print(Text(f"{each}: left out: {error}"), soft_wrap=True)
+                continue
+            is_clean = _verify_and_print(each, benchmark, sandbox, problems, samples) and is_clean
+    if not is_clean:
+        sys.exit(EXIT_FAULTS)
+
+
+def _verify_and_print(
+    spec: str,
+    benchmark: Benchmark,
+    sandbox: Sandbox,
+    num_problems: int | None,
+    samples: str | None,
+) -> bool:
+    """Verify one benchmark; whether all was judged, and as it should be."""
+    from sdb_harness.verification import verify_judging, verify_published
+
+    findings = verify_judging(benchmark, sandbox, num_problems)
+    published = []
+    if samples is not None:
+        limit = None if samples == "all" else int(samples)
+        published = verify_published(benchmark, sandbox, limit)
+    console = make_console()
+    console.print(benchmark.describe(), highlight=False, soft_wrap=True)
+    num_wrong = print_findings(console, findings, benchmark.faults)
+    if published:
+        print_published(console, published)
+    num_lost = print_not_judged(console, [*findings, *published])
+    lost = f", {num_lost} programs not judged" if num_lost else ""
+    text = f"{spec}: {num_wrong} exceptions{lost}, judged by {sandbox.level}"
+    console.print(text, highlight=False)
+    return not (num_wrong or num_lost)
+
+
+@benchmarks.command("protocols")
+@click.argument("spec")
+def show_protocols(spec: str) -> None:
+    """Show how a benchmark can be asked: each protocol's steps, and whose it is.
+
+    SPEC is a name with options, for example humaneval or mbpp:set=plus-399.
+    """
+    benchmark = load_benchmark(spec)
+    console = make_console()
+    console.print(benchmark.describe(), highlight=False, soft_wrap=True)
+    for name, protocol in benchmark.protocols.items():
+        console.print(Text(f"{name}: {protocol.source}", style="bold"), soft_wrap=True)
+        console.print(Text(f"    {protocol.steps}"), soft_wrap=True)
+    for problem_id, fault in benchmark.faults.items():
+        console.print(Text(f"known fault: {problem_id}: {fault}"), soft_wrap=True)
