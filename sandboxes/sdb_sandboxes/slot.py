@@ -205,7 +205,8 @@ class Slot:
     def run_program(self, request: ProgramRequest) -> ExecutionResult:
         """Run a whole program. Raises SlotLost if the slot must be thrown away."""
         try:
-            check_length(request.files[0][1] if request.files else "")
+            for _, text in request.files:
+                check_length(text)
         except RunStopped as stopped:
             return ExecutionResult(stopped.status, (), 0.0, 0.0, 0, detail=stopped.detail)
         if request.language != "python":

@@ -163,8 +163,11 @@ def list_expected(statement: ast.stmt) -> Iterator[ast.expr]:
     """The expected values that a statement compares with."""
     pairs: list[tuple[ast.expr, ast.expr]] = []
     match statement:
-        case ast.Assert(test=ast.Compare(left=left, ops=[ast.Eq()], comparators=[right])):
-            pairs.append((left, right))
+        case (
+            ast.Assert(test=test)
+            | ast.Expr(value=ast.Call(func=ast.Attribute(attr="assertTrue"), args=[test]))
+        ):
+            pairs += list_compared(test)
         case ast.Expr(value=ast.Call(func=ast.Attribute(attr=name), args=[left, right, *_])) if (
             name in COMPARISONS
         ):
@@ -172,6 +175,29 @@ def list_expected(statement: ast.stmt) -> Iterator[ast.expr]:
     for left, right in pairs:
         is_left_literal = is_literal(left) and not is_literal(right)
         yield left if is_left_literal else right
+
+
+def list_compared(test: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """Both sides of `a == b`, and of `abs(a - 78.5) < 0.1`, whose difference may be a lie."""
+    match test:
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            return [(left, right)]
+        case ast.Compare(
+            left=ast.Call(
+                func=ast.Name(id="abs"),
+                args=[ast.BinOp(left=left, op=ast.Sub(), right=right)],
+            ),
+            ops=[ast.Lt() | ast.LtE()],
+            comparators=[ast.Constant(value=int() | float() as tolerance)],
+        ):
+            # Only where another first digit makes a difference that the test does not forgive.
+            for side in (left, right):
+                match side:
+                    case ast.Constant(value=int() | float() as number) if (
+                        abs(number) > 10 * tolerance
+                    ):
+                        return [(left, right)]
+    return []
 
 
 def is_literal(node: ast.expr) -> bool:
