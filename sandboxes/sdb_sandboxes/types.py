@@ -240,7 +240,7 @@ class SuiteCheck:
     """(path, text) of the test files and what else they need; a test file replaces the program's
     file of that name."""
     test_ids: tuple[str, ...]
-    """`module.Class.method` or `module.function` of every test, in order."""
+    """`module.Class.method` or `module.function` of every test, in order; `module` for a script."""
     program_path: str = "solution.py"
     """Where the program goes."""
     is_joined: bool = False

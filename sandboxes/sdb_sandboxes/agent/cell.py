@@ -25,6 +25,7 @@ from sdb_sandboxes.agent.codec import (
 from sdb_sandboxes.agent.objects import (
     CandidateGone,
     Peer,
+    prepare_module,
     run_object_tests,
     serve_callbacks,
     serve_objects,
@@ -232,10 +233,12 @@ def run_assertions(request: dict[str, Any]) -> None:
 def run_objects(request: dict[str, Any]) -> None:
     """Run tests that use the program's objects; the nonce goes back only if all of them passed."""
     peer = Peer(CHANNEL, serve_callbacks)
-    report: dict[str, Any] = {"stage": "check"}
+    report: dict[str, Any] = {"stage": "setup"}
     try:
+        module = prepare_module(request, peer)
+        report["stage"] = "check"
         peer.send({"objects": True})
-        num_run, num_passed, failure = run_object_tests(request, peer)
+        num_run, num_passed, failure = run_object_tests(request, module, peer)
         ping = os.urandom(16).hex()
         peer.send({"ping": ping})
         if peer.receive().get("pong") != ping:

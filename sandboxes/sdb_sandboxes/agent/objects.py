@@ -515,7 +515,21 @@ def serve_callbacks(_: Peer, question: str, arguments: list[Any], keywords: dict
     raise TypeError(f"the tests do not answer {question}")
 
 
-def run_object_tests(request: dict[str, Any], peer: Peer) -> tuple[int, int, str]:
+def prepare_module(request: dict[str, Any], peer: Peer) -> types.ModuleType:
+    """The module that the tests will run in, with their imports; not yet a word to the program."""
+    module = types.ModuleType("tests")
+    sys.modules["tests"] = module
+    if request["module"]:
+        program = types.ModuleType(request["module"])
+        program.__getattr__ = lambda name: fetch_name(peer, name)  # type: ignore[method-assign]
+        sys.modules[request["module"]] = program
+    exec(compile(request["prelude"], "<prelude>", "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+def run_object_tests(
+    request: dict[str, Any], module: types.ModuleType, peer: Peer
+) -> tuple[int, int, str]:
     """Run a script, or the unittest cases that it defines, with handles for the program's names.
 
     Returns:
@@ -524,13 +538,6 @@ def run_object_tests(request: dict[str, Any], peer: Peer) -> tuple[int, int, str
     Raises:
         BaseException: What the script raised.
     """
-    module = types.ModuleType("tests")
-    sys.modules["tests"] = module
-    if request["module"]:
-        program = types.ModuleType(request["module"])
-        program.__getattr__ = lambda name: fetch_name(peer, name)  # type: ignore[method-assign]
-        sys.modules[request["module"]] = program
-    exec(compile(request["prelude"], "<prelude>", "exec", dont_inherit=True), module.__dict__)
     for name in request["names"]:
         module.__dict__[name] = peer.ask("name", name)
     exec(compile(request["tests"], "<tests>", "exec", dont_inherit=True), module.__dict__)

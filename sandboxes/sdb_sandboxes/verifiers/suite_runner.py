@@ -43,10 +43,13 @@ class Record(unittest.TestResult):
             self.spoiled.add(test.id())
 
 
-def run_modules(names: list[str]) -> list[list[Any]]:
-    """Every test of these modules: [id, whether it passed]."""
+def run_modules(names: dict[str, bool]) -> list[list[Any]]:
+    """Every test of these modules, or the modules themselves: [id, whether it passed]."""
     found: list[list[Any]] = []
-    for name in names:
+    for name, is_script in names.items():
+        if is_script:
+            found.append([name, run_function(lambda name=name: importlib.import_module(name))])
+            continue
         module = importlib.import_module(name)
         suite = unittest.TestSuite()
         functions = []
@@ -89,7 +92,7 @@ def run_function(function: Any) -> bool:
     return True
 
 
-def serve_child(line: int, names: list[str]) -> None:
+def serve_child(line: int, names: dict[str, bool]) -> None:
     """Run everything and tell the parent; the end of this process is the end of the tests."""
     try:
         report: dict[str, Any] = {"tests": run_modules(names)}

@@ -68,8 +68,8 @@ def list_files(program: str, check: SuiteCheck) -> tuple[tuple[str, str], ...]:
         files = {check.program_path: f"{program}\n\n{tests}", **dict(others)}
     else:
         files = {check.program_path: program, path: tests, **dict(others)}
-    modules = list(dict.fromkeys(find_module(test, files) for test in check.test_ids))
-    order = ("_suite.json", json.dumps(modules))
+    modules = {find_module(test, files): False for test in check.test_ids}
+    order = ("_suite.json", json.dumps({name: name in check.test_ids for name in modules}))
     return ((RUNNER_PATH, read_runner()), order, *files.items())
 
 
@@ -77,7 +77,7 @@ def find_module(test_id: str, files: dict[str, str]) -> str:
     """The module that holds a test. Raises ValueError if no file is that module."""
     modules = {".".join(PurePosixPath(path).with_suffix("").parts) for path in files}
     parts = test_id.split(".")
-    for end in (len(parts) - 1, len(parts) - 2):
+    for end in (len(parts), len(parts) - 1, len(parts) - 2):
         if (name := ".".join(parts[:end])) in modules:
             return name
     raise ValueError(f"test {test_id!r} is in none of the files {', '.join(sorted(files))}")

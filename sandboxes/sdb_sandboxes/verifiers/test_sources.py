@@ -1,0 +1,207 @@
+"""Turns a data set's Python tests about whole modules into checks: scripts and unittest files.
+
+Place in the flow: a benchmark loader calls `build_script_check` (CanItEdit) or
+`build_unittest_check` (BigCodeBench, exercism) with the reference beside the tests, because only
+the reference says which names are the program's. Tests that fit get L2b, `needs_one_interpreter`
+says which do not; those get L1. That the reference passes under the chosen check is what
+`sdbench benchmarks verify` shows.
+
+What it does not do: it runs nothing, and it knows pytest's plain functions but none of its
+fixtures and parameters.
+"""
+
+import ast
+import builtins
+import symtable
+import sys
+from collections.abc import Iterator, Sequence
+
+from sdb_sandboxes.types import ObjectCheck, SuiteCheck
+
+PATCHES = {"patch", "mock", "Mock", "MagicMock", "monkeypatch", "capsys", "inspect", "globals"}
+"""Names whose use reaches into the program's interpreter."""
+
+
+def build_script_check(tests: str, reference: str) -> ObjectCheck | SuiteCheck:
+    """The check of a script that uses the names of the program in front of it.
+
+    Args:
+        tests: Source whose top level asserts.
+        reference: A right program.
+    """
+    if needs_one_interpreter(tests, reference):
+        return SuiteCheck((("solution.py", tests),), ("solution",), is_joined=True)
+    names, prelude = list_shared_names(tests, reference)
+    return ObjectCheck(tests, names, prelude=prelude)
+
+
+def build_unittest_check(
+    tests: str, reference: str, module: str = "", path: str = ""
+) -> ObjectCheck | SuiteCheck:
+    """The check of a file of unittest cases.
+
+    Args:
+        tests: Source that defines the cases.
+        reference: A right program.
+        module: What the tests import the program as; empty where they use its globals, standing
+            behind it in one file.
+        path: Name of the test file; needed with `module`.
+    """
+    ids = list_test_ids(tests)
+    if not ids:
+        raise ValueError(f"no test case in {path or 'the tests'}; zero tests prove nothing")
+    if needs_one_interpreter(tests, reference):
+        return build_suite_check(tests, module, path)
+    names, prelude = ((), "") if module else list_shared_names(tests, reference)
+    return ObjectCheck(tests, names, module, prelude, ids)
+
+
+def build_suite_check(tests: str, module: str = "", path: str = "") -> SuiteCheck:
+    """The L1 check of a file of tests, whatever they do; arguments as `build_unittest_check`."""
+    ids = list_test_ids(tests)
+    if not module:
+        own = tuple(f"solution.{name}" for name in ids)
+        return SuiteCheck((("solution.py", tests),), own, is_joined=True)
+    stem = path.removesuffix(".py").replace("/", ".")
+    program_path = module.replace(".", "/") + ".py"
+    return SuiteCheck(((path, tests),), tuple(f"{stem}.{name}" for name in ids), program_path)
+
+
+def list_test_ids(tests: str) -> tuple[str, ...]:
+    """`Class.method` of every unittest case of a file and the names of its plain test functions."""
+    ids: list[str] = []
+    cases: dict[str, list[str]] = {}
+    for node in ast.parse(tests).body:
+        match node:
+            case ast.ClassDef(name=name, bases=bases, body=body):
+                parents = [ast.unparse(base).rpartition(".")[2] for base in bases]
+                if "TestCase" in parents or any(parent in cases for parent in parents):
+                    inherited = [test for parent in parents for test in cases.get(parent, ())]
+                    own = list(list_tests(body))
+                    cases[name] = sorted({*inherited, *own})
+                    if not is_skipped(node.decorator_list):
+                        ids += [f"{name}.{test}" for test in cases[name]]
+            case ast.FunctionDef(name=name, args=arguments) if name.startswith("test"):
+                has_parameters = arguments.args or arguments.kwonlyargs or arguments.posonlyargs
+                ids += [] if has_parameters else [name]
+    return tuple(ids)
+
+
+def list_tests(body: Sequence[ast.stmt]) -> Iterator[str]:
+    """The test methods of a class that are not marked to be left out."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name.startswith("test") and not is_skipped(node.decorator_list):
+                yield node.name
+
+
+def is_skipped(decorators: Sequence[ast.expr]) -> bool:
+    """Whether a test is never run."""
+    return any("skip" in ast.unparse(decorator).lower() for decorator in decorators)
+
+
+def needs_one_interpreter(tests: str, reference: str) -> bool:
+    """Whether tests replace parts of the program, extend its classes or use foreign packages."""
+    tree = ast.parse(tests)
+    defined = set(list_defined(ast.parse(reference)))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in PATCHES:
+                return True
+            case ast.ClassDef(bases=bases):
+                names = {ast.unparse(base).rpartition(".")[2] for base in bases}
+                if names & (defined | set(list_imported(tree)) - {"TestCase"}):
+                    return True
+    imports = [*list_imports(tree), *list_imports(ast.parse(reference))]
+    return any(name not in sys.stdlib_module_names for node in imports for name in roots(node))
+
+
+def roots(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The packages that a statement imports from; those of the program's own folder left out."""
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    return [] if node.level else [(node.module or "").partition(".")[0]]
+
+
+def list_imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
+    """Import statements anywhere in a source."""
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def list_imported(tree: ast.Module) -> list[str]:
+    """Names that a source's import statements bind."""
+    return [
+        (alias.asname or alias.name).partition(".")[0]
+        for node in list_imports(tree)
+        for alias in node.names
+    ]
+
+
+def list_defined(tree: ast.Module) -> Iterator[str]:
+    """Names that a source's top level defines."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.ClassDef(name=name):
+                yield name
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+
+
+def list_shared_names(tests: str, reference: str) -> tuple[tuple[str, ...], str]:
+    """What tests behind a program use of it: its names, and its import statements as source."""
+    free = find_free_names(tests)
+    tree = ast.parse(reference)
+    names = tuple(sorted(free & {name for name in list_top_level(tree)}))
+    lines = []
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "module", "") != (
+            "__future__"
+        ):
+            used = [
+                alias
+                for alias in node.names
+                if alias.name == "*" or (alias.asname or alias.name).partition(".")[0] in free
+            ]
+            if used:
+                node.names = used
+                lines.append(ast.unparse(node))
+    return names, "\n".join(lines)
+
+
+def list_top_level(tree: ast.Module) -> Iterator[str]:
+    """Functions, classes and values of a module, not those inside them."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.Assign() | ast.AnnAssign():
+                yield from (
+                    part.id
+                    for part in ast.walk(node)
+                    if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+                )
+
+
+def find_free_names(source: str) -> set[str]:
+    """Global names that a source uses but neither binds nor finds among the built-in ones."""
+    top = symtable.symtable(source, "<tests>", "exec")
+    bound = {
+        symbol.get_name()
+        for symbol in top.get_symbols()
+        if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+    }
+    free: set[str] = set()
+    waiting = [top]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        free |= {
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (table is top or symbol.is_global())
+        }
+    return free - bound - set(dir(builtins))
