@@ -15,6 +15,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "commit_tokens": ("triton", "reference"),
     "norm_qkv_rope_append": ("triton", "reference"),
     "norm_gate_up_silu": ("triton", "reference"),
+    "mask_ce": ("triton", "chunked", "reference"),
     "block_attention": ("triton", "sdpa", "reference", "flash_attn"),
 }
 """The backends of each operator, best first; `reference` is its definition."""

@@ -59,6 +59,14 @@ for dtype, weight_dtype, width, has_head_norm in (
         num_past=past, eps=1e-5, bias=torch.zeros(columns, dtype=dtype), query_gain=norm,
         key_gain=norm, weight_scale=scale)
 """,
+    "mask_ce": """
+from sdb_kernels.mask_ce.kernel import mask_ce
+for dtype in (torch.bfloat16, torch.float32):
+    hidden = torch.zeros(33, 64, dtype=dtype, requires_grad=True)
+    weight = torch.zeros(515, 64, dtype=dtype, requires_grad=True)
+    targets = torch.zeros(33, dtype=torch.int64)
+    mask_ce(hidden, weight, targets, torch.zeros(33), 3).backward()
+""",
     "block_attention": """
 from sdb_kernels.block_attention.kernel import block_attention
 lengths = torch.zeros(1, dtype=torch.int32)
