@@ -30,6 +30,7 @@ bench-sandboxes: .venv/.installed-dev
 
 bench-sampler: .venv/.installed
 	$(BIN)/python reference_model/benchmarks/sampler.py
+	$(BIN)/python reference_model/benchmarks/peers.py $(if $(PEERS),--peers $(PEERS))
 
 bench-demo: .venv/.installed
 	$(BIN)/python harness/benchmarks/demo.py

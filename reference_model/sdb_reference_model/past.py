@@ -68,8 +68,9 @@ class Cached:
         canvas: Tensor,
         *,
         is_folded: bool = True,
+        prompt_block_size: int | None = None,
     ) -> None:
-        """Prefill: the prompt is block 0, which sees all of itself.
+        """Prefill: the prompt is block 0, which sees all of itself, or blocks of its own (SDAR).
 
         With `is_folded` a finished block is computed together with the first step of the next one,
         which does not see less for it: one forward of 2b positions instead of two of b.
@@ -79,7 +80,9 @@ class Cached:
         self.cache = KVCache(model.config, len(prompt), capacity, model.head_weight)
         self.lay_out(lengths, width, capacity)
         self.pending: tuple[Tensor, Tensor] | None = None
-        self.compute(prompt, None, None)
+        columns = torch.arange(width, device=prompt.device) + (lengths - width)[:, None]  # [B, P]
+        staircase = None if prompt_block_size is None else see_blocks(columns // prompt_block_size)
+        self.compute(prompt, None, None, staircase)
         self.cache.commit(width)
 
     def lay_out(self, lengths: Tensor, width: int, capacity: int) -> None:
@@ -147,31 +150,48 @@ def find_rows(is_wanted: Tensor) -> Tensor | None:
     return None if bool(is_wanted.all()) else is_wanted.nonzero().squeeze(1)
 
 
+def see_blocks(block_of: Tensor) -> Tensor:
+    """Attention bool [B, 1, L, L] in which a position sees its own block and those before it."""
+    return (block_of[:, None, :] <= block_of[:, :, None])[:, None]
+
+
 class Uncached:
     """The definition of `Cached`: the whole sequence under an explicit block mask, every step."""
 
     num_prefill, num_append = 0, 0
 
-    def __init__(self, model: Transformer, prompt: Tensor, lengths: Tensor, canvas: Tensor) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        prompt: Tensor,
+        lengths: Tensor,
+        canvas: Tensor,
+        *,
+        prompt_block_size: int | None = None,
+    ) -> None:
         """Nothing is computed ahead."""
         self.model, self.tokens = model, prompt
-        self.block_of = torch.zeros_like(prompt[0])  # prompt = block 0
         self.shift = (lengths - prompt.shape[1])[:, None]
+        columns = torch.arange(prompt.shape[1], device=prompt.device)[None] + self.shift
+        self.block_of = columns // (prompt_block_size or prompt.shape[1])  # [B, P], pads below 0
 
     def read(self, block: Tensor, where: Tensor) -> Tensor:
         tokens = torch.cat((self.tokens, block), dim=1)  # [B, L]
-        own = self.block_of.max() + 1
-        block_of = torch.cat((self.block_of, own.expand(block.shape[1])))
+        block_of = self.append_block(block)
         columns = torch.arange(tokens.shape[1], device=tokens.device)[None] + self.shift  # [B, L]
-        sees = (block_of[None, :] <= block_of[:, None])[None] & (columns >= 0)[:, None]
-        sees = sees | torch.eye(len(block_of), dtype=torch.bool, device=tokens.device)  # no NaN
-        hidden = self.model(tokens, positions=columns.clamp(min=0), mask=sees[:, None])
+        sees = see_blocks(block_of) & (columns >= 0)[:, None, None]
+        sees |= torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # no NaN
+        hidden = self.model(tokens, positions=columns.clamp(min=0), mask=sees)
         return hidden[:, -block.shape[1] :][where]  # type: ignore[no-any-return]
 
     def append(self, block: Tensor, is_due: Tensor) -> None:
-        own = self.block_of.max() + 1
         self.tokens = torch.cat((self.tokens, block), dim=1)
-        self.block_of = torch.cat((self.block_of, own.expand(block.shape[1])))
+        self.block_of = self.append_block(block)
+
+    def append_block(self, block: Tensor) -> Tensor:
+        """Block of every position [B, L], the current one included."""
+        own = (self.block_of.max() + 1).expand(block.shape)
+        return torch.cat((self.block_of, own), dim=1)
 
 
 class FullUncached:

@@ -310,3 +310,15 @@ def test_autoregressive_sampling_equals_plain_decoding_in_any_batch(end_bias: fl
         assert alone.token_ids == ids
         assert alone.nfe_denoise == generation.nfe_denoise == min(len(ids), 31)
         assert sum(generation.commit_tokens) == len(ids)
+
+
+def test_prompt_may_be_made_of_blocks_of_its_own() -> None:
+    kinds = [functools.partial(kind, prompt_block_size=4) for kind in (Cached, Uncached)]
+    fast, slow = (sample(PROMPTS, commit_above(0.6), past=past) for past in kinds)
+    assert [g.token_ids for g in fast] == [g.token_ids for g in slow]
+    for row, prompt in enumerate(PROMPTS):
+        (alone,) = sample([prompt], commit_above(0.6), past=kinds[0])
+        assert alone.token_ids == fast[row].token_ids
+    whole = sample(PROMPTS, commit_above(0.6))
+    differs = [a.token_ids != b.token_ids for a, b in zip(whole, fast, strict=True)]
+    assert differs == [True, False, True, False]  # where the prompt is longer than a block
