@@ -1,5 +1,6 @@
 """The commands `sdbench train` and `sdbench generate`, which touch the model directly."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sdb_harness.errors import UserError
 @click.option(
     "--config",
     "config_name",
-    help="demo-diffusion, demo-ar, or a TOML file in the form of these.",
+    help="demo-diffusion, demo-edit, demo-ar, or a TOML file in the form of these.",
 )
 @click.option(
     "--out",
@@ -29,11 +30,11 @@ from sdb_harness.errors import UserError
 def train(
     context: click.Context, config_name: str | None, out: Path | None, threads: int | None
 ) -> None:
-    """Train a model on minipy; run the same command again to resume after any stop.
+    """Train a model; run the same command again to resume after any stop.
 
     Without a further command this is pre-training. The folder then holds model.safetensors,
     config.json and tokenizer.json, which `sdbench run --generator seed_diffusion:FOLDER` reads,
-    and log.jsonl.
+    and log.jsonl. On N GPUs: `torchrun --nproc-per-node N --no-python sdbench train ...`.
     """
     if context.invoked_subcommand is not None:
         if config_name or out or threads:
@@ -56,8 +57,9 @@ def train(
     out = out or Path("runs/train") / Path(config_name).stem
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(stderr=True)
-    console.print(f"making {config.data.get('num_examples')} examples", highlight=False)
+    # Under torchrun one process speaks for all.
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+    console.print("making the data set", highlight=False)
     dataset = read_training_data(config.data)
     manifest = build_manifest(describe_hardware(), {"threads": str(torch.get_num_threads())})
     provenance = manifest.model_dump(exclude={"run_id", "started_at"})
@@ -72,7 +74,8 @@ def train(
         task = progress.add_task("tokenizing", total=config.num_train_steps)
 
         def show(report: StepReport) -> None:
-            speed = f"loss {report.loss:.3f}  {report.tokens_per_s:,.0f} tokens/s"
+            edit = f" + edit {report.edit_loss:.3f}" if report.edit_ratio else ""
+            speed = f"loss {report.mask_loss:.3f}{edit}  {report.tokens_per_s:,.0f} tokens/s"
             progress.update(task, completed=report.train_step, description=speed)
 
         folder = run_training(config, dataset, out, on_report=show, provenance=provenance)

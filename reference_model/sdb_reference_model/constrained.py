@@ -27,14 +27,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
-from sdb_reference_model.corruption import (
-    MAX_EDIT_RATIO,
-    count_edits,
-    draw_replacements,
-    edit_tokens,
-)
 from sdb_reference_model.data import BatchStream
 from sdb_reference_model.distill import read_provenance
+from sdb_reference_model.edits import EditProcess, edit_answers, weigh_tokens
 from sdb_reference_model.finetune import (
     FinetuneConfig,
     Metrics,
@@ -42,9 +37,8 @@ from sdb_reference_model.finetune import (
     run_updates,
 )
 from sdb_reference_model.model import Transformer
-from sdb_reference_model.objective import Batch, compute_log_probabilities
-from sdb_reference_model.states import read_slabs
-from sdb_reference_model.trajectories import Order, pad_steps, reorder, split
+from sdb_reference_model.states import Batch, compute_log_probabilities, read_slabs, split
+from sdb_reference_model.trajectories import Order, pad_steps, reorder
 
 Weighting = Literal["elbo", "uniform"]
 
@@ -111,29 +105,6 @@ def compute_constrained_loss(
     return -(weights * log_p).sum() / (is_live.sum() * block_size)
 
 
-def edit_answers(
-    batch: Batch, weights: Tensor, probability: float, generator: torch.Generator
-) -> Tensor:
-    """The edits of f: corrupt some answers by process B, their end tokens left alone.
-
-    Args:
-        batch: prompts and answers.
-        weights: [V], how likely a token is put in; 0 for special tokens.
-        probability: of an answer to be edited; its edit ratio is then uniform up to the largest.
-        generator: source of randomness.
-
-    Returns:
-        int64 [B, C], before masking.
-    """
-    lengths = batch.answer_lengths - 1
-    is_edited = torch.rand(len(lengths), generator=generator) < probability
-    alpha = torch.rand(len(lengths), generator=generator) * MAX_EDIT_RATIO * is_edited
-    replacements = draw_replacements(batch.answer, weights, generator)
-    return edit_tokens(
-        batch.answer, lengths, count_edits(lengths, alpha), replacements, generator=generator
-    )
-
-
 def fine_tune(
     config: ConstrainedConfig,
     checkpoint: Checkpoint,
@@ -172,9 +143,8 @@ def fine_tune(
     stream = BatchStream(selected, config.batch_size, config.seed)
     commit_steps: list[list[int]] = list(selected["commit_steps"])
     tokenizer = checkpoint.tokenizer
-    weights = torch.ones(checkpoint.model.config.vocab_size)
-    weights[tokenizer.vocab_size :] = 0
-    weights[[tokenizer.pad_id, tokenizer.end_id, tokenizer.mask_id]] = 0
+    weights = weigh_tokens(tokenizer, checkpoint.model.config.vocab_size)
+    process = EditProcess(weights, probability=config.edit_probability)
 
     def compute(model: Transformer, update: int) -> Metrics:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + update)
@@ -193,7 +163,7 @@ def fine_tune(
             generator,
         )
         is_masked = draw_states(batch, steps, config.block_size, generator)
-        edited = edit_answers(batch, weights, config.edit_probability, generator)
+        edited = edit_answers(batch, process, generator)
         loss = compute_constrained_loss(
             model,
             batch,

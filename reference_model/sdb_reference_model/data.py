@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from sdb_reference_model.objective import Batch
+from sdb_reference_model.states import Batch
 from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
 
 BATCHES_PER_BUCKET = 64
@@ -60,8 +60,8 @@ class BatchStream:
         columns = tokenized.with_format("numpy")
         self.prompts: list[NDArray[np.int64]] = list(columns["prompt_ids"])
         self.answers: list[NDArray[np.int64]] = list(columns["answer_ids"])
-        lengths = [(len(a), len(p)) for p, a in zip(self.prompts, self.answers, strict=True)]
-        self.sort_keys = np.array([a * 10_000 + p for a, p in lengths])
+        self.prompt_lengths = np.array([len(ids) for ids in self.prompts])
+        self.answer_lengths = np.array([len(ids) for ids in self.answers])
         self.batch_size, self.seed = batch_size, seed
         self.steps_per_epoch = len(tokenized) // batch_size
         self.epoch = -1
@@ -78,15 +78,21 @@ class BatchStream:
     def plan_epoch(self, epoch: int) -> NDArray[np.int64]:
         """Row numbers int64 [steps_per_epoch, batch_size] of one epoch."""
         random = np.random.default_rng([self.seed, epoch])
-        order = random.permutation(len(self.sort_keys))
+        order = random.permutation(len(self.prompts))
         order = order[: self.steps_per_epoch * self.batch_size]
         bucket = self.batch_size * BATCHES_PER_BUCKET
         for start in range(0, len(order), bucket):
             part = order[start : start + bucket]
-            order[start : start + bucket] = part[np.argsort(self.sort_keys[part], kind="stable")]
+            by_length = np.lexsort((self.prompt_lengths[part], self.answer_lengths[part]))
+            order[start : start + bucket] = part[by_length]
         batches: NDArray[np.int64] = order.reshape(self.steps_per_epoch, self.batch_size)
         batches = batches[random.permutation(self.steps_per_epoch)]
         return batches
+
+    def count_answer_tokens(self, rows: NDArray[np.int64], multiple: int) -> int:
+        """Answer tokens of the given rows, each answer filled to a multiple of `multiple`."""
+        lengths = self.answer_lengths[rows]
+        return int((-(-lengths // multiple) * multiple).sum())
 
     def collate(self, rows: NDArray[np.int64], pad_id: int, end_id: int, multiple: int) -> Batch:
         """Stack the given rows; answers are filled with `end_id` to a multiple of `multiple`."""

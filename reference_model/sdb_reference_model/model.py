@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,8 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, config.norm_eps)
         if not config.tie_embeddings:
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.recomputes_activations = False
+        """In training, keep only each layer's input and compute its inside again when needed."""
 
     @property
     def head_weight(self) -> Tensor:
@@ -289,7 +292,11 @@ class Transformer(nn.Module):
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             wanted = where if layer == last else None
-            x = block(x, rope, mask, is_causal, cache, layer, wanted)
+            inputs = (x, rope, mask, is_causal, cache, layer, wanted)
+            if self.recomputes_activations and torch.is_grad_enabled():
+                x = checkpoint(block, *inputs, use_reentrant=False)
+            else:
+                x = block(*inputs)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def compute_rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,24 @@
-"""Losses: the masked-diffusion term of Eq. 6 over blocks, and next-token prediction.
+"""Losses: the two terms of Eq. 6, and next-token prediction for the twin.
 
-    L_mask(theta) = - E_{q_mask, t} [ gamma'_t / gamma_t  sum_i 1[x_t[i] = m] log p(x_0[i] | x_t) ]
+    L(theta) = - E_{q_edit, t} [ log p(x_0 | x_t) ]
+               - E_{q_mask, t} [ gamma'_t / gamma_t  sum_i 1[x_t[i] = m] log p(x_0[i] | x_t) ]
 
-Place in the flow: `train.py` hands over a `Batch`; the model is run once; a scalar comes back.
+Place in the flow: `train.py` hands over a `Batch`; the model is run once; sums come back.
 
 The model never predicts the mask token (its logit is minus infinity, section 3.1 of the paper),
 and visible tokens are not copied to the output (no carry-over unmasking, Remark 3.1): each
-position gets a fresh distribution, of which this term reads the masked ones.
+position gets a fresh distribution. The mask term reads the masked ones, the edit term all.
 
 Choice: training shows the model exactly what the cached block sampler will show it. The sequence
-is [prompt | clean answer | noisy answer] under the block mask of BD3-LM: a noisy block sees the
-prompt, the clean blocks before it and itself, so that all blocks learn in one forward. The block
-size is drawn per batch; a block as long as the answer is the paper's own full-sequence training.
+is [prompt | clean answer | noisy blocks] under the block mask of BD3-LM: a noisy block sees the
+prompt, the clean blocks before it and itself, so that all blocks, and both corruptions of Eq. 6,
+learn in one forward. `attention="full"` is the paper's training, which knows no blocks.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sdb_reference_model.corruption import (
@@ -26,57 +27,40 @@ from sdb_reference_model.corruption import (
     mask_tokens,
     sample_times,
 )
+from sdb_reference_model.edits import EditProcess, EditSource, draw_drafts, edit_answers
 from sdb_reference_model.model import Transformer
+from sdb_reference_model.states import (
+    Batch,
+    compute_log_probabilities,
+    read_answers,
+    read_causally,
+    read_slabs,
+    split,
+)
+
+Attention = Literal["block_causal", "full"]
+EditPlace = Literal["separate", "visible"]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Examples of similar length: prompts padded on the left, answers filled on the right.
+class EditTerm:
+    """The first term of Eq. 6."""
 
-    `answer` ends with one end token and is filled with end tokens to a common length.
-    """
-
-    prompt: Tensor
-    """int64 [B, P]."""
-    prompt_lengths: Tensor
-    """int64 [B]; the last `prompt_lengths[b]` ids of row b are real."""
-    answer: Tensor
-    """int64 [B, C]; C is a multiple of the block size for the diffusion loss."""
-    answer_lengths: Tensor
-    """int64 [B]; real tokens of each answer, its first end token included."""
+    process: EditProcess
+    place: EditPlace = "separate"
+    """`separate`: a second corruption of the same x_0, as Eq. 6 is written. `visible`: edits on
+    what masking left visible, which is what a sampler that edits will meet."""
+    source: EditSource = "uniform"
 
 
-def build_block_mask(
-    prompt_lengths: Tensor, prompt_width: int, answer_width: int, block_size: int
-) -> Tensor:
-    """Who may attend to whom in [prompt | clean answer but its last block | noisy answer].
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """Sums over a batch, in nats; divided by `num_tokens` they are per answer token."""
 
-    The prompt is block 0. A clean block sees blocks up to its own; a noisy block sees the clean
-    blocks before its own, and itself. Nobody looks at the last clean block, so it is left out.
-
-    Returns:
-        bool [B, 1, L, L] with L = P + 2C - block_size, True where the query (dim 2) may attend
-        to the key (dim 3).
-    """
-    prompt_block = torch.zeros(prompt_width, dtype=torch.long)
-    answer_block = torch.arange(answer_width) // block_size + 1
-    block = torch.cat((prompt_block, answer_block[:-block_size], answer_block))  # [L]
-    is_noisy = torch.arange(len(block)) >= len(block) - answer_width
-    query, key = block[:, None], block[None, :]
-    sees_clean = ~is_noisy[None, :] & torch.where(is_noisy[:, None], key < query, key <= query)
-    sees_noisy = is_noisy[None, :] & is_noisy[:, None] & (key == query)
-    column = torch.arange(len(block))
-    is_padding = column[None] < prompt_width - prompt_lengths[:, None]  # [B, L]
-    sees = (sees_clean | sees_noisy)[None] & ~is_padding[:, None, :]
-    # A padding query would attend to nothing, and softmax over nothing is NaN.
-    sees |= torch.eye(len(block), dtype=torch.bool)[None]
-    return sees[:, None]
-
-
-def compute_positions(prompt_lengths: Tensor, prompt_width: int, answer_width: int) -> Tensor:
-    """Rotary positions int64 [B, P + C]: 0 at the first real prompt token, answers follow on."""
-    columns = torch.arange(prompt_width + answer_width)[None]
-    return (columns - (prompt_width - prompt_lengths)[:, None]).clamp(min=0)
+    mask: Tensor
+    edit: Tensor
+    """0 without an edit term."""
+    num_tokens: int
 
 
 def compute_diffusion_loss(
@@ -85,59 +69,77 @@ def compute_diffusion_loss(
     block_size: int,
     mask_id: int,
     generator: torch.Generator | None = None,
-) -> Tensor:
-    """Second term of Eq. 6, per answer token: an upper bound on nats per token.
+    *,
+    edit: EditTerm | None = None,
+    attention: Attention = "block_causal",
+) -> LossTerms:
+    """Both terms of Eq. 6; the mask term alone bounds the nats per token from above.
 
     Forcing one mask into a block that drew none makes the bound looser by a factor of at most
     1.15 (blocks of 4 or more); its minimiser is the same.
 
     Choice: end tokens that fill the last block of an answer count as data, because the sampler
     denoises that block whole; blocks wholly behind the end are left out.
+
+    Args:
+        model: the model.
+        batch: the width of its answers is a multiple of the block size.
+        block_size: tokens that share a noise level; ignored under full attention, where an answer
+            is one block.
+        mask_id: id of the mask token.
+        generator: source of randomness.
+        edit: the first term; None leaves it out.
+        attention: what a noisy token sees.
     """
-    num_rows, answer_width = batch.answer.shape
-    prompt_width = batch.prompt.shape[1]
-    blocks = batch.answer.view(-1, block_size)  # [N, b], N = B * C / b
-    t = sample_times(len(blocks), block_size, generator)
-    noisy, is_masked = mask_tokens(blocks, compute_gamma(t), mask_id, generator)
-    starts = torch.arange(0, answer_width, block_size)[None]
-    is_live = (starts < batch.answer_lengths[:, None]).view(-1, 1)  # [N, 1]
+    block_size = batch.answer.shape[1] if attention == "full" else block_size
+    answers = split(batch.answer, block_size)  # [B, M, b]
+    num_blocks = answers.shape[1]
+    t = sample_times(answers.shape[0] * num_blocks, block_size, generator)
+    noisy, is_masked = mask_tokens(answers.flatten(0, 1), compute_gamma(t), mask_id, generator)
+    noisy, is_masked = noisy.view_as(answers), is_masked.view_as(answers)
+    weight = compute_elbo_weight(t).view(-1, num_blocks, 1)
+    starts = torch.arange(num_blocks) * block_size
+    is_live = (starts < batch.answer_lengths[:, None])[..., None]  # [B, M, 1]
 
-    clean = torch.cat((batch.prompt, batch.answer), dim=1)[:, :-block_size]
-    tokens = torch.cat((clean, noisy.view(num_rows, answer_width)), dim=1)  # [B, L]
-    positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)
-    positions = torch.cat((positions[:, :-block_size], positions[:, prompt_width:]), dim=1)
-    mask = build_block_mask(batch.prompt_lengths, prompt_width, answer_width, block_size)
-    hidden = model(tokens, positions=positions, mask=mask)[:, -answer_width:]
+    def read(*states: Tensor) -> list[Tensor]:
+        if attention == "full":
+            return [read_answers(model, batch, state[:, 0])[:, None] for state in states]
+        block_of = [*range(num_blocks)] * len(states)
+        hidden = read_slabs(model, batch, torch.cat(states, dim=1), block_of)
+        return list(hidden.split(num_blocks, dim=1))
 
-    is_asked = (is_masked & is_live).view(num_rows, answer_width)
-    log_p = compute_log_probabilities(
-        hidden[is_asked], model.head_weight, batch.answer[is_asked], forbidden_id=mask_id
-    )
-    weight = compute_elbo_weight(t)[:, None].expand(-1, block_size)[is_masked & is_live]
-    return -(weight * log_p).sum() / (is_live.sum() * block_size)
+    def compute_log_p(hidden: Tensor, is_asked: Tensor) -> Tensor:
+        asked = hidden[is_asked.to(hidden.device)]
+        return compute_log_probabilities(asked, model.head_weight, answers[is_asked], mask_id)
+
+    is_asked = is_masked & is_live
+    states, is_judged = [noisy], is_live.expand_as(is_masked)
+    if edit is not None:
+        replacements = None
+        if edit.source == "draft":
+            with torch.no_grad():
+                blank = read(torch.full_like(answers, mask_id))[0].flatten(1, 2)
+                replacements = draw_drafts(
+                    blank, model, batch.answer, edit.process.token_weights, generator
+                )
+        edited = split(edit_answers(batch, edit.process, generator, replacements), block_size)
+        if edit.place == "separate":
+            states = [noisy, edited]
+        else:
+            states, is_judged = [edited.masked_fill(is_masked, mask_id)], is_live & ~is_masked
+    hidden = read(*states)
+    weight = weight.expand_as(is_asked)[is_asked].to(hidden[0].device)
+    mask_sum = -(weight * compute_log_p(hidden[0], is_asked)).sum()
+    edit_sum = mask_sum.new_zeros(())
+    if edit is not None:
+        edit_sum = -compute_log_p(hidden[-1], is_judged).sum()
+    return LossTerms(mask_sum, edit_sum, int(is_live.sum()) * block_size)
 
 
-def compute_autoregressive_loss(model: Transformer, batch: Batch, mask_id: int) -> Tensor:
-    """Mean negative log-likelihood of the answer tokens, the end token included, in nats."""
-    prompt_width, answer_width = batch.prompt.shape[1], batch.answer.shape[1]
-    tokens = torch.cat((batch.prompt, batch.answer), dim=1)[:, :-1]
-    positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)[:, :-1]
-    length = tokens.shape[1]
-    is_padding = torch.arange(length)[None] < prompt_width - batch.prompt_lengths[:, None]
-    sees = torch.ones(length, length, dtype=torch.bool).tril()[None] & ~is_padding[:, None, :]
-    sees |= torch.eye(length, dtype=torch.bool)[None]
-    hidden = model(tokens, positions=positions, mask=sees[:, None])[:, prompt_width - 1 :]
-    is_asked = torch.arange(answer_width)[None] < batch.answer_lengths[:, None]
-    log_p = compute_log_probabilities(
-        hidden[is_asked], model.head_weight, batch.answer[is_asked], forbidden_id=mask_id
-    )
-    return -log_p.mean()
-
-
-def compute_log_probabilities(
-    hidden: Tensor, head_weight: Tensor, targets: Tensor, forbidden_id: int
-) -> Tensor:
-    """Compute log p(target) float32 [N] from hidden [N, D], `forbidden_id` left out."""
-    logits = F.linear(hidden, head_weight).float()  # [N, V]
-    logits[:, forbidden_id] = -torch.inf
-    return -F.cross_entropy(logits, targets, reduction="none")
+def compute_autoregressive_loss(model: Transformer, batch: Batch, mask_id: int) -> LossTerms:
+    """Negative log-likelihood of the answer tokens, the end token included, in nats."""
+    hidden = read_causally(model, batch)
+    is_asked = torch.arange(hidden.shape[1])[None] < batch.answer_lengths[:, None]
+    asked = hidden[is_asked.to(hidden.device)]
+    log_p = compute_log_probabilities(asked, model.head_weight, batch.answer[is_asked], mask_id)
+    return LossTerms(-log_p.sum(), log_p.new_zeros(()), len(log_p))

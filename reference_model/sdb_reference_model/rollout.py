@@ -31,10 +31,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdb_reference_model.model import Transformer
-from sdb_reference_model.objective import Batch
 from sdb_reference_model.past import Cached
 from sdb_reference_model.sampler import is_behind_tail_start
-from sdb_reference_model.states import compute_logits, read_slabs
+from sdb_reference_model.states import Batch, compute_logits, read_slabs
 from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
 
 MAX_CONFIDENCE = 1.0 - 1e-6

@@ -1,4 +1,4 @@
-"""Many states of a block-sampling run, read in one forward.
+"""A batch of examples, and many states of a block-sampling run read in one forward.
 
 A state of a run is: prompt, finished blocks, one block in the making. All states of a run share
 their past, so one sequence holds them all:
@@ -8,18 +8,87 @@ their past, so one sequence holds them all:
 A slab is one block in one state. It sees the prompt, the clean blocks before its own, and itself:
 exactly what `sampler.Cached` showed the model at that step.
 
-Place in the flow: the ELBO of a trajectory, Eq. 9 and Eq. 10 all ask the model about states of
-runs; `trajectories.py`, `constrained.py` and `onpolicy.py` ask through `read_slabs`.
+Place in the flow: every training phase asks the model about such states, always through
+`read_slabs`: Eq. 6 about corrupted blocks, Eqs. 9 and 10 and the ELBO of a trajectory about those
+that a sampler met.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sdb_reference_model.model import Transformer
-from sdb_reference_model.objective import Batch, compute_positions
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples of similar length: prompts padded on the left, answers filled on the right.
+
+    `answer` ends with one end token and is filled with end tokens to a common length.
+    """
+
+    prompt: Tensor
+    """int64 [B, P]."""
+    prompt_lengths: Tensor
+    """int64 [B]; the last `prompt_lengths[b]` ids of row b are real."""
+    answer: Tensor
+    """int64 [B, C]; C is a multiple of the block size wherever blocks are read."""
+    answer_lengths: Tensor
+    """int64 [B]; real tokens of each answer, its first end token included."""
+
+
+def split(x: Tensor, block_size: int) -> Tensor:
+    """View [B, C] as blocks [B, C/b, b]."""
+    return x.reshape(len(x), -1, block_size)
+
+
+def compute_positions(prompt_lengths: Tensor, prompt_width: int, answer_width: int) -> Tensor:
+    """Rotary positions int64 [B, P + C]: 0 at the first real prompt token, answers follow on."""
+    columns = torch.arange(prompt_width + answer_width)[None]
+    return (columns - (prompt_width - prompt_lengths)[:, None]).clamp(min=0)
+
+
+def read_answers(model: Transformer, batch: Batch, answers: Tensor) -> Tensor:
+    """Compute hidden states [B, C, D] of whole answers under full attention.
+
+    The paper's own training: no blocks, and the prompt sees the corrupted answer as well.
+
+    Args:
+        model: read with gradients, unless the caller turns them off.
+        batch: for its prompts.
+        answers: int64 [B, C], corrupted answers.
+    """
+    prompt_width, answer_width = batch.prompt.shape[1], answers.shape[1]
+    tokens = torch.cat((batch.prompt, answers), dim=1)
+    positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)
+    columns = torch.arange(tokens.shape[1])
+    is_padding = columns[None] < prompt_width - batch.prompt_lengths[:, None]  # [B, L]
+    sees = ~is_padding[:, None, :] | torch.eye(len(columns), dtype=torch.bool)
+    hidden = run_model(model, tokens, positions, sees[:, None])
+    return hidden[:, prompt_width:]
+
+
+def read_causally(model: Transformer, batch: Batch) -> Tensor:
+    """Compute the hidden states [B, C, D] that predict each answer token from those before it."""
+    prompt_width, answer_width = batch.prompt.shape[1], batch.answer.shape[1]
+    tokens = torch.cat((batch.prompt, batch.answer), dim=1)[:, :-1]
+    positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)[:, :-1]
+    length = tokens.shape[1]
+    is_padding = torch.arange(length)[None] < prompt_width - batch.prompt_lengths[:, None]
+    sees = torch.ones(length, length, dtype=torch.bool).tril()[None] & ~is_padding[:, None, :]
+    sees |= torch.eye(length, dtype=torch.bool)[None]
+    return run_model(model, tokens, positions, sees[:, None])[:, prompt_width - 1 :]
+
+
+def run_model(model: Transformer, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    """Hidden states [B, L, D] on the model's device; noise and masks are made on the processor."""
+    device = model.embedding.weight.device
+    return model(  # type: ignore[no-any-return]
+        tokens.to(device), positions=positions.to(device), mask=mask.to(device)
+    )
 
 
 def read_slabs(model: Transformer, batch: Batch, slabs: Tensor, block_of: Sequence[int]) -> Tensor:
@@ -43,8 +112,8 @@ def read_slabs(model: Transformer, batch: Batch, slabs: Tensor, block_of: Sequen
     columns = torch.cat((torch.arange(past.shape[1]), columns))
     positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)[:, columns]
     mask = build_slab_mask(batch.prompt_lengths, prompt_width, answer_width, block_size, block_of)
-    hidden = model(tokens, positions=positions, mask=mask)[:, past.shape[1] :]
-    return hidden.view(num_rows, num_slabs, block_size, -1)  # type: ignore[no-any-return]
+    hidden = run_model(model, tokens, positions, mask)[:, past.shape[1] :]
+    return hidden.reshape(num_rows, num_slabs, block_size, -1)
 
 
 def build_slab_mask(
@@ -56,8 +125,9 @@ def build_slab_mask(
 ) -> Tensor:
     """Who may attend to whom in [prompt | clean answer but its last block | slabs].
 
-    The prompt is block 0, as in `objective.build_block_mask`, of which this is the form with any
-    number of noisy copies per block.
+    The prompt is block 0 and sees all of itself. A clean block sees blocks up to its own; a slab
+    sees the clean blocks before its own, and itself. Nobody looks at the last clean block, so it
+    is left out. With one slab per block this is the mask of BD3-LM.
 
     Returns:
         bool [B, 1, L, L], True where the query (dim 2) may attend to the key (dim 3).
@@ -84,3 +154,11 @@ def compute_logits(hidden: Tensor, head_weight: Tensor, mask_id: int) -> Tensor:
     logits = F.linear(hidden, head_weight).float()
     logits[:, mask_id] = -torch.inf
     return logits
+
+
+def compute_log_probabilities(
+    hidden: Tensor, head_weight: Tensor, targets: Tensor, forbidden_id: int
+) -> Tensor:
+    """Compute log p(target) float32 [N] from hidden [N, D], `forbidden_id` left out."""
+    logits = compute_logits(hidden, head_weight, forbidden_id)
+    return -F.cross_entropy(logits, targets.to(logits.device), reduction="none")

@@ -1,15 +1,17 @@
-"""The training loop: resumable, logged, the same for diffusion and its autoregressive twin.
+"""Pre-training: phases 1 and 2 of the curriculum, and the autoregressive twin.
 
 Place in the flow: the composition root makes a data set and calls `train`; out comes a checkpoint
-folder. Everything random is drawn from (seed, train_step), so a run that was killed and resumed
-ends with the weights of one that was not, on the same machine and thread count.
+folder. The same loop serves one processor, one GPU, and many under `torchrun`.
 
-Optimizer: Muon for the matrices of the layers, AdamW for embedding, norms and biases. Learning
-rate: warm-up, constant, linear decay to zero over the last part.
+A batch is cut into pieces; a rank takes every world-size-th piece and adds up their gradients.
+Everything random is drawn from (seed, train_step, piece), so neither a kill nor another number of
+ranks changes what is computed: a resumed run ends with the weights of one that was not stopped, on
+the same machine and thread count; other numbers of ranks differ by the order of sums.
+
+What this does not do: packing (batches are bucketed by length instead), streamed data sets.
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -19,22 +21,44 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 
 from sdb_reference_model.checkpoint import (
     CheckpointError,
     Objective,
-    load_tensors,
-    pack_training,
+    load_checkpoint,
     save_checkpoint,
-    save_tensors,
-    unpack_training,
     write_text,
 )
 from sdb_reference_model.config import read_config
+from sdb_reference_model.curriculum import compute_edit_ratio
 from sdb_reference_model.data import BatchStream, tokenize
+from sdb_reference_model.edits import EditProcess, EditSource, weigh_tokens
 from sdb_reference_model.model import SIZES, Transformer
-from sdb_reference_model.objective import compute_autoregressive_loss, compute_diffusion_loss
+from sdb_reference_model.objective import (
+    Attention,
+    EditPlace,
+    EditTerm,
+    compute_autoregressive_loss,
+    compute_diffusion_loss,
+)
+from sdb_reference_model.optimizers import (
+    OptimizerName,
+    Schedule,
+    build_optimizers,
+    compute_learning_rate_factor,
+)
+from sdb_reference_model.parallel import (
+    Parallel,
+    World,
+    gather_weights,
+    join_world,
+    load_state,
+    save_state,
+    shard,
+    synchronise,
+)
+from sdb_reference_model.states import Batch
 from sdb_reference_model.tokenizer import CodeTokenizer
 
 TOKENIZER_EXAMPLES = 20_000
@@ -50,26 +74,52 @@ class TrainConfig:
     batch_size: int
     num_train_steps: int
     warmup_steps: int
-    decay_fraction: float
-    muon_lr: float
     adam_lr: float
-    weight_decay: float
-    precision: Literal["float32", "bfloat16"]
     seed: int
     data: dict[str, Any]
     block_sizes: tuple[int, ...] = ()
+    """One is drawn per step: the blocks that sampling will use. Empty under full attention."""
+    attention: Attention = "block_causal"
+    init_from: str = ""
+    """Checkpoint to start from, a shipped name or a folder; its tokenizer comes along."""
+
+    edit_fraction: float = 0.2
+    """Last part of the steps that has both terms of Eq. 6; 0 is never."""
+    edit_ramp: float = 0.5
+    edit_weight: float = 1.0
+    edit_place: EditPlace = "separate"
+    edit_source: EditSource = "uniform"
+    substitution_share: float = 0.5
+
+    optimizer: OptimizerName = "adamw"
+    muon_lr: float = 0.02
+    weight_decay: float = 0.01
+    schedule: Schedule = "wsd"
+    decay_fraction: float = 0.35
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto` is bfloat16 where the device has it in hardware."""
+    parallel: Parallel = "ddp"
+    piece_size: int = 0
+    """Examples of one forward; 0 is the batch over the ranks. Smaller ones need less memory."""
+    recompute_activations: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One line of the log."""
+    """One line of the log; losses are means since the last line."""
 
     train_step: int
     loss: float
-    """Nats per answer token, mean since the last line."""
+    """Nats per answer token, what is minimised."""
+    mask_loss: float
+    edit_loss: float
+    """First term of Eq. 6, before its weight; 0 while there are no edits."""
+    edit_ratio: float
+    """Largest alpha of the last step."""
     learning_rate_factor: float
     tokens_per_s: float
-    """Prompt and answer tokens, padding not counted."""
+    """Prompt and answer tokens, padding not counted, of all ranks."""
     elapsed_s: float
 
 
@@ -88,10 +138,67 @@ def check_config(config: TrainConfig, name: str) -> None:
     """Reject values that cannot be trained, with the way out."""
     if config.size not in SIZES:
         raise ValueError(f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}")
-    if (config.objective == "diffusion") != bool(config.block_sizes):
-        raise ValueError(f"{name}: block_sizes goes with objective='diffusion', and only with it")
+    is_blockwise = config.objective == "diffusion" and config.attention == "block_causal"
+    if is_blockwise != bool(config.block_sizes):
+        raise ValueError(
+            f"{name}: block_sizes goes with objective='diffusion' and attention='block_causal', "
+            "and only with them"
+        )
     if min((config.batch_size, config.num_train_steps, *config.block_sizes)) < 1:
         raise ValueError(f"{name}: batch_size, num_train_steps and block_sizes must be positive")
+    for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
+        if not 0 <= getattr(config, key) <= 1:
+            raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")
+    if config.optimizer == "muon" and config.parallel == "fsdp":
+        raise ValueError(
+            f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp' or "
+            "optimizer='adamw'"
+        )
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products run in hardware; emulated they cost some 30 times float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class Loss(nn.Module):
+    """The loss of one piece of a batch as a module, which is what DDP and FSDP can wrap."""
+
+    def __init__(self, model: Transformer, config: TrainConfig, tokenizer: CodeTokenizer) -> None:
+        super().__init__()
+        self.model, self.config, self.mask_id = model, config, tokenizer.mask_id
+        self.token_weights = weigh_tokens(tokenizer, model.config.vocab_size)
+
+    def forward(
+        self, batch: Batch, block_size: int, edit_ratio: float, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of both terms of Eq. 6 in nats; the twin's loss comes as the first."""
+        c = self.config
+        if c.objective == "autoregressive":
+            terms = compute_autoregressive_loss(self.model, batch, self.mask_id)
+            return terms.mask, terms.edit
+        edit = None
+        if edit_ratio > 0:
+            process = EditProcess(
+                self.token_weights, edit_ratio, substitution_share=c.substitution_share
+            )
+            edit = EditTerm(process, c.edit_place, c.edit_source)
+        terms = compute_diffusion_loss(
+            self.model,
+            batch,
+            block_size,
+            self.mask_id,
+            torch.Generator().manual_seed(seed),
+            edit=edit,
+            attention=c.attention,
+        )
+        return terms.mask, terms.edit
 
 
 def train(
@@ -106,12 +213,14 @@ def train(
 ) -> Path:
     """Train, or resume what `out` holds, and write the final checkpoint.
 
+    Under `torchrun` every rank calls this with the same arguments; rank 0 reports and writes.
+
     Args:
         config: what to train.
         dataset: columns `prompt` and `completion`.
         out: folder for state, log and checkpoint.
         provenance: hardware, versions and commit, stored in the checkpoint as they are.
-        on_report: called with each line of the log.
+        on_report: called with each line of the log; send it wherever metrics should go.
         report_every: steps between log lines.
         save_every: steps between resumable states.
 
@@ -119,172 +228,268 @@ def train(
         The folder of the checkpoint.
 
     Raises:
-        ValueError: if `out` holds a run of another configuration, or the loss stops being finite.
+        ValueError: if `out` holds a run of another configuration, examples do not fit the model,
+            pieces do not fit the ranks, or the loss stops being finite.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer = prepare_tokenizer(config, dataset, out)
-    stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
-    model = Transformer(SIZES[config.size])
-    model.initialise(torch.Generator().manual_seed(config.seed))
-    optimizers = build_optimizers(model, config)
-    train_step, elapsed_before_s = load_state(out, config, model, optimizers)
-
-    started, window_started = time.perf_counter(), time.perf_counter()
-    window_loss, window_tokens, window_steps = 0.0, 0, 0
-    while train_step < config.num_train_steps:
-        factor = compute_learning_rate_factor(train_step, config)
-        loss, num_tokens = run_step(model, optimizers, stream, config, tokenizer, train_step)
-        if not math.isfinite(loss):
-            rows = stream.select(train_step).tolist()
-            write_text(out / "failed_batch.json", json.dumps({"step": train_step, "rows": rows}))
-            raise ValueError(
-                f"loss is {loss} at step {train_step}; rows are in {out / 'failed_batch.json'}; "
-                "lower muon_lr and adam_lr"
-            )
-        train_step += 1
-        window_loss, window_tokens = window_loss + loss, window_tokens + num_tokens
-        window_steps += 1
-        now = time.perf_counter()
-        if train_step % report_every == 0 or train_step == config.num_train_steps:
-            report = StepReport(
-                train_step,
-                window_loss / window_steps,
-                factor,
-                window_tokens / (now - window_started),
-                elapsed_before_s + now - started,
-            )
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(asdict(report)) + "\n")
-            on_report(report)
-            window_started, window_loss, window_tokens, window_steps = now, 0.0, 0, 0
-        if train_step % save_every == 0 or train_step == config.num_train_steps:
-            save_state(out, config, model, optimizers, train_step, elapsed_before_s + now - started)
-    elapsed_s = elapsed_before_s + time.perf_counter() - started
-    training = {
-        "config": asdict(config),
-        "num_parameters": sum(p.numel() for p in model.parameters()),
-        "num_examples_seen": config.num_train_steps * config.batch_size,
-        "elapsed_s": round(elapsed_s, 1),
-        "provenance": dict(provenance),
-    }
-    save_checkpoint(out, model, tokenizer, config.objective, training)
+    with join_world() as world:
+        out.mkdir(parents=True, exist_ok=True)
+        tokenizer = prepare_tokenizer(config, dataset, out, world)
+        stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
+        model = build_model(config, tokenizer).to(world.device)
+        check_fit(config, model, stream, world)
+        is_bfloat16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and has_native_bfloat16(world.device)
+        )
+        dtype = torch.bfloat16 if is_bfloat16 else torch.float32
+        loss = shard(Loss(model, config, tokenizer), model.blocks, world, config.parallel, dtype)
+        optimizers = build_optimizers(
+            model, model.blocks, config.optimizer, config.weight_decay, dtype
+        )
+        check_run(out, config, world)
+        progress = load_state(out, world, model, optimizers)
+        run = Run(config, stream, tokenizer, world, model, loss, optimizers, dtype)
+        elapsed_s = run.go_on(out, progress, on_report, report_every, save_every)
+        weights = gather_weights(model)
+        if world.rank == 0:
+            whole = Transformer(model.config)
+            whole.load_state_dict(weights)
+            training = {
+                "config": asdict(config),
+                "num_parameters": sum(p.numel() for p in whole.parameters()),
+                "num_examples_seen": config.num_train_steps * config.batch_size,
+                "elapsed_s": round(elapsed_s, 1),
+                "num_ranks": world.size,
+                "precision": str(dtype).removeprefix("torch."),
+                "provenance": dict(provenance),
+            }
+            save_checkpoint(out, whole, tokenizer, config.objective, training)
+        world.wait()
     return out
 
 
-def prepare_tokenizer(config: TrainConfig, dataset: Dataset, out: Path) -> CodeTokenizer:
-    """Load the run's tokenizer, or train it on the first examples."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that a step of training needs."""
+
+    config: TrainConfig
+    stream: BatchStream
+    tokenizer: CodeTokenizer
+    world: World
+    model: Transformer
+    loss: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    dtype: torch.dtype
+
+    def go_on(
+        self,
+        out: Path,
+        progress: Tensor,
+        on_report: Callable[[StepReport], None],
+        report_every: int,
+        save_every: int,
+    ) -> float:
+        """Train from the saved progress to the end; returns all seconds spent."""
+        config, world = self.config, self.world
+        train_step, elapsed_before_s = int(progress[0]), float(progress[1])
+        drop_lines_behind(out / "log.jsonl", train_step, world)
+        started = window_started = time.perf_counter()
+        window = torch.zeros(3, dtype=torch.float64)  # mask and edit nats per token, tokens
+        num_in_window = 0
+        while train_step < config.num_train_steps:
+            factor = find_factor(train_step, config)
+            edit_ratio = find_edit_ratio(train_step, config)
+            sums = self.step(train_step, factor, edit_ratio)
+            if not bool(sums.isfinite().all()):
+                rows = self.stream.select(train_step).tolist()
+                lost = {"step": train_step, "rows": rows}
+                write_text(out / "failed_batch.json", json.dumps(lost))
+                raise ValueError(
+                    f"loss is {float(sums[0])} at step {train_step}; rows are in "
+                    f"{out / 'failed_batch.json'}; lower muon_lr and adam_lr"
+                )
+            train_step, num_in_window, window = train_step + 1, num_in_window + 1, window + sums
+            is_last = train_step == config.num_train_steps
+            now = time.perf_counter()
+            elapsed_s = elapsed_before_s + now - started
+            if world.rank == 0 and (train_step % report_every == 0 or is_last):
+                mask_loss, edit_loss = (float(x) / num_in_window for x in window[:2])
+                report = StepReport(
+                    train_step=train_step,
+                    loss=mask_loss + config.edit_weight * edit_loss,
+                    mask_loss=mask_loss,
+                    edit_loss=edit_loss,
+                    edit_ratio=edit_ratio,
+                    learning_rate_factor=factor,
+                    tokens_per_s=float(window[2]) / (now - window_started),
+                    elapsed_s=elapsed_s,
+                )
+                with (out / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(asdict(report)) + "\n")
+                on_report(report)
+                window_started, num_in_window = now, 0
+                window = torch.zeros_like(window)
+            if train_step % save_every == 0 or is_last:
+                done = torch.tensor([train_step, elapsed_s], dtype=torch.float64)
+                save_state(out, world, self.model, self.optimizers, done)
+        return elapsed_before_s + time.perf_counter() - started
+
+    def step(self, train_step: int, factor: float, edit_ratio: float) -> Tensor:
+        """One batch and one update; returns float64 [3]: both losses per token, and real tokens."""
+        config, world = self.config, self.world
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + train_step)
+        rows = self.stream.select(train_step)
+        block_size = 1
+        if config.attention == "full":
+            block_size = int(self.stream.answer_lengths[rows].max())
+        elif config.block_sizes:
+            choice = torch.randint(len(config.block_sizes), (), generator=generator)
+            block_size = config.block_sizes[int(choice)]
+        pieces = rows.reshape(-1, config.piece_size or config.batch_size // world.size)
+        seeds = torch.randint(2**62, (len(pieces),), generator=generator).tolist()
+        num_judged = self.stream.count_answer_tokens(rows, block_size)
+        own = range(world.rank, len(pieces), world.size)
+        sums = torch.zeros(3, dtype=torch.float64)
+        for index in own:
+            batch = self.stream.collate(
+                pieces[index], self.tokenizer.pad_id, self.tokenizer.end_id, block_size
+            )
+            is_cast = self.dtype == torch.bfloat16 and config.parallel != "fsdp"
+            with synchronise(self.loss, index == own[-1]):
+                with torch.autocast(world.device.type, self.dtype) if is_cast else nullcontext():
+                    mask, edit = self.loss(batch, block_size, edit_ratio, seeds[index])
+                # Wrappers average over ranks; the mean is over the tokens of the whole batch.
+                (world.size / num_judged * (mask + config.edit_weight * edit)).backward()
+            sums[:2] += torch.stack((mask, edit)).detach().cpu().double() / num_judged
+            sums[2] += float(batch.prompt_lengths.sum() + batch.answer_lengths.sum())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            rate = config.adam_lr if isinstance(optimizer, torch.optim.AdamW) else config.muon_lr
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return world.sum(sums.to(world.device)).cpu()
+
+
+def find_factor(train_step: int, config: TrainConfig) -> float:
+    """Share of the full learning rate at a step."""
+    return compute_learning_rate_factor(
+        train_step,
+        config.num_train_steps,
+        config.warmup_steps,
+        config.decay_fraction,
+        config.schedule,
+    )
+
+
+def find_edit_ratio(train_step: int, config: TrainConfig) -> float:
+    """Largest alpha at a step; the twin has no edits."""
+    if config.objective == "autoregressive":
+        return 0.0
+    return compute_edit_ratio(
+        train_step, config.num_train_steps, config.edit_fraction, config.edit_ramp
+    )
+
+
+def prepare_tokenizer(
+    config: TrainConfig, dataset: Dataset, out: Path, world: World
+) -> CodeTokenizer:
+    """Load the run's tokenizer; else take that of `init_from`, or train one on first examples."""
     path = out / "tokenizer.json"
-    if path.is_file():
-        return CodeTokenizer.load(path)
-    rows = dataset.select(range(min(TOKENIZER_EXAMPLES, len(dataset))))
-    texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
-    tokenizer = CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
-    tokenizer.save(path)
-    return tokenizer
-
-
-def build_optimizers(model: Transformer, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for everything else."""
-    matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    return [
-        torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay),
-        torch.optim.AdamW(
-            others, lr=config.adam_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        ),
-    ]
-
-
-def compute_learning_rate_factor(train_step: int, config: TrainConfig) -> float:
-    """Warm-up to 1, constant, linear decay to 0 over the last `decay_fraction` of the steps."""
-    decay_steps = max(1, round(config.num_train_steps * config.decay_fraction))
-    warmup = (train_step + 1) / max(1, config.warmup_steps)
-    return min(1.0, warmup, (config.num_train_steps - train_step) / decay_steps)
-
-
-def run_step(
-    model: Transformer,
-    optimizers: list[torch.optim.Optimizer],
-    stream: BatchStream,
-    config: TrainConfig,
-    tokenizer: CodeTokenizer,
-    train_step: int,
-) -> tuple[float, int]:
-    """One forward, backward and update; returns the loss and the number of real tokens."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + train_step)
-    block_size = 1
-    if config.block_sizes:
-        choice = torch.randint(len(config.block_sizes), (), generator=generator)
-        block_size = config.block_sizes[int(choice)]
-    batch = stream.collate(
-        stream.select(train_step), tokenizer.pad_id, tokenizer.end_id, block_size
-    )
-    autocast = (
-        torch.autocast("cpu", torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
-    )
-    with autocast:
-        if config.objective == "diffusion":
-            loss = compute_diffusion_loss(model, batch, block_size, tokenizer.mask_id, generator)
+    if world.rank == 0 and not path.is_file():
+        if config.init_from:
+            tokenizer = load_checkpoint(config.init_from).tokenizer
         else:
-            loss = compute_autoregressive_loss(model, batch, tokenizer.mask_id)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    factor = compute_learning_rate_factor(train_step, config)
-    for optimizer, base in zip(optimizers, (config.muon_lr, config.adam_lr), strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = base * factor
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    num_tokens = int(batch.prompt_lengths.sum() + batch.answer_lengths.sum())
-    return float(loss.detach()), num_tokens
+            rows = dataset.select(range(min(TOKENIZER_EXAMPLES, len(dataset))))
+            texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+            tokenizer = CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
+        tokenizer.save(path)
+    world.wait()
+    return CodeTokenizer.load(path)
 
 
-def save_state(
-    out: Path,
-    config: TrainConfig,
-    model: Transformer,
-    optimizers: list[torch.optim.Optimizer],
-    train_step: int,
-    elapsed_s: float,
-) -> None:
-    """Write weights, optimizer moments and the step as one file, replaced atomically."""
-    tensors = pack_training(model, optimizers)
-    tensors["progress"] = torch.tensor([train_step, elapsed_s], dtype=torch.float64)
-    write_text(out / "run.json", json.dumps(asdict(config)))
-    save_tensors(out / "state.safetensors", tensors)
-
-
-def load_state(
-    out: Path,
-    config: TrainConfig,
-    model: Transformer,
-    optimizers: list[torch.optim.Optimizer],
-) -> tuple[int, float]:
-    """Restore what `save_state` wrote; returns (train_step, seconds already spent).
-
-    The length of a run and of its decay may change as long as its rate has not begun to fall.
+def build_model(config: TrainConfig, tokenizer: CodeTokenizer) -> Transformer:
+    """Draw the weights from the seed, or read them from `init_from`.
 
     Raises:
-        ValueError: if the folder holds a run of another configuration.
+        ValueError: if the start is of another size or tokenizer.
     """
-    path = out / "state.safetensors"
-    if not path.is_file():
-        return 0, 0.0
-    tensors = load_tensors(path)
-    train_step, elapsed_s = int(tensors["progress"][0]), float(tensors["progress"][1])
-    old = json.loads((out / "run.json").read_text())
-    old = TrainConfig(**{**old, "block_sizes": tuple(old["block_sizes"])})
-    has_same_past = all(
-        compute_learning_rate_factor(step, config) == compute_learning_rate_factor(step, old)
-        for step in range(train_step)
-    )
-    shape = replace(old, num_train_steps=config.num_train_steps)
-    shape = replace(shape, decay_fraction=config.decay_fraction)
-    if shape != config or not has_same_past:
-        raise CheckpointError(
-            f"{out} holds {train_step} steps of another configuration; use another --out, "
-            "or remove it"
+    model = Transformer(SIZES[config.size])
+    if config.init_from:
+        start = load_checkpoint(config.init_from)
+        if start.model.config != model.config:
+            raise ValueError(
+                f"init_from={config.init_from!r} is not of size {config.size!r} "
+                f"({start.model.config} against {model.config}); name the size it has"
+            )
+        if start.tokenizer.inner.to_str() != tokenizer.inner.to_str():
+            raise ValueError(
+                f"init_from={config.init_from!r} has another tokenizer than this run's folder; "
+                "use another --out"
+            )
+        model.load_state_dict(start.model.state_dict())
+    else:
+        model.initialise(torch.Generator().manual_seed(config.seed))
+    model.recomputes_activations = config.recompute_activations
+    if config.compile:
+        model.compile(dynamic=True)
+    return model
+
+
+def check_fit(config: TrainConfig, model: Transformer, stream: BatchStream, world: World) -> None:
+    """Reject pieces that the ranks cannot share, and examples longer than the model can read."""
+    piece_size = config.piece_size or config.batch_size // world.size
+    if (
+        piece_size < 1
+        or config.batch_size % piece_size
+        or (config.batch_size // piece_size % world.size)
+    ):
+        raise ValueError(
+            f"batch_size={config.batch_size} in pieces of {piece_size} does not divide among "
+            f"{world.size} ranks; make batch_size a multiple of {max(1, piece_size) * world.size}"
         )
-    unpack_training(tensors, model, optimizers)
-    return train_step, elapsed_s
+    width = max((1, *config.block_sizes))
+    longest = int(max(stream.prompt_lengths + -(-stream.answer_lengths // width) * width))
+    if longest > model.config.max_seq_len:
+        raise ValueError(
+            f"the longest example takes {longest} positions, size {config.size!r} has "
+            f"max_seq_len={model.config.max_seq_len}; leave long examples out"
+        )
+
+
+def check_run(out: Path, config: TrainConfig, world: World) -> None:
+    """Claim the folder for this configuration.
+
+    The length of a run and of its decay may change as long as no step done would have been another.
+
+    Raises:
+        CheckpointError: if the folder holds a run of another configuration.
+    """
+    path = out / "run.json"
+    if (out / "latest").is_file() and path.is_file():
+        num_done = int((out / "latest").read_text().removeprefix("state-"))
+        old = json.loads(path.read_text())
+        old = TrainConfig(**{**old, "block_sizes": tuple(old["block_sizes"])})
+        is_same_past = all(
+            find(step, config) == find(step, old)
+            for step in range(num_done)
+            for find in (find_factor, find_edit_ratio)
+        )
+        free = ("num_train_steps", "decay_fraction", "edit_fraction", "edit_ramp")
+        renewed = replace(old, **{key: getattr(config, key) for key in free})
+        if renewed != config or not is_same_past:
+            raise CheckpointError(
+                f"{out} holds {num_done} steps of another configuration; use another --out, "
+                "or remove it"
+            )
+    world.wait()
+    if world.rank == 0:
+        write_text(path, json.dumps(asdict(config)))
+
+
+def drop_lines_behind(path: Path, train_step: int, world: World) -> None:
+    """Remove log lines of steps that will be done again."""
+    if world.rank == 0 and path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["train_step"] <= train_step]
+        write_text(path, "".join(kept))

@@ -29,10 +29,9 @@ import torch
 from torch import Tensor
 
 from sdb_reference_model.model import Transformer
-from sdb_reference_model.objective import Batch, compute_log_probabilities
 from sdb_reference_model.policies import Policy
 from sdb_reference_model.sampler import Generation
-from sdb_reference_model.states import read_slabs
+from sdb_reference_model.states import Batch, compute_log_probabilities, read_slabs, split
 
 Verify = Callable[[Sequence[int], Sequence[str]], Sequence[float | None]]
 """(rows of the prompts in their data set, completions) -> rewards in [0, 1].
@@ -160,11 +159,6 @@ def build_states(
             block_of.append(block)
             is_revealed.append((steps[:, block] == step) & is_answer[:, block])
     return torch.stack(slabs, dim=1), block_of, torch.stack(is_revealed, dim=1)
-
-
-def split(x: Tensor, block_size: int) -> Tensor:
-    """View [B, C] as blocks [B, C/b, b]."""
-    return x.reshape(len(x), -1, block_size)
 
 
 def locate_answer(batch: Batch) -> Tensor:

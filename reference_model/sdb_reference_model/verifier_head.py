@@ -21,8 +21,8 @@ from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.data import collate
-from sdb_reference_model.states import read_slabs
-from sdb_reference_model.trajectories import locate_answer, split
+from sdb_reference_model.states import read_slabs, split
+from sdb_reference_model.trajectories import locate_answer
 
 ROWS_PER_FORWARD = 64
 HELD_OUT_EVERY = 5

@@ -15,14 +15,14 @@ from sdb_reference_model.constrained import (
     ConstrainedConfig,
     compute_constrained_loss,
     draw_states,
-    edit_answers,
     fine_tune,
 )
 from sdb_reference_model.data import collate
 from sdb_reference_model.distill import COLUMNS
+from sdb_reference_model.edits import EditProcess, edit_answers
 from sdb_reference_model.finetune import Metrics
 from sdb_reference_model.model import SIZES, Transformer
-from sdb_reference_model.objective import Batch
+from sdb_reference_model.states import Batch
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.trajectories import Trajectory, pad_steps
 
@@ -163,9 +163,9 @@ def test_edits_are_few_and_spare_the_end(checkpoint: Checkpoint) -> None:
     weights = torch.zeros(300)
     weights[100:110] = 1
     generator = torch.Generator().manual_seed(0)
-    none = edit_answers(batch, weights, 0.0, generator)
+    none = edit_answers(batch, EditProcess(weights, probability=0.0), generator)
     assert torch.equal(none, batch.answer)
-    edited = edit_answers(batch, weights, 0.5, generator)
+    edited = edit_answers(batch, EditProcess(weights, probability=0.5), generator)
     assert torch.equal(edited[:, 40:], batch.answer[:, 40:])
     num_new = ((edited >= 100) & (edited < 110)).sum(dim=1)
     assert int(num_new.max()) <= 4  # one token in ten

@@ -3,18 +3,21 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 
 from sdb_reference_model.corruption import mask_tokens, sample_times
+from sdb_reference_model.edits import EditProcess, edit_answers
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import (
-    Batch,
-    build_block_mask,
+    EditTerm,
+    LossTerms,
     compute_autoregressive_loss,
     compute_diffusion_loss,
 )
+from sdb_reference_model.states import Batch, build_slab_mask
 
 PAD, END, MASK = 0, 1, 2
 
@@ -23,6 +26,10 @@ PAD, END, MASK = 0, 1, 2
 def _no_gradient_by_default() -> Iterator[None]:
     with torch.no_grad():
         yield
+
+
+def per_token(terms: LossTerms) -> float:
+    return float(terms.mask) / terms.num_tokens
 
 
 def make_model() -> Transformer:
@@ -75,7 +82,7 @@ def test_diffusion_loss_equals_block_by_block_evaluation(block_size: int) -> Non
         log_p = logits.log_softmax(dim=-1).gather(1, block[:, None])[:, 0]
         total -= float((log_p * is_masked[index]).sum() / t[index])
         num_tokens += block_size
-    assert float(loss) == pytest.approx(total / num_tokens, rel=1e-5)
+    assert per_token(loss) == pytest.approx(total / num_tokens, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,7 @@ def test_mask_only_loss_is_the_one_that_trained_the_shipped_checkpoint(
     """Recorded with the code of the commit that ships `demo-diffusion`."""
     generator = torch.Generator().manual_seed(11)
     loss = compute_diffusion_loss(make_model(), make_batch(), block_size, MASK, generator)
-    assert float(loss) == pytest.approx(recorded, rel=1e-6)
+    assert per_token(loss) == pytest.approx(recorded, rel=1e-6)
 
 
 def test_autoregressive_loss_equals_row_by_row_evaluation() -> None:
@@ -103,11 +110,11 @@ def test_autoregressive_loss_equals_row_by_row_evaluation() -> None:
         total -= float(logits.log_softmax(dim=-1).gather(1, answer[:, None]).sum())
         num_tokens += len(answer)
     loss = compute_autoregressive_loss(model, batch, MASK)
-    assert float(loss) == pytest.approx(total / num_tokens, rel=1e-5)
+    assert per_token(loss) == pytest.approx(total / num_tokens, rel=1e-5)
 
 
 def test_block_mask_shows_no_answer_to_its_own_noisy_block() -> None:
-    mask = build_block_mask(torch.tensor([2]), 2, 8, 4)[0, 0]
+    mask = build_slab_mask(torch.tensor([2]), 2, 8, 4, range(2))[0, 0]
     # columns: prompt 0-1, clean block one 2-5, noisy block one 6-9, noisy block two 10-13
     assert mask.shape == (14, 14)
     assert not mask[6:10, 2:6].any()
@@ -123,7 +130,7 @@ def test_mask_token_gets_no_logit_to_learn() -> None:
     model.initialise(torch.Generator().manual_seed(3))
     with torch.enable_grad():
         loss = compute_diffusion_loss(model, batch, 4, MASK, torch.Generator().manual_seed(0))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.mask.backward()  # type: ignore[no-untyped-call]
     gradient = model.head.weight.grad
     assert gradient is not None
     assert torch.isfinite(gradient).all()
@@ -136,7 +143,7 @@ def test_untrained_model_costs_about_the_log_of_the_vocabulary() -> None:
     model.initialise(torch.Generator().manual_seed(0))
     batch = make_batch()
     losses = [
-        float(compute_diffusion_loss(model, batch, 4, MASK, torch.Generator().manual_seed(s)))
+        per_token(compute_diffusion_loss(model, batch, 4, MASK, torch.Generator().manual_seed(s)))
         for s in range(60)
     ]
     # Forcing one mask into blocks without any adds (1 - t)^b / (b t) to each token's weight.
@@ -144,3 +151,70 @@ def test_untrained_model_costs_about_the_log_of_the_vocabulary() -> None:
     inflation = 1 + float(((1 - t) ** 4 / (4 * t)).mean())
     expected = math.log(SIZES["test"].vocab_size - 1) * inflation
     assert sum(losses) / len(losses) == pytest.approx(expected, rel=0.03)
+
+
+def make_edit_term(place: Literal["separate", "visible"]) -> EditTerm:
+    """Every answer gets as many edits as it has tokens, all of one new token."""
+    weights = torch.zeros(64)
+    weights[[50, 51]] = 1
+    return EditTerm(EditProcess(weights, max_ratio=1.0, substitution_share=1.0), place)
+
+
+def test_both_corruptions_of_one_answer_do_not_see_each_other() -> None:
+    """The mask term is what it is without the edit term; the edit term reads its own blocks."""
+    model, batch = make_model(), make_batch()
+    alone = compute_diffusion_loss(model, batch, 4, MASK, torch.Generator().manual_seed(5))
+    term = make_edit_term("separate")
+    both = compute_diffusion_loss(
+        model, batch, 4, MASK, torch.Generator().manual_seed(5), edit=term
+    )
+    assert float(both.mask) == pytest.approx(float(alone.mask), rel=1e-5)
+    assert both.num_tokens == alone.num_tokens
+
+    generator = torch.Generator().manual_seed(5)
+    mask_tokens(batch.answer.view(-1, 4), sample_times(6, 4, generator), MASK, generator)
+    edited = edit_answers(batch, term.process, generator)
+    assert int((edited != batch.answer).sum()) > 3
+    total = 0.0
+    for row in range(2):
+        prompt = batch.prompt[row, -batch.prompt_lengths[row] :]
+        for start in range(0, int(batch.answer_lengths[row]), 4):
+            tokens = torch.cat((prompt, batch.answer[row, :start], edited[row, start : start + 4]))
+            block_of = torch.cat((torch.zeros(len(prompt)), torch.arange(start + 4) // 4 + 1))
+            sees = block_of[None] <= block_of[:, None]
+            hidden = model(tokens[None], mask=sees[None, None])[0, -4:]
+            logits = hidden @ model.head_weight.T
+            logits[:, MASK] = -math.inf
+            truth = batch.answer[row, start : start + 4, None]
+            total -= float(logits.log_softmax(dim=-1).gather(1, truth).sum())
+    assert float(both.edit) == pytest.approx(total, rel=1e-5)
+
+
+def test_edits_beside_masks_are_judged_where_nothing_is_masked() -> None:
+    model, batch = make_model(), make_batch()
+    generator = torch.Generator().manual_seed(5)
+    term = make_edit_term("visible")
+    terms = compute_diffusion_loss(model, batch, 4, MASK, generator, edit=term)
+    generator = torch.Generator().manual_seed(5)
+    mask_tokens(batch.answer.view(-1, 4), sample_times(6, 4, generator), MASK, generator)
+    assert 0 < float(terms.edit) < math.inf
+    assert float(terms.mask) > 0
+
+
+def test_full_attention_is_one_forward_over_prompt_and_noisy_answer() -> None:
+    model, batch = make_model(), make_batch()
+    generator = torch.Generator().manual_seed(5)
+    terms = compute_diffusion_loss(model, batch, 1, MASK, generator, attention="full")
+    assert terms.num_tokens == 24
+    generator = torch.Generator().manual_seed(5)
+    t = sample_times(2, 12, generator)
+    noisy, is_masked = mask_tokens(batch.answer, t, MASK, generator)
+    total = 0.0
+    for row in range(2):
+        prompt = batch.prompt[row, -batch.prompt_lengths[row] :]
+        hidden = model(torch.cat((prompt, noisy[row]))[None])[0, len(prompt) :]
+        logits = hidden @ model.head_weight.T
+        logits[:, MASK] = -math.inf
+        log_p = logits.log_softmax(dim=-1).gather(1, batch.answer[row, :, None])[:, 0]
+        total -= float((log_p * is_masked[row]).sum() / t[row])
+    assert float(terms.mask) == pytest.approx(total, rel=1e-5)

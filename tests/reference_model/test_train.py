@@ -1,14 +1,18 @@
 """Training end to end at a tiny size: it learns, resumes exactly, and refuses what is wrong."""
 
 import json
+import warnings
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
-from safetensors.torch import load_file
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
 
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
 from sdb_reference_model.data import BatchStream, tokenize
@@ -19,7 +23,9 @@ from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train import (
     StepReport,
     TrainConfig,
-    compute_learning_rate_factor,
+    check_config,
+    find_edit_ratio,
+    find_factor,
     load_config,
     train,
 )
@@ -39,6 +45,7 @@ DIFFUSION = TrainConfig(
     num_train_steps=12,
     warmup_steps=2,
     decay_fraction=0.25,
+    optimizer="muon",
     muon_lr=0.02,
     adam_lr=0.01,
     weight_decay=0.0,
@@ -68,6 +75,36 @@ def run(config: TrainConfig, out: Path, save_every: int = 4) -> list[StepReport]
     return reports
 
 
+def assert_same_state(first: Path, second: Path) -> None:
+    """Weights and optimizer moments are equal bit by bit."""
+    states = [read_state(folder) for folder in (first, second)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        if name != "progress" and isinstance(value, torch.Tensor):
+            assert torch.equal(value, states[1][name]), name
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Names and values of the saved state."""
+    reader = FileSystemReader(folder / (folder / "latest").read_text())
+    entries = reader.read_metadata().state_dict_metadata
+    state: dict[str, Any] = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in entries.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is alone
+        load(state, storage_reader=reader, no_dist=True)
+    return state
+
+
+def read_losses(folder: Path) -> list[tuple[int, float, float]]:
+    """(step, mask loss, edit loss) of every line of the log."""
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [(line["train_step"], line["mask_loss"], line["edit_loss"]) for line in lines]
+
+
 @pytest.mark.parametrize("config", [DIFFUSION, AUTOREGRESSIVE], ids=["diffusion", "ar"])
 def test_resumed_run_ends_where_an_uninterrupted_one_does(
     config: TrainConfig, tmp_path: Path
@@ -93,21 +130,14 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(
             save_every=4,
         )
     run(config, tmp_path / "parts")
-    first = load_file(tmp_path / "whole" / "state.safetensors")
-    second = load_file(tmp_path / "parts" / "state.safetensors")
-    assert first.keys() == second.keys()
-    for name in first.keys() - {"progress"}:
-        assert torch.equal(first[name], second[name]), name
-    steps = [
-        json.loads(line)["train_step"]
-        for line in (tmp_path / "parts/log.jsonl").read_text().splitlines()
-    ]
-    assert steps == [4, 8, 8, 12]
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+    assert read_losses(tmp_path / "whole") == read_losses(tmp_path / "parts")
+    assert [step for step, *_ in read_losses(tmp_path / "parts")] == [4, 8, 12]
 
 
 @pytest.mark.slow
 def test_a_tiny_diffusion_model_learns_its_data(tmp_path: Path) -> None:
-    run(replace(DIFFUSION, num_train_steps=150), tmp_path, save_every=1000)
+    run(replace(DIFFUSION, num_train_steps=150, edit_fraction=0.0), tmp_path, save_every=1000)
     loaded = load_checkpoint(str(tmp_path))
     assert loaded.objective == "diffusion"
     assert loaded.training["provenance"] == {"machine": "test"}
@@ -140,13 +170,10 @@ def test_a_run_made_longer_before_the_rate_falls_is_the_longer_run(tmp_path: Pat
             report_every=5,
             save_every=4,
         )
-    longer = replace(DIFFUSION, num_train_steps=20)
+    longer = replace(DIFFUSION, num_train_steps=20)  # edits begin at 16 instead of 10
     assert [report.train_step for report in run(longer, tmp_path / "parts")] == [8, 12, 16, 20]
     run(longer, tmp_path / "whole")
-    first = load_file(tmp_path / "whole" / "state.safetensors")
-    second = load_file(tmp_path / "parts" / "state.safetensors")
-    for name in first.keys() - {"progress"}:
-        assert torch.equal(first[name], second[name]), name
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_run_is_not_made_longer_or_changed_after_the_rate_fell(tmp_path: Path) -> None:
@@ -165,7 +192,7 @@ def test_exploding_loss_stops_and_keeps_the_batch(tmp_path: Path) -> None:
 
 def test_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
     config = replace(DIFFUSION, num_train_steps=100, warmup_steps=10)
-    factors = [compute_learning_rate_factor(step, config) for step in range(100)]
+    factors = [find_factor(step, config) for step in range(100)]
     assert factors[0] == 0.1
     assert factors[9:75] == [1.0] * 66
     assert factors[99] == pytest.approx(1 / 25)
@@ -201,14 +228,16 @@ def test_missing_columns_and_too_little_data_are_refused() -> None:
         BatchStream(tokenize(DATASET, tokenizer), 64, seed=0)
 
 
-@pytest.mark.parametrize("name", ["demo-diffusion", "demo-ar"])
+@pytest.mark.parametrize("name", ["demo-diffusion", "demo-ar", "demo-edit"])
 def test_shipped_configurations_are_valid(name: str) -> None:
     assert load_config(name).size == "demo"
 
 
 def test_both_demo_configurations_differ_only_in_the_objective() -> None:
     diffusion, twin = load_config("demo-diffusion"), load_config("demo-ar")
-    assert replace(twin, objective="diffusion", block_sizes=diffusion.block_sizes) == diffusion
+    assert diffusion == replace(
+        twin, objective="diffusion", block_sizes=diffusion.block_sizes, edit_fraction=0.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,3 +273,80 @@ def test_a_truth_value_is_no_number(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(ValueError, match="seed=True must be of type int"):
         load_config(str(tmp_path / "x.toml"))
+
+
+def test_edits_begin_in_the_last_fifth_and_grow_to_the_papers_ratio(tmp_path: Path) -> None:
+    config = replace(DIFFUSION, num_train_steps=100)
+    ratios = [find_edit_ratio(step, config) for step in range(100)]
+    assert ratios[:80] == [0.0] * 80
+    assert ratios[80] == pytest.approx(0.01)
+    assert ratios[89:] == pytest.approx([0.1] * 11)
+    assert find_edit_ratio(99, replace(AUTOREGRESSIVE, num_train_steps=100)) == 0.0
+
+    reports = run(replace(DIFFUSION, num_train_steps=20, edit_ramp=0.0), tmp_path)
+    assert [report.edit_loss > 0 for report in reports] == [False] * 4 + [True]
+    last = reports[-1]
+    assert last.edit_ratio == 0.1
+    assert last.loss == pytest.approx(last.mask_loss + last.edit_loss)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"edit_place": "visible", "edit_fraction": 1.0},
+        {"edit_source": "draft", "edit_fraction": 1.0},
+        {"attention": "full", "block_sizes": (), "edit_fraction": 1.0},
+        {"optimizer": "adamw", "schedule": "cosine"},
+    ],
+    ids=str,
+)
+def test_every_variant_lowers_its_loss(change: dict[str, Any], tmp_path: Path) -> None:
+    config = replace(DIFFUSION, num_train_steps=40, edit_ramp=0.0, **change)
+    reports = run(config, tmp_path, save_every=1000)
+    assert reports[-1].loss < 0.8 * reports[0].loss
+
+
+def test_pieces_and_recomputed_activations_change_nothing_but_rounding(tmp_path: Path) -> None:
+    config = replace(DIFFUSION, piece_size=2, edit_fraction=1.0)
+    plain = run(config, tmp_path / "plain")
+    recomputed = run(replace(config, recompute_activations=True), tmp_path / "recomputed")
+    assert [r.loss for r in recomputed] == pytest.approx([r.loss for r in plain], rel=1e-5)
+
+
+def test_a_start_gives_weights_and_tokenizer(tmp_path: Path) -> None:
+    run(DIFFUSION, tmp_path / "start")
+    config = replace(DIFFUSION, init_from=str(tmp_path / "start"), num_train_steps=4)
+    reports = run(config, tmp_path / "next")
+    fresh = run(replace(DIFFUSION, num_train_steps=4), tmp_path / "fresh")
+    assert reports[0].loss < fresh[0].loss
+    assert (tmp_path / "next/tokenizer.json").read_text() == (
+        tmp_path / "start/tokenizer.json"
+    ).read_text()
+
+
+def test_a_start_of_another_size_and_overlong_examples_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(replace(DIFFUSION, num_train_steps=1), tmp_path / "start")
+    monkeypatch.setitem(SIZES, "wide", replace(SIZES["tiny"], d_model=64))
+    with pytest.raises(ValueError, match="is not of size 'wide'"):
+        run(replace(DIFFUSION, size="wide", init_from=str(tmp_path / "start")), tmp_path / "x")
+    monkeypatch.setitem(SIZES, "short", replace(SIZES["tiny"], max_seq_len=8))
+    with pytest.raises(ValueError, match="max_seq_len=8; leave long examples out"):
+        run(replace(DIFFUSION, size="short"), tmp_path / "y")
+    with pytest.raises(ValueError, match=r"in pieces of 3 .* make batch_size a multiple of 3"):
+        run(replace(DIFFUSION, piece_size=3), tmp_path / "z")
+
+
+def test_a_damaged_state_is_one_clear_line(tmp_path: Path) -> None:
+    run(DIFFUSION, tmp_path)
+    for part in (tmp_path / (tmp_path / "latest").read_text()).glob("*.distcp"):
+        part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="cannot be resumed") as caught:
+        run(DIFFUSION, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_muon_cannot_be_sharded() -> None:
+    with pytest.raises(ValueError, match="optimizer='muon' needs whole matrices"):
+        check_config(replace(DIFFUSION, size="test", parallel="fsdp"), "x")

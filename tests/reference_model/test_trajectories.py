@@ -9,10 +9,9 @@ from torch import Tensor
 
 from sdb_reference_model.data import collate
 from sdb_reference_model.model import SIZES, Transformer
-from sdb_reference_model.objective import Batch
 from sdb_reference_model.policies import Policy, commit_above
 from sdb_reference_model.sampler import Generation, sample_blocks
-from sdb_reference_model.states import read_slabs
+from sdb_reference_model.states import Batch, read_slabs
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.trajectories import (
     Recorder,

@@ -1,0 +1,108 @@
+"""How answers are edited in training: process B with a source of new tokens.
+
+Place in the flow: the first term of Eq. 6 (`objective.py`) and f of Eq. 9 (`constrained.py`) hand
+over a batch; an edited copy of its answers comes back. The process itself is
+`corruption.edit_tokens`.
+
+Choice: the paper does not say where inserted and substituted tokens come from. `uniform` draws any
+ordinary token. `draft` draws from what the model itself would have put there, with the true token
+left out, so that training errors look like sampling errors; it costs one more forward.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdb_reference_model.corruption import (
+    MAX_EDIT_RATIO,
+    count_edits,
+    draw_replacements,
+    edit_tokens,
+)
+from sdb_reference_model.model import Transformer
+from sdb_reference_model.states import Batch
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+EditSource = Literal["uniform", "draft"]
+
+
+@dataclass(frozen=True, slots=True)
+class EditProcess:
+    """Process B with everything but the batch."""
+
+    token_weights: Tensor
+    """[V], how likely a token is put in; 0 for special tokens."""
+    max_ratio: float = MAX_EDIT_RATIO
+    """Largest alpha; an answer's own is uniform below it (alpha_t = max_ratio t)."""
+    probability: float = 1.0
+    """Of an answer to be edited at all."""
+    substitution_share: float = 0.5
+
+
+def weigh_tokens(tokenizer: CodeTokenizer, vocab_size: int) -> Tensor:
+    """Equal weights float32 [V] for ordinary tokens, 0 for special ones and unused ids."""
+    weights = torch.ones(vocab_size)
+    weights[tokenizer.vocab_size :] = 0
+    weights[[tokenizer.pad_id, tokenizer.end_id, tokenizer.mask_id]] = 0
+    return weights
+
+
+def edit_answers(
+    batch: Batch,
+    process: EditProcess,
+    generator: torch.Generator | None = None,
+    replacements: Tensor | None = None,
+) -> Tensor:
+    """Corrupt answers by process B, their end tokens left alone.
+
+    Args:
+        batch: prompts and answers.
+        process: how.
+        generator: source of randomness.
+        replacements: int64 [B, C], the tokens to put in; default: drawn by `token_weights`.
+
+    Returns:
+        int64 [B, C].
+    """
+    lengths = batch.answer_lengths - 1
+    is_edited = torch.rand(len(lengths), generator=generator) < process.probability
+    alpha = torch.rand(len(lengths), generator=generator) * process.max_ratio * is_edited
+    if replacements is None:
+        replacements = draw_replacements(batch.answer, process.token_weights, generator)
+    return edit_tokens(
+        batch.answer,
+        lengths,
+        count_edits(lengths, alpha),
+        replacements,
+        substitution_share=process.substitution_share,
+        generator=generator,
+    )
+
+
+def draw_drafts(
+    hidden: Tensor,
+    model: Transformer,
+    answer: Tensor,
+    token_weights: Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw at every position a wrong token from the model's own distribution.
+
+    Args:
+        hidden: [B, C, D], the model's states of masked answers, without gradient.
+        model: for its head.
+        answer: int64 [B, C], the true tokens, which are left out.
+        token_weights: [V]; tokens of weight 0 are left out too.
+        generator: source of randomness.
+
+    Returns:
+        int64 [B, C].
+    """
+    logits = F.linear(hidden.flatten(0, 1), model.head_weight).float().cpu()  # [B * C, V]
+    logits[:, token_weights <= 0] = -torch.inf
+    logits.scatter_(1, answer.reshape(-1, 1), -torch.inf)
+    drawn = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
+    return drawn.view_as(answer)
