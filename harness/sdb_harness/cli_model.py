@@ -3,15 +3,22 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from sdb_harness.cli_phases import constrained, distill, onpolicy
 from sdb_harness.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from sdb_reference_model.train import TrainConfig
 
 
 @click.group(invoke_without_command=True)
@@ -26,9 +33,14 @@ from sdb_harness.errors import UserError
     help="Folder for state, log and checkpoint.  [default: runs/train/CONFIG]",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--dry-run", is_flag=True, help="Print what it will need; train nothing.")
 @click.pass_context
 def train(
-    context: click.Context, config_name: str | None, out: Path | None, threads: int | None
+    context: click.Context,
+    config_name: str | None,
+    out: Path | None,
+    threads: int | None,
+    dry_run: bool,
 ) -> None:
     """Train a model; run the same command again to resume after any stop.
 
@@ -37,7 +49,7 @@ def train(
     and log.jsonl. On N GPUs: `torchrun --nproc-per-node N --no-python sdbench train ...`.
     """
     if context.invoked_subcommand is not None:
-        if config_name or out or threads:
+        if config_name or out or threads or dry_run:
             raise UserError(f"write options behind the command: train {context.invoked_subcommand}")
         return
     if config_name is None:
@@ -61,6 +73,9 @@ def train(
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     console.print("making the data set", highlight=False)
     dataset = read_training_data(config.data)
+    if dry_run:
+        print_estimate(config, dataset)
+        return
     manifest = build_manifest(describe_hardware(), {"threads": str(torch.get_num_threads())})
     provenance = manifest.model_dump(exclude={"run_id", "started_at"})
     columns = (
@@ -80,6 +95,40 @@ def train(
 
         folder = run_training(config, dataset, out, on_report=show, provenance=provenance)
     console.print(f"checkpoint: {folder}", highlight=False)
+
+
+def print_estimate(config: "TrainConfig", dataset: "Dataset") -> None:
+    """Print memory, arithmetic and time of a run, from the lengths of its first examples."""
+    import torch
+
+    from sdb_reference_model.data import BatchStream, tokenize
+    from sdb_reference_model.estimate import estimate_training
+    from sdb_reference_model.train import choose_dtype, make_tokenizer
+
+    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    sample = dataset.select(range(min(len(dataset), max(4096, config.batch_size))))
+    stream = BatchStream(tokenize(sample, make_tokenizer(config, sample)), config.batch_size, 0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = choose_dtype(config, device)
+    estimate = estimate_training(config, stream, num_ranks, dtype)
+    rows = (
+        ("parameters", f"{estimate.num_parameters:,}"),
+        ("ranks", f"{num_ranks} ({device.type}, {str(dtype).removeprefix('torch.')})"),
+        ("weights, gradients, optimizer", f"{estimate.state_bytes / 2**30:.2f} GiB a rank"),
+        ("activations of one piece", f"{estimate.activation_bytes / 2**30:.2f} GiB a rank"),
+        ("positions per step", f"{estimate.positions_per_step:,}"),
+        ("arithmetic per step", f"{estimate.flops_per_step:.2e} operations"),
+        (
+            "matrix products here",
+            f"{estimate.matmul_flops_per_s:.2e} operations/s a rank, measured",
+        ),
+        ("time per step, at least", f"{estimate.step_s:.2f} s"),
+        ("whole run, at least", f"{estimate.step_s * config.num_train_steps / 3600:.1f} h"),
+    )
+    table = Table(show_header=False, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 train.add_command(distill)

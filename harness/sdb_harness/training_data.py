@@ -1,4 +1,4 @@
-"""Training examples from minipy's train split, as the `datasets.Dataset` that training reads.
+"""Training examples as the `datasets.Dataset` that training reads: minipy's, or a user's own.
 
 Place in the flow: `sdbench train` -> `read_training_data(config.data)` -> `train(dataset=...)`.
 The reference model reads data sets and never imports the harness; this is the bridge.
@@ -6,9 +6,10 @@ The reference model reads data sets and never imports the harness; this is the b
 
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 
 from sdb_harness.benchmarks import minipy
 from sdb_harness.benchmarks.minipy.families import FAMILIES
@@ -23,11 +24,58 @@ FAMILY_LEVELS = (1, 2)
 def read_training_data(data: Mapping[str, Any]) -> Dataset:
     """Make the data set that the `[data]` table of a training configuration describes.
 
+    With `source`, a user's own: "hub:NAME", or a local .jsonl, .json, .parquet or .csv file;
+    `prompt` and `completion` name its columns, `split` the hub's part. Without, drawn from minipy.
+
     Raises:
-        ValueError: a missing or unknown key, a value of another kind, or nothing to draw.
+        ValueError: a missing or unknown key, a value of another kind, or nothing to read.
     """
+    if "source" in data:
+        return load_training_data(**check_source(data))
     check_data(data)
     return make_training_data(**data)
+
+
+def check_source(data: Mapping[str, Any]) -> dict[str, str]:
+    """Reject keys and kinds that `load_training_data` does not take."""
+    known = ("source", "prompt", "completion", "split")
+    for key, value in data.items():
+        if key not in known or not isinstance(value, str):
+            raise ValueError(f"[data] {key}={value!r}: with source, use {', '.join(known)} as text")
+    return dict(data)
+
+
+def load_training_data(
+    source: str, prompt: str = "prompt", completion: str = "completion", split: str = "train"
+) -> Dataset:
+    """Read a data set of the hub or a local file, and keep its two columns.
+
+    Raises:
+        ValueError: the source cannot be read, or lacks a column.
+    """
+    formats = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+    suffix = Path(source).suffix
+    if not source.startswith("hub:") and (suffix not in formats or not Path(source).is_file()):
+        raise ValueError(
+            f"[data] source={source!r} is no file that ends in {', '.join(formats)}; "
+            "for a data set of the hub write hub:NAME"
+        )
+    try:
+        if source.startswith("hub:"):
+            dataset = load_dataset(source.removeprefix("hub:"), split=split)
+        else:
+            dataset = load_dataset(formats[suffix], data_files=source, split="train")
+    except Exception as error:  # datasets raises many kinds, some of the formats' own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"[data] source={source!r} cannot be read: {reason}") from error
+    if missing := {prompt, completion} - set(dataset.column_names):
+        raise ValueError(
+            f"[data] source={source!r} lacks the columns {sorted(missing)}; it has "
+            f"{sorted(dataset.column_names)}; name yours with prompt= and completion="
+        )
+    columns = {prompt: "prompt", completion: "completion"}
+    renamed: Dataset = dataset.select_columns(list(columns)).rename_columns(columns)
+    return renamed
 
 
 def read_training_problems(data: Mapping[str, Any]) -> list[Problem]:

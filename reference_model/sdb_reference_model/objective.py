@@ -106,7 +106,7 @@ def compute_diffusion_loss(
             return [read_answers(model, batch, state[:, 0])[:, None] for state in states]
         block_of = [*range(num_blocks)] * len(states)
         hidden = read_slabs(model, batch, torch.cat(states, dim=1), block_of)
-        return list(hidden.split(num_blocks, dim=1))
+        return list(hidden.chunk(len(states), dim=1))
 
     def compute_log_p(hidden: Tensor, is_asked: Tensor) -> Tensor:
         asked = hidden[is_asked.to(hidden.device)]

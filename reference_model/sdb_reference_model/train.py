@@ -167,6 +167,14 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """Dtype of the matrix products."""
+    is_bfloat16 = config.precision == "bfloat16" or (
+        config.precision == "auto" and has_native_bfloat16(device)
+    )
+    return torch.bfloat16 if is_bfloat16 else torch.float32
+
+
 class Loss(nn.Module):
     """The loss of one piece of a batch as a module, which is what DDP and FSDP can wrap."""
 
@@ -237,10 +245,7 @@ def train(
         stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
         model = build_model(config, tokenizer).to(world.device)
         check_fit(config, model, stream, world)
-        is_bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and has_native_bfloat16(world.device)
-        )
-        dtype = torch.bfloat16 if is_bfloat16 else torch.float32
+        dtype = choose_dtype(config, world.device)
         loss = shard(Loss(model, config, tokenizer), model.blocks, world, config.parallel, dtype)
         optimizers = build_optimizers(
             model, model.blocks, config.optimizer, config.weight_decay, dtype
@@ -394,18 +399,21 @@ def find_edit_ratio(train_step: int, config: TrainConfig) -> float:
 def prepare_tokenizer(
     config: TrainConfig, dataset: Dataset, out: Path, world: World
 ) -> CodeTokenizer:
-    """Load the run's tokenizer; else take that of `init_from`, or train one on first examples."""
+    """Load the run's tokenizer, or let rank 0 make it."""
     path = out / "tokenizer.json"
     if world.rank == 0 and not path.is_file():
-        if config.init_from:
-            tokenizer = load_checkpoint(config.init_from).tokenizer
-        else:
-            rows = dataset.select(range(min(TOKENIZER_EXAMPLES, len(dataset))))
-            texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
-            tokenizer = CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
-        tokenizer.save(path)
+        make_tokenizer(config, dataset).save(path)
     world.wait()
     return CodeTokenizer.load(path)
+
+
+def make_tokenizer(config: TrainConfig, dataset: Dataset) -> CodeTokenizer:
+    """Take the tokenizer of `init_from`, or train one on the first examples."""
+    if config.init_from:
+        return load_checkpoint(config.init_from).tokenizer
+    rows = dataset.select(range(min(TOKENIZER_EXAMPLES, len(dataset))))
+    texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+    return CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
 
 
 def build_model(config: TrainConfig, tokenizer: CodeTokenizer) -> Transformer:

@@ -110,3 +110,20 @@ def test_missing_trajectories_name_the_command(
     result = call("constrained", "--config", "tuned.toml")
     assert result.exit_code == 2
     assert "make them with `sdbench train distill`" in result.output
+
+
+def test_dry_run_says_what_training_needs_and_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.jsonl").write_text('{"prompt": "say red", "completion": "red"}\n' * 64)
+    Path("own.toml").write_text(
+        'size = "demo"\nobjective = "autoregressive"\ninit_from = "demo-ar"\nbatch_size = 64\n'
+        "num_train_steps = 5\nwarmup_steps = 1\nadam_lr = 0.001\nseed = 0\n"
+        '[data]\nsource = "own.jsonl"\n'
+    )
+    result = call("--config", "own.toml", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "3,148,032" in result.output
+    assert "whole run, at least" in result.output
+    assert not Path("runs").exists()

@@ -1,8 +1,10 @@
 """Training examples: reproducible, in proportion, train split only, clear errors."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from sdb_harness.benchmarks.minipy import make_problem
 from sdb_harness.training_data import (
@@ -51,3 +53,38 @@ def test_problems_are_the_examples_with_their_inputs() -> None:
     assert {problem.group for problem in problems} > {"level-1"}
     with pytest.raises(ValueError, match="must be positive"):
         read_training_problems({**data, "num_examples": 0})
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
+def test_a_users_own_file_is_read_by_the_names_of_its_columns(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    rows = Dataset.from_dict({"question": ["a", "b"], "answer": ["1", "2"], "more": ["x", "y"]})
+    path = tmp_path / f"own.{suffix}"
+    write: Any = {"jsonl": rows.to_json, "parquet": rows.to_parquet, "csv": rows.to_csv}[suffix]
+    write(path)
+    data = {"source": str(path), "prompt": "question", "completion": "more"}
+    expected = [{"prompt": "a", "completion": "x"}, {"prompt": "b", "completion": "y"}]
+    assert read_training_data(data).to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": "missing.jsonl"}, "is no file that ends in .jsonl"),
+        ({"source": "own.txt"}, "for a data set of the hub write hub:NAME"),
+        ({"source": "own.jsonl", "seed": 1}, "seed=1: with source, use source, prompt"),
+        ({"source": "own.jsonl"}, r"lacks the columns \['completion', 'prompt'\]; it has \['x'\]"),
+        ({"source": "broken.jsonl"}, "cannot be read"),
+    ],
+)
+def test_a_wrong_source_is_one_clear_line(
+    data: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.jsonl").write_text('{"x": "1"}\n')
+    Path("broken.jsonl").write_text('{"x": \n')
+    with pytest.raises(ValueError, match=message) as caught:
+        read_training_data(data)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,118 @@
+"""What a training run will need, before it starts: memory, arithmetic, time.
+
+Place in the flow: `sdbench train --dry-run` -> `estimate_training` -> a table.
+
+Sources: 6 floating-point operations per parameter and position (Kaplan et al. 2020), attention's
+12 L d per position and layer on top; states of AdamW and Muon by counting.
+
+What this does not do: it knows no overlap, no allocator and no data loading. Activations are
+counted for the layers' matrices and the attention of one piece, which is most of them.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from sdb_reference_model.data import BatchStream
+from sdb_reference_model.model import SIZES, ModelConfig, Transformer
+from sdb_reference_model.train import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEstimate:
+    """Per rank where it says so; bytes and seconds."""
+
+    num_parameters: int
+    positions_per_step: int
+    """Of the whole batch, padding within a batch not counted."""
+    flops_per_step: float
+    state_bytes: int
+    """Weights, gradients and optimizer moments in float32, per rank."""
+    activation_bytes: int
+    """Kept for the backward pass of one piece, per rank."""
+    matmul_flops_per_s: float
+    """Measured here, in the shape of the model's widest layer."""
+    step_s: float
+    """Lower bound on this device: arithmetic at the measured rate, shared by the ranks."""
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Count without allocating."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in Transformer(config).parameters())
+
+
+def count_positions(config: TrainConfig, stream: BatchStream) -> float:
+    """Mean positions per example that a step computes, mean over the block sizes."""
+    prompts, answers = stream.prompt_lengths, stream.answer_lengths
+    if config.objective == "autoregressive":
+        return float((prompts + answers - 1).mean())
+    copies = 1 + (config.edit_place == "separate") * config.edit_fraction
+    if config.attention == "full":
+        return float(copies * (prompts + answers).mean())
+    means = []
+    for block_size in config.block_sizes:
+        width = -(-answers // block_size) * block_size
+        means.append((prompts + (width - block_size) + copies * width).mean())
+    return float(sum(means) / len(means))
+
+
+def estimate_training(
+    config: TrainConfig, stream: BatchStream, num_ranks: int, dtype: torch.dtype
+) -> TrainingEstimate:
+    """Estimate one step of `config` on the data of `stream`.
+
+    Args:
+        config: the run.
+        stream: its data, or a sample of it.
+        num_ranks: processes that share a batch.
+        dtype: of the matrix products.
+    """
+    shape = SIZES[config.size]
+    num_parameters = count_parameters(shape)
+    per_example = count_positions(config, stream)
+    positions = per_example * config.batch_size
+    embedding = shape.vocab_size * shape.d_model
+    layers = num_parameters - embedding * (1 if shape.tie_embeddings else 2)
+    num_judged = float(stream.answer_lengths.mean()) * config.batch_size
+    attention = 12 * shape.num_layers * shape.num_heads * shape.head_dim * per_example
+    flops = positions * (6 * layers + attention) + 6 * embedding * num_judged
+    flops *= 4 / 3 if config.recompute_activations else 1
+    moments = 2 if config.optimizer == "adamw" else 1
+    shards = num_ranks if config.parallel == "fsdp" else 1
+    piece_size = config.piece_size or config.batch_size // num_ranks
+    width = shape.d_model if config.recompute_activations else count_kept_channels(shape)
+    activations = piece_size * per_example * shape.num_layers * width * dtype.itemsize
+    rate = measure_matmul(shape, dtype)
+    return TrainingEstimate(
+        num_parameters=num_parameters,
+        positions_per_step=round(positions),
+        flops_per_step=flops,
+        state_bytes=num_parameters * 4 * (2 + moments) // shards,
+        activation_bytes=round(activations),
+        matmul_flops_per_s=rate,
+        step_s=flops / rate / num_ranks,
+    )
+
+
+def count_kept_channels(shape: ModelConfig) -> int:
+    """Numbers that one layer keeps per position: inputs of its matrices, norms and attention."""
+    heads = (2 * shape.num_heads + 4 * shape.num_kv_heads) * shape.head_dim
+    return 6 * shape.d_model + heads + 4 * shape.d_ff
+
+
+def measure_matmul(shape: ModelConfig, dtype: torch.dtype, num_rows: int = 2048) -> float:
+    """Floating-point operations per second of the layer's widest product, best of five."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(num_rows, shape.d_model, dtype=dtype, device=device)
+    weight = torch.randn(2 * shape.d_ff, shape.d_model, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        F.linear(x, weight)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return 2 * num_rows * weight.numel() / best

@@ -1,0 +1,72 @@
+"""Estimates against counting and against a real step."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from sdb_reference_model.data import BatchStream, tokenize
+from sdb_reference_model.estimate import count_parameters, estimate_training
+from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.objective import compute_autoregressive_loss
+from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.train import TrainConfig
+
+DATASET = Dataset.from_dict({"prompt": ["say red\n"] * 8, "completion": ["    return red\n"] * 8})
+CONFIG = TrainConfig(
+    size="demo",
+    objective="autoregressive",
+    batch_size=8,
+    num_train_steps=10,
+    warmup_steps=1,
+    adam_lr=0.01,
+    seed=0,
+    data={},
+)
+
+
+@pytest.fixture
+def stream() -> BatchStream:
+    tokenizer = CodeTokenizer.train(DATASET["prompt"], 300)
+    return BatchStream(tokenize(DATASET, tokenizer), 8, seed=0)
+
+
+def test_arithmetic_is_what_a_counter_counts(stream: BatchStream) -> None:
+    """All rows are equally long, so there is no padding, which the estimate leaves out."""
+    estimate = estimate_training(CONFIG, stream, 1, torch.float32)
+    model = Transformer(SIZES["demo"])
+    batch = stream.collate(stream.select(0), 0, 1, 1)
+    with FlopCounterMode(display=False) as counter:
+        compute_autoregressive_loss(model, batch, 2).mask.backward()  # type: ignore[no-untyped-call]
+    assert estimate.flops_per_step == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_memory_follows_optimizer_shards_and_recomputation(stream: BatchStream) -> None:
+    plain = estimate_training(CONFIG, stream, 2, torch.float32)
+    sharded = estimate_training(replace(CONFIG, parallel="fsdp"), stream, 2, torch.float32)
+    muon = estimate_training(replace(CONFIG, optimizer="muon"), stream, 2, torch.float32)
+    lean = estimate_training(replace(CONFIG, recompute_activations=True), stream, 2, torch.float32)
+    assert plain.state_bytes == 16 * plain.num_parameters == 2 * sharded.state_bytes
+    assert muon.state_bytes == 12 * plain.num_parameters
+    assert lean.activation_bytes < plain.activation_bytes / 5
+    assert lean.flops_per_step == pytest.approx(plain.flops_per_step * 4 / 3)
+
+
+def test_two_terms_cost_another_copy_of_the_answer(stream: BatchStream) -> None:
+    config = replace(CONFIG, objective="diffusion", block_sizes=(4,), edit_fraction=0.0)
+    answer = int(stream.answer_lengths[0])
+    width = -(-answer // 4) * 4
+    prompt = int(stream.prompt_lengths[0])
+    estimates = [
+        estimate_training(replace(config, **change), stream, 1, torch.float32).positions_per_step
+        for change in ({}, {"edit_fraction": 1.0}, {"edit_fraction": 1.0, "edit_place": "visible"})
+    ]
+    assert estimates == [8 * (prompt + n * width - 4) for n in (2, 3, 2)]
+
+
+def test_named_sizes_have_about_the_parameters_of_their_names() -> None:
+    sizes = {"25m": 25e6, "125m": 125e6, "0.5b": 0.5e9, "1b": 1.2e9, "8b": 8.2e9}
+    for name, expected in sizes.items():
+        assert count_parameters(SIZES[name]) == pytest.approx(expected, rel=0.15), name
