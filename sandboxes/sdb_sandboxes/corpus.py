@@ -12,8 +12,8 @@ otherwise) and `ENTRIES`, a list of dictionaries of text:
     about     one line: what it tries
     program   the whole source; or `body`: the body of `f(n)`; `{SEND}` at its start stands for SEND
               and `{LONG:text*number}` anywhere for so many repetitions of a text
-    allowed   statuses it may end as, separated by spaces; where a whole program is judged, by what
-              it prints or by exit code, a wrong answer and an error are always among them
+    allowed   statuses it may end as, separated by spaces; where objects or a whole program are
+              judged, a wrong answer and an error are always among them
     checks    names of CHECKS, separated by commas (left out: the family's)
     limits    a name of LIMITS (left out: usual)
     races     why two runs may end as two of the allowed statuses (left out: they may not)
@@ -31,9 +31,12 @@ from sdb_sandboxes.types import (
     Check,
     ExitCodeCheck,
     FunctionCheck,
+    ObjectCheck,
+    ReferenceCheck,
     ResourceLimits,
     Status,
     StdinCheck,
+    SuiteCheck,
 )
 
 HONEST_FAMILY = "good programs"
@@ -67,6 +70,14 @@ def build_assertions(body: str) -> AssertionCheck:
     return AssertionCheck("f", "def check(candidate):\n" + textwrap.indent(body, "    ") + "\n")
 
 
+SUITE = """
+import unittest
+from solution import f
+class T(unittest.TestCase):
+    def test_one(self): self.assertEqual(f(1), [1, 2])
+def test_five():
+    assert f(5) == [5, 6]
+"""
 PAIRS = (Case((1,), [1, 2]), Case((5,), [5, 6]))
 CHECKS: dict[str, Check] = {
     "data": FunctionCheck("f", PAIRS),
@@ -93,6 +104,7 @@ CHECKS: dict[str, Check] = {
         "numbers, words = [3, 1, 2], {'b': [2, 1]}\ncandidate(numbers)\n"
         "assert numbers == [1, 2, 3]\ncandidate(words['b'])\nassert words == {'b': [1, 2]}"
     ),
+    "reference": ReferenceCheck("f", "def f(n): return [n, n + 1]\n", ((1,), (5,)), "evalplus"),
     "rearranged": FunctionCheck("f", PAIRS, "multiset"),
     "as a set": FunctionCheck("f", (Case((1,), {0, 1}), Case((5,), {0, 5})), "set"),
     "output": StdinCheck((("1\n", "1 2\n"), ("5\n", "5 6\n"))),
@@ -103,6 +115,10 @@ CHECKS: dict[str, Check] = {
         "python", "\nv0 = [1, 2]\nassert f(1) == v0\nv1 = [5, 6]\nassert f(5) == v1\n", "", 4
     ),
     "words by exit code": ExitCodeCheck("python", '\nv0 = "abc"\nassert f(1) == v0\n', "", 4),
+    "objects": ObjectCheck("assert f(1) == [1, 2]\nassert f(5) == [5, 6]\n", ("f",), "", "", (), 4),
+    "suite": SuiteCheck(
+        (("test_f.py", SUITE),), ("test_f.T.test_one", "test_f.test_five"), num_controls=4
+    ),
     "sets": FunctionCheck("f", (Case((1,), {1, 2}), Case((5,), {5, 6}))),
     "tables": FunctionCheck("f", (Case((1,), {1: 2}), Case((5,), {5: 6}))),
 }
@@ -144,9 +160,10 @@ class Entry:
         """What to judge by the check of this name: program, check, statuses it may end as."""
         check = CHECKS[name]
         own = {Status.WRONG_ANSWER, Status.RUNTIME_ERROR}
-        is_whole = isinstance(check, StdinCheck | ExitCodeCheck) and not self.is_honest
+        strict = FunctionCheck | ReferenceCheck | AssertionCheck
+        is_loose = not isinstance(check, strict) and not self.is_honest
         main = OUTPUT_MAIN if isinstance(check, StdinCheck) else ""
-        return self.program + main, check, self.allowed | own if is_whole else self.allowed
+        return self.program + main, check, self.allowed | own if is_loose else self.allowed
 
 
 def read_corpus(folder: Path) -> list[Entry]:

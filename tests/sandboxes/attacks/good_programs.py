@@ -1,8 +1,8 @@
 """Good programs: right, but unusual enough for a careless sandbox to refuse them."""
 
 FAMILY = "good programs"
-CHECKS = "data, assertions, output, exit code"
-QUIET = "data, assertions, exit code"
+CHECKS = "data, assertions, objects, output, exit code"
+QUIET = "data, assertions, objects, exit code, suite"
 """For programs that print what they are not asked for."""
 ENTRIES = [
     {

@@ -1,7 +1,7 @@
 """Leaving early: the program ends, well-behaved or not, before its answers are known."""
 
 FAMILY = "leaving early"
-CHECKS = "data, assertions, output, exit code"
+CHECKS = "data, reference, assertions, objects, output, exit code, suite"
 ENTRIES = [
     {
         "id": "exit-at-import",

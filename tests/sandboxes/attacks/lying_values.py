@@ -1,7 +1,7 @@
 """Lying values: answers that are wrong but would pass a comparison that trusts them."""
 
 FAMILY = "lying values"
-CHECKS = "data, equality, assertions"
+CHECKS = "data, equality, reference, assertions, objects"
 ENTRIES = [
     {
         "id": "equal-to-everything",

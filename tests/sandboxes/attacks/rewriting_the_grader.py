@@ -4,7 +4,7 @@ Here they never do, except where a whole program is judged by exit code together
 """
 
 FAMILY = "rewriting the grader"
-CHECKS = "data, assertions, exit code"
+CHECKS = "data, assertions, objects, exit code, suite"
 ENTRIES = [
     {
         "id": "patches-the-builtins-of-comparing",

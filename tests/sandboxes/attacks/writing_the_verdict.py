@@ -4,7 +4,7 @@ The channel is descriptor 3: four bytes of length, then a JSON object. `{SEND}` 
 """
 
 FAMILY = "writing the verdict"
-CHECKS = "data, assertions"
+CHECKS = "data, assertions, objects"
 ENTRIES = [
     {
         "id": "prints-verdicts",
