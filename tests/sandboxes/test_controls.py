@@ -1,69 +1,74 @@
-"""Where a Python test states an expected value, and what a liar's arithmetic cannot get past."""
+"""Controls: exactly one expected value of a test source is wrong."""
 
-from collections.abc import Iterator
+import ast
+import difflib
+import re
 
 import pytest
 
-from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
-from sdb_sandboxes.sandbox import Sandbox
-from sdb_sandboxes.types import ObjectCheck, Status
-from sdb_sandboxes.verifiers import verify
-from sdb_sandboxes.verifiers.controls import list_controls
-from sdb_sandboxes.verifiers.exit_code import FORGED
+from sdb_sandboxes.verifiers.controls import draw_controls, list_controls
 
-LIAR = """
-class Near:
-    def __sub__(self, other): return 0.0
-    __rsub__ = __abs__ = __round__ = __float__ = __sub__
-    def __lt__(self, other): return True
-    __gt__ = __le__ = __ge__ = __eq__ = __bool__ = __contains__ = __lt__
-class Circle:
-    def __init__(self, r): pass
-    def area(self): return Near()
-"""
-HONEST = """
-class Circle:
-    def __init__(self, r): self.r = r
-    def area(self): return 3.14159265 * self.r ** 2
-"""
-CASE = "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self."
-LINES = {
-    "near": "assert abs(Circle(2).area() - 12.566) < 0.01\n",
-    "near, turned round": "assert abs(12.566 - Circle(2).area()) <= 0.01\n",
-    "near, in a case": CASE + "assertTrue(abs(Circle(2).area() - 12.566) < 0.01)\n",
-    "almost equal": CASE + "assertAlmostEqual(Circle(2).area(), 12.566, places=2)\n",
-    "equal, in a case": CASE + "assertTrue(round(Circle(2).area(), 2) == 12.57)\n",
-    "between": "assert 12 < Circle(2).area() < 13\n",
+SOURCES = {
+    "assert f(1) == 2": ["assert f(1) == 1"],
+    "assert 2 == f(1)": ["assert 1 == f(1)"],
+    "assert f(1) == ['a', (True,)]": [
+        "assert f(1) == ['*a', (True,)]",
+        "assert f(1) == ['a', (False,)]",
+    ],
+    "if True:\n    assert f(1) == -2.5": ["if True:\n    assert f(1) == -1.5"],
+    "class T(TestCase):\n    def test_a(self):\n        self.assertEqual(f('é'), 'ü')": [
+        "class T(TestCase):\n    def test_a(self):\n        self.assertEqual(f('é'), '*ü')"
+    ],
+    "assert not f(1)": ["assert not (not f(1))"],
+    "def test_a(self):\n    self.assertIn(1, f())": [
+        "def test_a(self):\n    self.assertNotIn(1, f())"
+    ],
+    "with self.assertRaises(ValueError):\n    f()": [
+        "with self.assertRaises(FloatingPointError):\n    f()"
+    ],
+    "for i in range(3):\n    assert f(i) == 2": [],
+    "if g():\n    assert f(1) == 2": [],
+    "def test_a():\n    return\n    assert f(1) == 2": [],
+    "def helper():\n    assert f(1) == 2": [],
+    "x = 1": [],
 }
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[EmbeddedSandbox]:
-    with EmbeddedSandbox(1) as sandbox:
-        yield sandbox
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_a_difference_that_is_always_zero_does_not_pass(sandbox: Sandbox, name: str) -> None:
-    ids = ("T.test",) if LINES[name].startswith(CASE) else ()
-    check = ObjectCheck(LINES[name], ("Circle",), test_ids=ids)
-    verdict = verify(sandbox, LIAR, check)
-    assert not verdict.is_passed
-    assert verdict.status is not Status.INFRASTRUCTURE
-    assert verify(sandbox, HONEST, check).is_passed
-    if name.startswith("near"):
-        assert verdict.detail == FORGED
+@pytest.mark.parametrize("source", SOURCES)
+def test_lists_every_control(source: str) -> None:
+    # A text changes by a letter in front, whichever.
+    patterns = [re.escape(wanted).replace(r"\*", "[a-z]") for wanted in SOURCES[source]]
+    controls = list_controls(source)
+    assert len(controls) == len(patterns)
+    assert all(map(re.fullmatch, patterns, controls))
 
 
 @pytest.mark.parametrize(
-    ("tests", "is_changed"),
-    [
-        ("assert abs(f(1) - 12.5) < 0.1", True),
-        ("assert abs(f(1) - 12.5) < 5", False),  # a right answer could pass the control
-        ("assert abs(f(1) - g(1)) < 0.1", False),
-        ("assert f(1) == 12.5", True),
-    ],
+    "expected",
+    [1, -1, 0.0, 1e308, True, "", b"", [], (), set(), {}, None, {1: 2}],
 )
-def test_a_number_changes_where_the_test_does_not_forgive_it(tests: str, is_changed: bool) -> None:
-    (control,) = list_controls(tests)
-    assert ("not (" not in control) is is_changed
+def test_wrapping_changes_every_value(expected: object) -> None:
+    (control,) = list_controls("from __future__ import annotations\nassert f() == expected()")
+    assert control.startswith("from __future__ import annotations\n")
+    names: dict[str, object] = {"f": lambda: expected, "expected": lambda: expected}
+    with pytest.raises(AssertionError):
+        exec(compile(control, "<control>", "exec"), names)
+    assert ast.parse(control).body
+
+
+def test_a_literal_changes_in_place() -> None:
+    source = "x = 1  # a comment\nassert f(x) == 12, 'no'\nassert g(  x) == 'z'\n"
+    for control in list_controls(source):
+        changed = [
+            line
+            for line in difflib.ndiff(source.splitlines(), control.splitlines())
+            if line[0] in "+-"
+        ]
+        assert len(changed) == 2
+
+
+def test_draws_no_more_than_there_are() -> None:
+    source = "assert f(1) == 2\nassert f(2) == 3"
+    assert len(draw_controls(source, 1)) == 1
+    assert sorted(draw_controls(source, 9)) == sorted(list_controls(source))
+    assert draw_controls("x = 1", 1) == []

@@ -80,12 +80,17 @@ class Source:
     """A test source and its statements that run whenever a test passes."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         tree = ast.parse(text)
         self.starts = [0]
         for line in text.encode().splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
         self.data = text.encode()
+        futures = [
+            node.end_lineno or 0
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        ]
+        self.num_head_lines = max(futures, default=0)
         self.statements = list(list_certain(tree.body))
 
     def find(self, node: ast.expr) -> tuple[int, int]:
@@ -112,11 +117,14 @@ class Source:
     def wrap(self, node: ast.expr) -> str:
         """The source with an expression's value changed when it is computed."""
         name = f"_{secrets.token_hex(4)}"
-        futures = [
-            line for line in self.text.splitlines() if line.startswith("from __future__ import")
-        ]
-        head = "\n".join([*futures, CHANGER.format(name=name)])
-        return head + "\n" + self.splice(node, f"{name}(", ")")
+        lines = self.splice(node, f"{name}(", ")").splitlines(keepends=True)
+        return "".join(
+            [
+                *lines[: self.num_head_lines],
+                CHANGER.format(name=name),
+                *lines[self.num_head_lines :],
+            ]
+        )
 
     def turn_round(self, statement: ast.stmt) -> Iterator[str]:
         """The source with a condition that must not hold."""
