@@ -105,7 +105,7 @@ SCRIPTS = {
     "assert issubclass(Broken, ValueError)",
     "own exceptions": "try:\n    Node(1).fail()\n    assert False\nexcept Broken as error:\n"
     "    assert (str(error), error.args, error.code) == ('bad', ('bad',), 7)",
-    "bases of exceptions": "try:\n    Node(1).fail()\n    assert False\nexcept ValueError:\n    pass",
+    "bases of exceptions": "try:\n    Node(1).fail()\n    assert False\nexcept ValueError: pass",
     "callbacks": "assert apply(lambda x: x * 2, [1, 2]) == [2, 4]\n"
     "assert apply(lambda n: n.value, [Node(5)]) == [5]\nassert apply(len, ['ab']) == [2]",
     "objects of the tests": "class Mine:\n    value = 6\n    def get(self):\n        return 7\n"
