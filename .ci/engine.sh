@@ -19,10 +19,17 @@ start_engine() {
         return
     fi
     local missing=()
-    command -v docker >/dev/null && command -v dockerd >/dev/null &&
-        command -v containerd >/dev/null || missing+=(docker.io)
+    if ! command -v dockerd || ! command -v containerd || ! command -v docker; then
+        missing+=(docker.io)
+    fi >/dev/null
     command -v iptables >/dev/null || missing+=(iptables)
-    [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
+    grep -q ' cgroup2\? ' /proc/self/mounts || missing+=(cgroupfs-mount)
+    if [ "${#missing[@]}" != 0 ]; then
+        install_packages "${missing[@]}"
+        # Newer releases have the client in a package of its own.
+        command -v docker >/dev/null || install_packages docker-cli
+    fi
+    case " ${missing[*]} " in *cgroupfs-mount*) cgroupfs-mount ;; esac
 
     ENGINE_FOLDER=$(mktemp -d /var/tmp/sdb-engine.XXXXXX)
     local folder=$ENGINE_FOLDER
