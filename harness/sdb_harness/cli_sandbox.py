@@ -200,7 +200,17 @@ def check_languages(names: tuple[str, ...], samples: int | None) -> None:
 
 def build_language_table(reports: "list[LanguageReport]") -> Table:
     """One row per language: what it is, what it costs, measured against published pass@1."""
-    headings = ("language", "version", "cpu s", "pass@1 %", "published", "of", "forged", "")
+    headings = (
+        "language",
+        "version",
+        "cpu s",
+        "pass@1 %",
+        "published",
+        "of",
+        "forged",
+        "loose",
+        "",
+    )
     table = Table(*headings, box=None)
     for report in reports:
         measured = "" if report.measured is None else f"{report.measured:.2f}"
@@ -214,6 +224,7 @@ def build_language_table(reports: "list[LanguageReport]") -> Table:
             f"{report.published:.2f}" if report.published is not None else "",
             f"{report.num_samples}/{report.num_published}" if report.num_samples else "",
             str(report.num_forged) if report.num_samples else "",
+            str(report.num_loose) if report.num_samples else "",
             Text("; ".join(report.faults) or "works", style="red" if report.faults else "green"),
         )
     return table

@@ -31,7 +31,7 @@ from sdb_sandboxes.types import (
     Verdict,
 )
 from sdb_sandboxes.verifiers import verify
-from sdb_sandboxes.verifiers.exit_code import FORGED
+from sdb_sandboxes.verifiers.exit_code import FORGED, LOOSE
 
 PUBLISHED = {
     "cpp": 79.60,
@@ -149,6 +149,8 @@ class LanguageReport:
     """Of `measured` for not having judged all samples."""
     num_forged: int = 0
     """Those among them that passed a wrong expected value too."""
+    num_loose: int = 0
+    """Those among them whose wrong answer the tests' own comparison takes for right."""
     statuses: dict[str, int] = field(default_factory=dict)
     sample_cpu_s: float = 0.0
     """CPU seconds of all samples, without the controls."""
@@ -263,6 +265,7 @@ def add_published(
         num_samples=len(verdicts),
         num_published=num_published,
         num_forged=sum(verdict.detail.startswith(FORGED) for verdict in verdicts),
+        num_loose=sum(verdict.detail.startswith(LOOSE) for verdict in verdicts),
         statuses=dict(Counter(str(verdict.status) for verdict in verdicts)),
         sample_cpu_s=sum(verdict.cpu_s for verdict in verdicts),
     )
@@ -270,7 +273,8 @@ def add_published(
     if num_lost:
         fault = f"{num_lost} samples could not be judged (infrastructure)"
         return replace(report, faults=(*report.faults, fault))
-    num_passed = sum(verdict.is_passed for verdict in verdicts) + report.num_forged
+    num_passed = sum(verdict.is_passed for verdict in verdicts)
+    num_passed += report.num_forged + report.num_loose  # with the tests as they are
     rate, n = num_passed / len(verdicts), len(verdicts)
     # The samples that were left out are the only chance in this: none are left out, no error.
     left_out = (num_published - n) / max(1, num_published - 1)

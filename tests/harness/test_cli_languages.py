@@ -11,14 +11,14 @@ from sdb_sandboxes.language_check import LanguageReport
 
 
 def test_the_table_compares_measured_with_published() -> None:
-    good = LanguageReport("ruby", "ruby 3.1", (), 0.05, 0.1, 100, 966, 58.0, 4.66, 2)
+    good = LanguageReport("ruby", "ruby 3.1", (), 0.05, 0.1, 100, 966, 58.0, 4.66, 2, 3)
     bad = LanguageReport("go", "go1.19", ("does not echo a line",), 0.1, 0.2)
     console = Console(file=io.StringIO(), width=200)
     console.print(build_language_table([good, bad]))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert lines[1].split() == (
-        ["ruby", "ruby", "3.1", "0.05", "58.00", "±", "4.7", "58.90", "100/966", "2", "works"]
+        ["ruby", "ruby", "3.1", "0.05", "58.00", "±", "4.7", "58.90", "100/966", "2", "3", "works"]
     )
     assert lines[2].split() == ["go", "go1.19", "0.10", "39.19", *"does not echo a line".split()]
 

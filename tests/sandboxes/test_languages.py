@@ -36,7 +36,7 @@ from sdb_sandboxes.types import (
     Verdict,
 )
 from sdb_sandboxes.verifiers import verify
-from sdb_sandboxes.verifiers.exit_code import FORGED, UNCONTROLLED
+from sdb_sandboxes.verifiers.exit_code import FORGED, LOOSE, UNCONTROLLED
 
 pytestmark = pytest.mark.docker
 LIMITS = ResourceLimits(cpu_s=5.0, wall_s=600.0, memory_bytes=512 << 20)
@@ -330,7 +330,8 @@ def test_cheats_do_not_pass(images: Sandboxes, language: str, cheat: str) -> Non
     program = TWICE[language][3][cheat]
     for _ in range(2):
         verdict = judge(images, language, program)
-        assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, FORGED)
+        reason = LOOSE if cheat == "returns what equals everything" else FORGED
+        assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, reason)
     # Without the control the exit code is all there is, and it says what the cheat wants.
     assert judge(images, language, program, num_controls=0).is_passed
     assert judge(images, language, TWICE[language][0]).is_passed

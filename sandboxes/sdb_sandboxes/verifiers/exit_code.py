@@ -24,10 +24,12 @@ from sdb_sandboxes.types import (
     Status,
     Verdict,
 )
-from sdb_sandboxes.verifiers.expectations import list_controls
+from sdb_sandboxes.verifiers.expectations import expect_nothing, list_controls
 from sdb_sandboxes.verifiers.verdicts import build_verdict
 
 FORGED = "forged: passes the tests with a wrong expected value too"
+LOOSE = "loose: the tests' own comparison takes its answer for a wrong expected value too"
+"""As PHP's `true == "text"`: wrong as well, but the tests ran and no one cheated."""
 UNCONTROLLED = "no expected value could be made wrong: passed without a control"
 
 
@@ -81,8 +83,19 @@ def run_controls(
             break
         result = run_tests(sandbox, program, tests, check, limits)
         if result.status is Status.PASSED:
-            return Status.WRONG_ANSWER, FORGED
+            return Status.WRONG_ANSWER, name_forgery(sandbox, program, check, limits)
         if result.status is Status.INFRASTRUCTURE:
             return result.status, result.detail
         num_failed += result.status is not Status.COMPILE_ERROR
     return Status.PASSED, "" if num_failed else UNCONTROLLED
+
+
+def name_forgery(
+    sandbox: Sandbox, program: str, check: ExitCodeCheck, limits: ResourceLimits
+) -> str:
+    """Why a control passed: no test can fail, or a comparison is not strict about types."""
+    tests = expect_nothing(check.tests, check.language)
+    if tests is None:
+        return FORGED
+    result = run_tests(sandbox, program, tests, check, limits)
+    return LOOSE if result.status is Status.RUNTIME_ERROR else FORGED
