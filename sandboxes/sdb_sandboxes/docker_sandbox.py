@@ -14,6 +14,7 @@ Source: the Docker engine's HTTP API, seccomp profiles in the form of its docume
 
 import contextlib
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -92,8 +93,8 @@ class DockerSandbox(SlotPool):
 
     @property
     def level(self) -> str:
-        """`docker/` and the runtime of its containers."""
-        return f"docker/{self._host.runtime}"
+        """`docker/` or `podman/`, and the runtime of its containers."""
+        return f"{self._host.engine.kind}/{self._host.runtime}"
 
     @property
     def image(self) -> str:
@@ -156,14 +157,30 @@ class ContainerHost:
         self.image_tag = IMAGES[image].tag
         self.preload = str((found.labels or {}).get(PRELOAD_LABEL, "")).split()
         known = sorted(engine.info.get("Runtimes") or {"runc": {}})
-        self.runtime = runtime or str(engine.info.get("DefaultRuntime") or "runc")
-        if self.runtime not in known:
+        if runtime is not None and runtime not in known:
             raise SandboxUnavailable(
-                f"the engine has no runtime {self.runtime!r}; it has {', '.join(known)}"
+                f"the engine has no runtime {runtime!r}; it has {', '.join(known)}"
             )
+        if runtime is not None and engine.is_podman:
+            raise SandboxUnavailable(
+                f"Podman's service takes no runtime per container, so {runtime!r} would be passed "
+                "over; set runtime in containers.conf and leave it out here"
+            )
+        if not (engine.info.get("MemoryLimit") and engine.info.get("PidsLimit")):
+            raise SandboxUnavailable(
+                "the engine cannot limit memory and processes (a rootless one needs control groups "
+                "v2 with delegation); use one that runs as root, or the embedded sandbox"
+            )
+        self.asked_runtime = runtime
+        # Podman names its default by its path.
+        self.runtime = runtime or Path(str(engine.info.get("DefaultRuntime") or "runc")).name
+        # Podman knows no limit on inodes; there they count against the container's memory alone.
+        self.inodes = "" if engine.is_podman else ",nr_inodes=1024"
+        self.closed_folders = ("/run", "/tmp", "/var/tmp") if engine.is_podman else ()
         self.max_limits = max_limits
         self.users = UserIds()
-        self.seccomp = SECCOMP.read_text()
+        # Docker's client reads the profile itself; Podman's service wants to read the file.
+        self.seccomp = str(SECCOMP) if engine.is_podman else SECCOMP.read_text()
         self.lock = threading.Lock()
 
     def create_container(self, role: Role, uid: int, folder: Path) -> Any:
@@ -184,7 +201,12 @@ class ContainerHost:
                 bind_read_only(AGENT, "/opt/sdbench/sdb_sandboxes/agent"),
                 bind_read_only(folder, "/control"),
             ],
-            tmpfs={"/work": f"rw,exec,nosuid,nodev,size={files},nr_inodes=1024,mode=1777"},
+            tmpfs={"/work": f"rw,exec,nosuid,nodev,size={files},mode=1777{self.inodes}"}
+            | {
+                # Podman would put writable ones there by itself.
+                path: "ro,nosuid,nodev,size=4096,mode=0755"
+                for path in self.closed_folders
+            },
             network_mode="none",
             ipc_mode="none",
             read_only=True,
@@ -193,8 +215,9 @@ class ContainerHost:
             mem_limit=memory,
             memswap_limit=memory,
             pids_limit=limits.num_processes + 8,
+            ulimits=list_ulimits() if self.engine.is_podman else None,
             log_config={"type": "none"},
-            runtime=self.runtime,
+            runtime=self.asked_runtime,
             stop_signal="SIGKILL",
             auto_remove=True,
         )
@@ -349,6 +372,18 @@ class ContainerLauncher:
     def close(self) -> None:
         """Nothing is left: containers went with their servers."""
         self.group = None
+
+
+def list_ulimits() -> list[Any]:
+    """Limits on files and processes that this process may set: Podman's own may be above them."""
+    from docker.types import Ulimit
+
+    limits = []
+    for name, which in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        hard = resource.getrlimit(which)[1]
+        value = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+        limits.append(Ulimit(name=name, soft=value, hard=value))
+    return limits
 
 
 def bind_read_only(folder: Path, target: str) -> dict[str, object]:

@@ -46,9 +46,11 @@ class Engine:
         try:
             self.knock()
             self.info: dict[str, Any] = self.client.info()
+            parts = self.client.version().get("Components") or ()
         except Exception as error:
             self.close()
             raise SandboxUnavailable(describe_fault(error, self.host)) from None
+        self.is_podman = any("podman" in str(part.get("Name", "")).lower() for part in parts)
 
     def knock(self) -> None:
         """Connect once, without a word. Raises OSError if nobody answers or we may not.
@@ -58,6 +60,11 @@ class Engine:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(TIMEOUT_S)
             client.connect(self.host.removeprefix("unix://"))
+
+    @property
+    def kind(self) -> str:
+        """Who made it: `docker`, or `podman` behind the same interface."""
+        return "podman" if self.is_podman else "docker"
 
     @property
     def api(self) -> Any:

@@ -12,18 +12,20 @@ def open_sandbox(name: str = "embedded", num_slots: int | None = None) -> Sandbo
     """Start a sandbox; close it, or use it in a `with` block.
 
     Args:
-        name: `embedded`, `docker`, or `docker:IMAGE` with a row of `images.build.IMAGES`.
+        name: `embedded`, `docker`, or `docker:IMAGE` with a row of `images.build.IMAGES`; behind
+            either, `@RUNTIME` names another of the engine's runtimes, as `docker:py@runsc`.
         num_slots: How many programs run at once; the number of processors if None.
 
     Raises:
         ValueError: No sandbox or image of that name.
         SandboxUnavailable: This host cannot isolate programs well enough, or no engine answers.
     """
-    kind, _, image = name.partition(":")
+    place, _, runtime = name.partition("@")
+    kind, _, image = place.partition(":")
     if name == "embedded":
         return EmbeddedSandbox(num_slots)
     if kind == "docker":
-        return DockerSandbox(num_slots, image or "py")
+        return DockerSandbox(num_slots, image or "py", runtime or None)
     raise ValueError(f"sandbox {name!r} does not exist; use embedded, docker or docker:IMAGE")
 
 

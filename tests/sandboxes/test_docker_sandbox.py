@@ -1,5 +1,6 @@
 """Life of the Docker sandbox: what its containers are, every fault of an engine, what remains."""
 
+import copy
 import json
 import os
 import select
@@ -24,6 +25,7 @@ from sdb_sandboxes.docker_sandbox import (
     FOLDER_PREFIX,
     LABEL,
     SECCOMP,
+    ContainerHost,
     DockerSandbox,
     describe_judge,
     is_dead_judge,
@@ -91,7 +93,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.mark.docker
 def test_conforms(sandbox: DockerSandbox) -> None:
-    assert sandbox.level == f"docker/{sandbox._host.runtime}"
+    assert sandbox.level == f"{sandbox._host.engine.kind}/{sandbox._host.runtime}"
     assert find_violations(sandbox) == []
 
 
@@ -328,7 +330,19 @@ def test_a_missing_image_says_how_to_build_it(
 @pytest.mark.docker
 def test_an_unknown_runtime(engine: Engine) -> None:
     with pytest.raises(SandboxUnavailable, match="has no runtime 'crane'; it has"):
-        DockerSandbox(1, runtime="crane")
+        open_sandbox("docker:py@crane", 1)
+
+
+@pytest.mark.docker
+def test_an_engine_that_would_drop_a_lock_is_refused(engine: Engine) -> None:
+    podman = copy.copy(engine)
+    podman.is_podman = True
+    with pytest.raises(SandboxUnavailable, match="takes no runtime per container"):
+        ContainerHost(podman, "py", engine.info["DefaultRuntime"], ResourceLimits())
+    rootless = copy.copy(engine)
+    rootless.info = {**engine.info, "PidsLimit": False}
+    with pytest.raises(SandboxUnavailable, match="cannot limit memory and processes"):
+        ContainerHost(rootless, "py", None, ResourceLimits())
 
 
 @pytest.mark.docker
