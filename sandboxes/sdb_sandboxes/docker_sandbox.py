@@ -13,6 +13,7 @@ Source: the Docker engine's HTTP API, seccomp profiles in the form of its docume
 """
 
 import contextlib
+import importlib
 import os
 import resource
 import shutil
@@ -376,13 +377,12 @@ class ContainerLauncher:
 
 def list_ulimits() -> list[Any]:
     """Limits on files and processes that this process may set: Podman's own may be above them."""
-    from docker.types import Ulimit
-
+    types: Any = importlib.import_module("docker.types")
     limits = []
     for name, which in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
         hard = resource.getrlimit(which)[1]
         value = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
-        limits.append(Ulimit(name=name, soft=value, hard=value))
+        limits.append(types.Ulimit(name=name, soft=value, hard=value))
     return limits
 
 
