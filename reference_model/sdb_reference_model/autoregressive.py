@@ -4,7 +4,7 @@ Place in the flow: same in and out as `sampler.py`, so a comparison between the 
 decoding and nothing else. The first token comes from the prefill; `nfe_denoise` counts the decoding
 forwards after it.
 
-What it does not do: speculative decoding, or dropping finished rows from a batch.
+What it does not do: guess ahead (`speculative.py` does, with the same tokens).
 """
 
 import time
@@ -15,13 +15,13 @@ import torch
 from sdb_kernels.head_select import head_select
 from sdb_reference_model.model import KVCache, Transformer
 from sdb_reference_model.sampler import Generation, check_canvas
-from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
+from sdb_reference_model.tokenizer import SpecialIds, pad_left
 
 
 @torch.inference_mode()
 def sample_tokens(
     model: Transformer,
-    tokenizer: CodeTokenizer,
+    tokenizer: SpecialIds,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -37,25 +37,29 @@ def sample_tokens(
     device = model.head_weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     width = prompt.shape[1]
-    shift = torch.tensor([len(ids) - width for ids in prompts], device=device)[:, None]  # [B, 1]
+    lengths = torch.tensor([len(ids) for ids in prompts], device=device)
     row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)
-    columns = torch.arange(width + max_new_tokens, device=device)[None]
-    is_real = columns + shift >= 0  # [B, S]
-    has_padding = not bool(is_real.all())
+    positions = torch.arange(width + max_new_tokens, device=device) + (lengths - width)[:, None]
+    is_real = positions >= 0  # [B, S]
+    has_padding = bool((lengths < width).any())
+    cos, sin = model.compute_rope(positions.clamp(min=0) if has_padding else positions[:1])
     cache = KVCache(model.config, len(prompts), width + max_new_tokens, model.head_weight)
     results = [Generation(nfe_prefill=1) for _ in prompts]
 
-    positions = (columns[:, :width] + shift).clamp(min=0)
-    if not has_padding:
-        hidden = model(prompt, positions=positions, is_causal=True, cache=cache)
-    else:
-        sees = torch.ones(width, width, dtype=torch.bool, device=device).tril()[None]
-        sees = sees & is_real[:, None, :width] | torch.eye(width, dtype=torch.bool, device=device)
-        hidden = model(prompt, positions=positions, mask=sees[:, None], cache=cache)
+    sees = None
+    if has_padding:
+        sees = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+        sees = sees & is_real[:, None, None, :width] | torch.eye(width, device=device).bool()
+    is_last = torch.zeros_like(prompt, dtype=torch.bool)
+    is_last[:, -1] = True
+    rope = cos[:, :, :width], sin[:, :, :width]
+    hidden = model(
+        prompt, mask=sees, is_causal=not has_padding, cache=cache, rope=rope, where=is_last
+    )  # [B, D]
     cache.commit(width)
     for index in range(max_new_tokens):
         token_ids, _ = head_select(
-            hidden[:, -1],
+            hidden,
             model.head_weight,
             forbidden_id=tokenizer.mask_id,
             temperature=temperature,
@@ -76,8 +80,9 @@ def sample_tokens(
             break
         for result in results:
             result.nfe_denoise += result.finish_reason == "length"
-        positions = columns[:, cache.length : cache.length + 1] + shift
-        mask = is_real[:, None, None, : cache.length + 1] if has_padding else None
-        hidden = model(token_ids[:, None], positions=positions, mask=mask, cache=cache)
+        now = cache.length
+        mask = is_real[:, None, None, : now + 1] if has_padding else None
+        rope = cos[:, :, now : now + 1], sin[:, :, now : now + 1]
+        hidden = model(token_ids[:, None], mask=mask, cache=cache, rope=rope)[:, 0]
         cache.commit(1)
     return results

@@ -61,6 +61,59 @@ def commit_evenly(num_steps: int) -> Policy:
     return commit_above(math.inf, num_steps)
 
 
+def commit_top(num_tokens: int) -> Policy:
+    """Commit the `num_tokens` most probable: LLaDA's low-confidence remasking, a fixed speed."""
+    if num_tokens < 1:
+        raise ValueError(f"num_tokens={num_tokens} must be at least 1")
+
+    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
+        return (rank(confidence) < num_tokens) & is_open & (confidence >= 0)
+
+    return select
+
+
+def commit_within(error: float) -> Policy:
+    """Commit the most probable whose 1 - p add up to at most `error`, and the best in any case.
+
+    By the union bound all of them are right with a probability of 1 - `error` or more, if each is
+    with its own. In the place of the entropy bound of EB-Sampler (arXiv 2505.24857): the head
+    returns probabilities of single tokens, and the entropy of a row is not among its results.
+    """
+    if not error >= 0:
+        raise ValueError(f"error={error} must be at least 0")
+
+    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
+        ordered, order = confidence.sort(dim=1, descending=True, stable=True)
+        is_within = (1.0 - ordered).cumsum(dim=1) <= error
+        is_within[:, 0] = True
+        return torch.zeros_like(is_open).scatter(1, order, is_within) & is_open & (confidence >= 0)
+
+    return select
+
+
+def commit_hierarchically(threshold: float, low_threshold: float) -> Policy:
+    """Commit what passes `threshold`, and the best of every run of masks above `low_threshold`.
+
+    Tokens far apart hinder each other least, so each run of masks is split by at least one token;
+    the best of the row is committed in any case. Source: hierarchical decoding of dInfer.
+    """
+    if not 0.0 <= low_threshold <= threshold:
+        raise ValueError(f"low_threshold={low_threshold} must be in [0, threshold={threshold}]")
+
+    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
+        is_first = is_open & ~torch.nn.functional.pad(is_open, (1, 0))[:, :-1]
+        run = is_first.cumsum(dim=1) * is_open  # [B, b], 1, 2, ... and 0 where nothing is open
+        same = run[:, :, None] == run[:, None, :]  # [B, b, b]
+        index = torch.arange(is_open.shape[1], device=is_open.device)
+        mine, other = confidence[:, :, None], confidence[:, None, :]
+        beats = (other > mine) | ((other == mine) & (index[None, :] < index[:, None]))
+        is_best_of_run = ~(same & beats).any(dim=2) & (confidence > low_threshold)
+        is_chosen = (confidence > threshold) | is_best_of_run | (rank(confidence) < 1)
+        return is_chosen & is_open & (confidence >= 0)
+
+    return select
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What one forward says about the tokens of a block that may be revised; all [B, b]."""

@@ -44,6 +44,8 @@ class Generation:
     nfe_prefill: int = 0
     nfe_denoise: int = 0
     nfe_commit: int = 0
+    nfe_draft: int = 0
+    """Forwards of a second, smaller model; see `speculative.py`."""
     commit_times_s: list[float] = field(default_factory=list)
     commit_tokens: list[int] = field(default_factory=list)
     step_commits: list[int] = field(default_factory=list)

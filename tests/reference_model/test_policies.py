@@ -5,8 +5,12 @@ import torch
 
 from sdb_reference_model.policies import (
     Judgement,
+    Policy,
     Reviser,
     Revision,
+    commit_hierarchically,
+    commit_top,
+    commit_within,
     edit_above,
     remask_above,
     remask_randomly,
@@ -82,3 +86,43 @@ def test_impossible_settings_are_refused() -> None:
         edit_above(0.5, 0)
     with pytest.raises(ValueError, match=r"probability 1\.0"):
         remask_randomly(1.0, 4, 4)
+
+
+CONFIDENCE = torch.tensor([[0.9, 0.6, 0.7, -1.0, 0.7, 0.95, 0.1], [-1.0] * 7])
+IS_OPEN = torch.tensor([[True, True, True, False, True, True, True], [False] * 7])
+
+
+def choose(policy: Policy) -> list[int]:
+    """Positions of the first row; the second one is finished."""
+    chosen = policy(CONFIDENCE, IS_OPEN, 0)
+    assert not chosen[1].any()
+    return [i for i, is_chosen in enumerate(chosen[0].tolist()) if is_chosen]
+
+
+def test_top_commits_a_number_of_tokens_the_left_one_of_equals_first() -> None:
+    assert choose(commit_top(1)) == [5]
+    assert choose(commit_top(3)) == [0, 2, 5]
+    assert choose(commit_top(9)) == [0, 1, 2, 4, 5, 6]
+
+
+def test_error_budget_is_spent_from_the_most_probable_on() -> None:
+    assert choose(commit_within(0.0)) == [5]
+    assert choose(commit_within(0.16)) == [0, 5]  # 0.05 + 0.10
+    assert choose(commit_within(0.46)) == [0, 2, 5]  # and 0.30
+    assert choose(commit_within(9.0)) == [0, 1, 2, 4, 5, 6]
+
+
+def test_hierarchy_splits_every_run_of_masks() -> None:
+    assert choose(commit_hierarchically(0.99, 0.5)) == [0, 5]  # the best of each of two runs
+    assert choose(commit_hierarchically(0.65, 0.5)) == [0, 2, 4, 5]
+    assert choose(commit_hierarchically(0.99, 0.92)) == [5]
+    assert choose(commit_hierarchically(0.99, 0.99)) == [5]  # always the best
+
+
+def test_policies_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_tokens=0"):
+        commit_top(0)
+    with pytest.raises(ValueError, match=r"error=-1"):
+        commit_within(-1.0)
+    with pytest.raises(ValueError, match=r"low_threshold=0\.9"):
+        commit_hierarchically(0.5, 0.9)

@@ -1,0 +1,166 @@
+"""Lossless speculative decoding: the autoregressive baseline at its fastest.
+
+    guess k tokens cheaply; one forward of the model reads them all, each against those before it;
+    keep the guesses that are what the model itself would have written, and its next token
+
+Place in the flow: beside `autoregressive.py`, with the same tokens, so that a block sampler is
+compared with the best that the causal model can do. Source: Leviathan et al. (arXiv 2211.17192);
+prompt lookup after Saxena (2023).
+
+Choice: a draw here is a function of (logits, seed, position), see `sdb_kernels.head_select`, so a
+guess is right or wrong at every temperature, and the answer is that of plain decoding, token for
+token. The option not taken, acceptance by the ratio of two distributions, keeps the distribution
+but not the tokens.
+
+What it does not do: batches; each prompt is decoded alone. Trees of guesses.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from sdb_kernels.head_select import head_select
+from sdb_reference_model.model import KVCache, Transformer
+from sdb_reference_model.sampler import Generation, check_canvas
+from sdb_reference_model.tokenizer import SpecialIds
+
+Draft = Callable[[Sequence[int], int], list[int]]
+"""(text so far, k) -> at most k guesses of what follows; none is fine."""
+
+
+def look_up(text: Sequence[int], num_tokens: int, max_ngram: int = 3) -> list[int]:
+    """Guess what followed the last time that the text ended like this: no model at all."""
+    text = list(text)
+    for size in range(min(max_ngram, len(text) - 1), 0, -1):
+        ending = text[-size:]
+        for start in range(len(text) - size - 1, -1, -1):
+            if text[start : start + size] == ending:
+                return text[start + size : start + size + num_tokens]
+    return []
+
+
+class DraftModel:
+    """Guesses of a smaller causal model with the same vocabulary, greedy, with its own cache."""
+
+    def __init__(self, model: Transformer, forbidden_id: int | None) -> None:
+        """Wrap `model`; `forbidden_id` is never guessed."""
+        self.model, self.forbidden_id, self.num_forwards = model, forbidden_id, 0
+        self.cache = KVCache(model.config, 1, model.config.max_seq_len, model.head_weight)
+        self.read: list[int] = []
+
+    def __call__(self, text: Sequence[int], num_tokens: int) -> list[int]:
+        """Guess; keys and values of what is unchanged since the last call are kept."""
+        num_tokens = min(num_tokens, self.model.config.max_seq_len - len(text))
+        shared = 0
+        while shared < min(len(self.read), len(text) - 1) and self.read[shared] == text[shared]:
+            shared += 1
+        self.read, self.cache.length = list(text[:shared]), shared
+        guesses: list[int] = []
+        new = list(text[shared:])
+        while len(guesses) < num_tokens:
+            hidden = read_causally(self.model, self.cache, new)[-1:]
+            self.cache.commit(len(new))
+            self.read += new
+            self.num_forwards += 1
+            token, _ = head_select(
+                hidden, self.model.head_weight, forbidden_id=self.forbidden_id, temperature=0.0
+            )
+            new = token.tolist()
+            guesses += new
+        return guesses
+
+
+def read_causally(model: Transformer, cache: KVCache, tokens: Sequence[int]) -> torch.Tensor:
+    """Hidden states [L, D] of `tokens` behind the cache, each seeing itself and what is before."""
+    device = model.head_weight.device
+    length, seen = len(tokens), cache.length + len(tokens)
+    mask = torch.ones(length, seen, dtype=torch.bool, device=device).tril(cache.length)
+    ids = torch.tensor([list(tokens)], device=device)
+    hidden: torch.Tensor = model(ids, mask=mask[None, None], cache=cache)[0]
+    return hidden
+
+
+@torch.inference_mode()
+def sample_speculatively(
+    model: Transformer,
+    tokenizer: SpecialIds,
+    prompts: Sequence[Sequence[int]],
+    *,
+    draft: Draft = look_up,
+    num_draft: int = 8,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
+) -> list[Generation]:
+    """Generate one answer per prompt, left to right, several tokens per forward where guesses hit.
+
+    Guesses are made by `draft`, which is `look_up` or a `DraftModel`, `num_draft` per forward. The
+    other arguments are those of `autoregressive.sample_tokens`, whose tokens these are.
+
+    Raises:
+        ValueError: as `sample_tokens`, or `num_draft` below 1.
+    """
+    started = time.perf_counter()
+    check_canvas(model, prompts, 1, max_new_tokens)
+    if num_draft < 1:
+        raise ValueError(f"num_draft={num_draft} must be at least 1; or use sample_tokens")
+    results = []
+    for prompt, seed in zip(prompts, seeds or range(len(prompts)), strict=True):
+        before = draft.num_forwards if isinstance(draft, DraftModel) else 0
+        result = sample_one(
+            model, tokenizer, prompt, draft, num_draft, max_new_tokens, temperature, seed, started
+        )
+        if isinstance(draft, DraftModel):
+            result.nfe_draft = draft.num_forwards - before
+        results.append(result)
+    return results
+
+
+def sample_one(
+    model: Transformer,
+    tokenizer: SpecialIds,
+    prompt: Sequence[int],
+    draft: Draft,
+    num_draft: int,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    started: float,
+) -> Generation:
+    """One answer; times count from `started`."""
+    device = model.head_weight.device
+    cache = KVCache(model.config, 1, len(prompt) + max_new_tokens, model.head_weight)
+    result = Generation(nfe_prefill=1)
+    unread = list(prompt)  # tokens of the text without keys and values
+    while True:
+        num_done = len(result.token_ids)
+        room = max_new_tokens - num_done - 1
+        guesses = []
+        if room and num_done:  # the prefill reads the prompt alone
+            guesses = draft([*prompt, *result.token_ids], min(num_draft, room))
+        hidden = read_causally(model, cache, [*unread, *guesses])[-len(guesses) - 1 :]
+        offsets = torch.arange(num_done, num_done + len(hidden), device=device)
+        drawn, _ = head_select(
+            hidden,
+            model.head_weight,
+            forbidden_id=tokenizer.mask_id,
+            temperature=temperature,
+            seeds=seed * 1_000_003 + offsets,
+        )
+        tokens = drawn.tolist()
+        num_right = 0
+        while num_right < len(guesses) and tokens[num_right] == guesses[num_right]:
+            num_right += 1
+        tokens = tokens[: num_right + 1]
+        if tokenizer.end_id in tokens:
+            tokens = tokens[: tokens.index(tokenizer.end_id)]
+            result.finish_reason = "stop"
+        cache.commit(len(unread) + num_right)
+        result.nfe_denoise += num_done > 0
+        result.token_ids += tokens
+        result.commit_times_s.append(time.perf_counter() - started)
+        result.commit_tokens.append(len(tokens))
+        if result.finish_reason == "stop" or len(result.token_ids) == max_new_tokens:
+            return result
+        unread = tokens[-1:]

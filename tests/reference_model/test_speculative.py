@@ -1,0 +1,87 @@
+"""Guesses make decoding faster and never change it."""
+
+import functools
+
+import pytest
+import torch
+
+from sdb_reference_model.autoregressive import sample_tokens
+from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.speculative import Draft, DraftModel, look_up, sample_speculatively
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+PROMPTS = [[10, 11, 12, 13, 14, 11, 12, 13], [20, 21], [40, 41, 40, 41, 40]]
+
+
+@functools.cache
+def make_tokenizer() -> CodeTokenizer:
+    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
+
+
+@functools.cache
+def make_model(end_bias: float = -1.0, seed: int = 7) -> Transformer:
+    """Random, wide weights; an `end_bias` of -1 makes the end token impossible, others likely."""
+    model = Transformer(SIZES["test"])
+    model.initialise(torch.Generator().manual_seed(seed))
+    for block in model.blocks:
+        for weight in block.parameters():
+            weight.data *= 6
+    model.embedding.weight.data *= 40
+    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
+    return model.eval().requires_grad_(False)
+
+
+DRAFTS: dict[str, Draft] = {
+    "lookup": look_up,
+    "itself": lambda text, k: DraftModel(make_model(), make_tokenizer().mask_id)(text, k),
+    "another": lambda text, k: DraftModel(make_model(seed=8), None)(text, k),
+    "nothing": lambda text, k: [],
+    "nonsense": lambda text, k: [5] * k,
+}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize("name", DRAFTS)
+def test_tokens_are_those_of_plain_decoding(name: str, end_bias: float, temperature: float) -> None:
+    model, tokenizer = make_model(end_bias), make_tokenizer()
+    plain = sample_tokens(
+        model, tokenizer, PROMPTS, max_new_tokens=24, temperature=temperature, seeds=[3, 4, 5]
+    )
+    guessed = sample_speculatively(
+        model,
+        tokenizer,
+        PROMPTS,
+        draft=DRAFTS[name],
+        num_draft=4,
+        max_new_tokens=24,
+        temperature=temperature,
+        seeds=[3, 4, 5],
+    )
+    for slow, fast in zip(plain, guessed, strict=True):
+        assert fast.token_ids == slow.token_ids
+        assert fast.finish_reason == slow.finish_reason
+        assert fast.nfe_denoise <= slow.nfe_denoise
+        assert sum(fast.commit_tokens) == len(fast.token_ids)
+
+
+def test_a_draft_that_is_always_right_takes_a_fifth_of_the_forwards_and_keeps_its_cache() -> None:
+    draft = DraftModel(make_model(), make_tokenizer().mask_id)
+    (generation,) = sample_speculatively(
+        make_model(), make_tokenizer(), PROMPTS[:1], draft=draft, num_draft=4, max_new_tokens=26
+    )
+    assert generation.nfe_denoise == 5  # one token from the prefill, then five times 4 + 1
+    assert generation.nfe_draft == 20
+    assert generation.commit_tokens == [1, 5, 5, 5, 5, 5]
+
+
+def test_lookup_prefers_the_longest_and_latest_match() -> None:
+    assert look_up([1, 2, 3, 9, 2, 3, 8, 1, 2, 3], 2) == [9, 2]
+    assert look_up([2, 3, 9, 2, 3, 8, 7, 2, 3], 1) == [8]
+    assert look_up([1, 2, 3], 4) == []
+    assert look_up([7], 4) == []
+
+
+def test_no_guesses_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_draft=0"):
+        sample_speculatively(make_model(), make_tokenizer(), PROMPTS, num_draft=0, max_new_tokens=4)
