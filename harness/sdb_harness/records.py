@@ -147,6 +147,9 @@ class Completion(Wire):
     """Wall time from submission to the last commit, this batch member's own."""
     error: str = ""
     """Why `finish_reason` is `refused` or `error`."""
+    num_tries: int = Field(default=1, gt=0)
+    """How many replies it took, where a failed one is asked again. Counters and times are then
+    those of all replies, one after the other; text and finish reason are the last one's."""
 
     @property
     def tok_s_user(self) -> float | None:

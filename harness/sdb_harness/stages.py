@@ -17,17 +17,18 @@ leave no row, so the next run tries again. A wrong program is just a verdict.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
-from sdb_harness.benchmarks import ChatMessage, Gap, Prompt
+from sdb_harness.benchmarks import ChatMessage, Gap, MultiTurnProtocol, Prompt, Try
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Generator, Prompted, load_generator
 from sdb_harness.judging import Judge
-from sdb_harness.records import Cell, Completion
-from sdb_harness.store import Stage, Store, StoredCompletion
+from sdb_harness.records import Cell, Completion, Problem
+from sdb_harness.store import Stage, Store, StoredCompletion, StoredTry
 from sdb_harness.sweep import PlannedCell
 from sdb_harness.timing import check_times
 from sdb_sandboxes.sandbox import Sandbox
@@ -91,10 +92,17 @@ def run_cells(
             store.add_cell(planned.cell)
             progress = store.measure_progress(cell_hash)
             observer.begin_cell(planned, progress.num_generated, progress.num_judged)
-            if progress.num_generated < planned.num_programs:
-                generator = generators.open(planned.cell)
-                num_faults += generate_cell(planned, generator, store, run_id, observer)
-            num_faults += judge_cell(planned, sandbox, store, run_id, observer)
+            if isinstance(planned.protocol, MultiTurnProtocol):
+                if progress.num_judged < planned.num_programs:
+                    generator = generators.open(planned.cell)
+                    num_faults += run_tries(
+                        planned, planned.protocol, generator, sandbox, store, run_id, observer
+                    )
+            else:
+                if progress.num_generated < planned.num_programs:
+                    generator = generators.open(planned.cell)
+                    num_faults += generate_cell(planned, generator, store, run_id, observer)
+                num_faults += judge_cell(planned, sandbox, store, run_id, observer)
             progress = store.measure_progress(cell_hash)
             observer.end_cell(planned, progress.num_judged, progress.num_passed)
     finally:
@@ -134,9 +142,34 @@ def generate_cell(
     planned: PlannedCell, generator: Generator, store: Store, run_id: str, observer: Observer
 ) -> int:
     """Generate the programs of a cell that are not stored; returns the faults that remain."""
-    cell = planned.cell
-    cell_hash = cell.compute_hash()
+    cell_hash = planned.cell.compute_hash()
+
+    def keep(prompted: Prompted, completion: Completion) -> None:
+        problem = prompted.problem
+        store.add_completion(
+            cell_hash,
+            problem.problem_id,
+            problem.group,
+            prompted.sample_index,
+            run_id,
+            completion,
+        )
+        observer.advance("generate")
+
     todo = list_missing(planned, store.list_generated(cell_hash))
+    return generate_programs(planned.cell, todo, generator, store, run_id, observer, keep)
+
+
+def generate_programs(
+    cell: Cell,
+    todo: Sequence[Prompted],
+    generator: Generator,
+    store: Store,
+    run_id: str,
+    observer: Observer,
+    keep: Callable[[Prompted, Completion], None],
+) -> int:
+    """Warm up, generate batch by batch and keep each completion; returns the faults that remain."""
     if not todo:
         return 0
     generator.warm_up(build_warm_up(todo[: cell.sampling.batch_size]), cell.sampling)
@@ -155,21 +188,14 @@ def generate_cell(
                 if completion.finish_reason == "refused":
                     refusals.append(f"{prompted.problem.problem_id}: {completion.error}")
                 check_times(completion)
-                store.add_completion(
-                    cell_hash,
-                    prompted.problem.problem_id,
-                    prompted.problem.group,
-                    prompted.sample_index,
-                    run_id,
-                    completion,
-                )
+                keep(prompted, completion)
                 del faults[members[position]]
-                observer.advance("generate")
     if refusals:
         observer.warn(
             f"{len(refusals)} of {len(todo)} prompts are too long for {cell.generator} and count "
             f"as unanswered; the first is {refusals[0]}"
         )
+    cell_hash = cell.compute_hash()
     for member, detail in faults.items():
         prompted = todo[member]
         problem_id = prompted.problem.problem_id
@@ -246,10 +272,13 @@ def _split(members: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 class _Judged:
     """One completion with the program that ran and its verdict."""
 
-    stored: StoredCompletion
+    problem_id: str
+    sample_index: int
     program: str
     extraction_rule: str
     verdict: Verdict
+    observation: str | None = None
+    """What the model is shown of a failure, where it is asked again."""
 
 
 def judge_cell(
@@ -263,35 +292,193 @@ def judge_cell(
     def judge(stored: StoredCompletion) -> _Judged:
         problem = problems[stored.problem_id]
         program, rule = planned.protocol.extract(problem, stored.completion.text)
-        verdict = judge_of_benchmark.judge(problem, program)
-        if verdict.status is Status.INFRASTRUCTURE:
-            verdict = judge_of_benchmark.judge(problem, program)
-        return _Judged(stored, program, rule, verdict)
+        verdict = judge_twice(judge_of_benchmark, problem, program)
+        return _Judged(stored.problem_id, stored.sample_index, program, rule, verdict)
 
+    def keep(judged: _Judged) -> None:
+        store.add_verdict(
+            cell_hash,
+            judged.problem_id,
+            judged.sample_index,
+            judged.program,
+            judged.extraction_rule,
+            judged.verdict,
+        )
+        observer.advance("judge")
+
+    jobs = [partial(judge, stored) for stored in store.list_unjudged(cell_hash)]
+    return judge_programs(planned, jobs, sandbox, store, run_id, observer, keep)
+
+
+def judge_twice(judge: Judge, problem: Problem, program: str) -> Verdict:
+    """Judge a program, once more after a fault of ours."""
+    verdict = judge.judge(problem, program)
+    if verdict.status is Status.INFRASTRUCTURE:
+        verdict = judge.judge(problem, program)
+    return verdict
+
+
+def judge_programs(
+    planned: PlannedCell,
+    jobs: Sequence[Callable[[], _Judged]],
+    sandbox: Sandbox,
+    store: Store,
+    run_id: str,
+    observer: Observer,
+    keep: Callable[[_Judged], None],
+) -> int:
+    """Do the jobs in parallel and keep each verdict; returns the faults."""
+    cell_hash = planned.cell.compute_hash()
     faults: Counter[str] = Counter()
     pool = ThreadPoolExecutor(max_workers=sandbox.num_slots, thread_name_prefix="judge")
     try:
-        futures = [pool.submit(judge, stored) for stored in store.list_unjudged(cell_hash)]
-        for future in as_completed(futures):
+        for future in as_completed([pool.submit(job) for job in jobs]):
             judged = future.result()
-            problem_id, index = judged.stored.problem_id, judged.stored.sample_index
             if judged.verdict.status is Status.INFRASTRUCTURE:
                 detail = judged.verdict.detail
-                store.add_fault(run_id, "judge", cell_hash, problem_id, index, detail)
+                store.add_fault(
+                    run_id, "judge", cell_hash, judged.problem_id, judged.sample_index, detail
+                )
                 faults[detail] += 1
                 continue
-            store.add_verdict(
-                cell_hash,
-                problem_id,
-                index,
-                judged.program,
-                judged.extraction_rule,
-                judged.verdict,
-            )
-            observer.advance("judge")
+            keep(judged)
     finally:
         # After an error or Ctrl-C the waiting programs are dropped; the next run judges them.
         pool.shutdown(wait=True, cancel_futures=True)
     for detail, number in faults.most_common(MAX_REASONS):
         observer.warn(f"{number} programs of {planned.cell.benchmark} not judged: {detail}")
     return faults.total()
+
+
+# Several tries
+
+
+def run_tries(
+    planned: PlannedCell,
+    protocol: MultiTurnProtocol,
+    generator: Generator,
+    sandbox: Sandbox,
+    store: Store,
+    run_id: str,
+    observer: Observer,
+) -> int:
+    """Ask, judge, and ask those that failed again with what their tests said; returns the faults.
+
+    All samples take one try, then all of them are judged, then the next one: nothing is executed
+    while a model generates. A sample that passed or has no try left gets its rows: the completion
+    with the counters of all its tries, and the verdict. A rerun goes on where the last one ended.
+    """
+    cell_hash = planned.cell.compute_hash()
+    problems = {problem.problem_id: problem for problem in planned.benchmark.problems}
+    judge_of_benchmark = Judge(planned.benchmark, sandbox)
+    num_faults = 0
+    for number in range(protocol.num_tries):
+        is_last = number == protocol.num_tries - 1
+
+        def keep_try(prompted: Prompted, completion: Completion, number: int = number) -> None:
+            key = prompted.problem.problem_id, prompted.sample_index
+            store.add_try(cell_hash, *key, number, run_id, completion)
+
+        todo = list_open_tries(planned, protocol, store, number)
+        num_faults += generate_programs(
+            planned.cell, todo, generator, store, run_id, observer, keep_try
+        )
+        tries = store.list_tries(cell_hash)
+
+        def judge(problem_id: str, index: int, *, is_last: bool = is_last) -> _Judged:
+            problem = problems[problem_id]
+            texts = [one.completion.text for one in tries[problem_id, index]]  # noqa: B023
+            program, rule = protocol.extract_tries(problem, texts)
+            verdict = judge_twice(judge_of_benchmark, problem, program)
+            judged = _Judged(problem_id, index, program, rule, verdict)
+            if verdict.is_passed or is_last or verdict.status is Status.INFRASTRUCTURE:
+                return judged
+            shown = protocol.observe(sandbox, problem, program, planned.benchmark.limits)
+            if shown is None:
+                lost = replace(verdict, status=Status.INFRASTRUCTURE, detail="no test output")
+                return replace(judged, verdict=lost)
+            return replace(judged, observation=shown)
+
+        def keep(judged: _Judged, number: int = number) -> None:
+            key = judged.problem_id, judged.sample_index
+            if judged.observation is not None:
+                store.add_observation(cell_hash, *key, number, judged.observation)
+                return
+            whole = join_tries([one.completion for one in tries[key]])  # noqa: B023
+            group = problems[judged.problem_id].group
+            store.add_completion(
+                cell_hash, judged.problem_id, group, judged.sample_index, run_id, whole
+            )
+            observer.advance("generate")
+            store.add_verdict(
+                cell_hash, *key, judged.program, judged.extraction_rule, judged.verdict
+            )
+            observer.advance("judge")
+
+        done = list_judged(store, cell_hash)
+        waiting = [
+            partial(judge, *key)
+            for key, made in tries.items()
+            if key not in done and len(made) == number + 1 and made[-1].observation is None
+        ]
+        num_faults += judge_programs(planned, waiting, sandbox, store, run_id, observer, keep)
+    return num_faults
+
+
+def list_judged(store: Store, cell_hash: str) -> set[tuple[str, int]]:
+    """The samples of a cell that have their final verdict."""
+    unjudged = {(one.problem_id, one.sample_index) for one in store.list_unjudged(cell_hash)}
+    return store.list_generated(cell_hash) - unjudged
+
+
+def list_open_tries(
+    planned: PlannedCell, protocol: MultiTurnProtocol, store: Store, number: int
+) -> list[Prompted]:
+    """List the samples whose try `number` (from 0) has to be generated."""
+    cell_hash = planned.cell.compute_hash()
+    tries, done = store.list_tries(cell_hash), list_judged(store, cell_hash)
+    todo = []
+    for prompted in list_missing(planned, done):
+        made = tries.get((prompted.problem.problem_id, prompted.sample_index), [])
+        if len(made) != number or (made and made[-1].observation is None):
+            continue
+        if made:
+            prompt = protocol.ask_again(prompted.problem, [show_try(one) for one in made])
+            seed = derive_seed(prompted.seed, prompted.problem.problem_id, number)
+            prompted = replace(prompted, prompt=prompt, seed=seed)
+        todo.append(prompted)
+    return todo
+
+
+def show_try(stored: StoredTry) -> Try:
+    """A stored try as the next prompt shows it."""
+    return Try(stored.completion.text, stored.observation or "")
+
+
+def join_tries(tries: Sequence[Completion]) -> Completion:
+    """One completion with the counters and times of all tries, one after the other.
+
+    Text and finish reason are the last one's. Commit sizes are kept where every try has them.
+    """
+    *earlier, last = tries
+    before_s = 0.0
+    times_s: list[float] = []
+    for one in tries:
+        times_s += [before_s + time_s for time_s in one.commit_times_s]
+        before_s += one.e2e_s
+    has_sizes = all(len(one.commit_tokens) == len(one.commit_times_s) for one in tries)
+    return last.model_copy(
+        update={
+            "token_ids": tuple(token for one in tries for token in one.token_ids),
+            "output_tokens": sum(one.output_tokens for one in tries),
+            "nfe_prefill": sum(one.nfe_prefill for one in tries),
+            "nfe_denoise": sum(one.nfe_denoise for one in tries),
+            "nfe_commit": sum(one.nfe_commit for one in tries),
+            "commit_times_s": tuple(times_s),
+            "commit_tokens": tuple(size for one in tries for size in one.commit_tokens)
+            if has_sizes
+            else (),
+            "e2e_s": before_s,
+            "num_tries": len(earlier) + 1,
+        }
+    )

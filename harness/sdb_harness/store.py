@@ -80,10 +80,32 @@ CREATE TABLE faults (
 );
 """
 
+TRIES_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tries (
+    key TEXT PRIMARY KEY,
+    cell_hash TEXT NOT NULL REFERENCES cells,
+    problem_id TEXT NOT NULL,
+    sample_index INTEGER NOT NULL,
+    try_index INTEGER NOT NULL,
+    run_id TEXT NOT NULL REFERENCES manifests,
+    completion TEXT NOT NULL,
+    observation TEXT
+);
+CREATE INDEX IF NOT EXISTS tries_by_cell ON tries (cell_hash);
+"""
+"""Of benchmarks that ask again; also made in stores that were begun without it."""
+
 
 def compute_key(stage: Stage, cell_hash: str, problem_id: str, sample_index: int) -> str:
     """Key of one stage's row for one program: 32 hex digits of a SHA-256."""
     parts = (stage, str(STAGE_VERSIONS[stage]), cell_hash, problem_id, str(sample_index))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def compute_try_key(cell_hash: str, problem_id: str, sample_index: int, try_index: int) -> str:
+    """Key of one try: of both stages' versions, for a verdict decides how the talk goes on."""
+    versions = "-".join(map(str, STAGE_VERSIONS.values()))
+    parts = ("try", versions, cell_hash, problem_id, str(sample_index), str(try_index))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
@@ -94,6 +116,15 @@ class StoredCompletion:
     problem_id: str
     sample_index: int
     completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTry:
+    """One reply of a sample that may be asked again."""
+
+    completion: Completion
+    observation: str | None
+    """Test output that the next prompt shows; None before a failure is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +167,7 @@ class Store:
                     version = f"INSERT INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}');"
                     connection.executescript(f"BEGIN;{SCHEMA}{version}COMMIT;")
                 _check_schema_version(connection, path)
+                connection.executescript(TRIES_SCHEMA)
             except BaseException:
                 lock.close()
                 raise
@@ -266,6 +298,49 @@ class Store:
             },
         )
 
+    def add_try(
+        self,
+        cell_hash: str,
+        problem_id: str,
+        sample_index: int,
+        try_index: int,
+        run_id: str,
+        completion: Completion,
+    ) -> None:
+        """Store one reply of a sample that may be asked again, the moment it is finished.
+
+        Raises:
+            ConflictError: another reply is stored for this try.
+            StoreError: the disk is full or the store is damaged.
+        """
+        self._insert(
+            "tries",
+            {
+                "key": compute_try_key(cell_hash, problem_id, sample_index, try_index),
+                "cell_hash": cell_hash,
+                "problem_id": problem_id,
+                "sample_index": sample_index,
+                "try_index": try_index,
+                "run_id": run_id,
+                "completion": completion.to_canonical_json(),
+            },
+        )
+
+    def add_observation(
+        self, cell_hash: str, problem_id: str, sample_index: int, try_index: int, text: str
+    ) -> None:
+        """Store what the model is shown of a failed try; its next try may then be asked.
+
+        Raises:
+            StoreError: the disk is full or the store is damaged.
+        """
+        key = compute_try_key(cell_hash, problem_id, sample_index, try_index)
+        with _translate_errors(self.path):
+            self._connection.execute(
+                "UPDATE tries SET observation = ? WHERE key = ? AND observation IS NULL",
+                (text, key),
+            )
+
     def add_fault(
         self,
         run_id: str,
@@ -325,6 +400,18 @@ class Store:
             StoredCompletion(problem_id, index, Completion.model_validate_json(completion))
             for problem_id, index, completion in self._query(query, (cell_hash, *versions))
         ]
+
+    def list_tries(self, cell_hash: str) -> dict[tuple[str, int], list[StoredTry]]:
+        """List the tries of each (problem, sample index) of a cell, first one first."""
+        query = """
+            SELECT problem_id, sample_index, try_index, key, completion, observation FROM tries
+            WHERE cell_hash = ? ORDER BY problem_id, sample_index, try_index"""
+        tries: dict[tuple[str, int], list[StoredTry]] = {}
+        for problem_id, index, number, key, text, observation in self._query(query, (cell_hash,)):
+            if key == compute_try_key(cell_hash, problem_id, index, number):  # of today's stages
+                stored = StoredTry(Completion.model_validate_json(text), observation)
+                tries.setdefault((problem_id, index), []).append(stored)
+        return tries
 
     def iterate_rows(self, cell_hash: str | None = None) -> Iterator[SampleRow]:
         """Yield every judged program (of one cell or of all), joined with its completion."""

@@ -9,10 +9,11 @@ A benchmark is one file (or package) with a function `load(options) -> Benchmark
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.records import Problem
+from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import ResourceLimits
 
 
@@ -68,6 +69,41 @@ class PromptProtocol(Protocol):
 
     def extract(self, problem: Problem, text: str) -> tuple[str, str]:
         """Turn the generated text into (whole program to execute, name of the rule used)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One reply that failed, and what the model is shown of how its program did."""
+
+    text: str
+    observation: str
+
+
+@runtime_checkable
+class MultiTurnProtocol(PromptProtocol, Protocol):
+    """A preset that asks again after a failure, with the output of the tests."""
+
+    @property
+    def num_tries(self) -> int:
+        """How often a sample is asked at the most."""
+        ...
+
+    def ask_again(self, problem: Problem, tries: Sequence[Try]) -> Prompt:
+        """The prompt after these tries."""
+        ...
+
+    def extract_tries(self, problem: Problem, texts: Sequence[str]) -> tuple[str, str]:
+        """(whole program, rule) after these replies: each edits what the earlier ones left."""
+        ...
+
+    def observe(
+        self, sandbox: Sandbox, problem: Problem, program: str, limits: ResourceLimits
+    ) -> str | None:
+        """Run the tests of a failed program again for their output, which the model is shown.
+
+        It is untrusted text and moves no verdict. None if the sandbox broke.
+        """
         ...
 
 
