@@ -1,0 +1,250 @@
+"""What aider's two benchmarks share: exercises to edit, in two tries, in one of three formats.
+
+Place in the flow: `aider_edit.py` and `aider_polyglot.py` name their data and call `make_problem`
+and `make_protocols`. Source: the benchmark folder of Aider-AI/aider and the exercises of Exercism.
+The model sees the task and the files to change, and replies in an edit format (`edit_formats.py`).
+If the tests fail, it is shown their output and replies once more, in the same chat and on top of
+its own edits. Python is judged by `SuiteCheck` (L1 with a negative control): the tests come from
+the trusted copy, whatever the model wrote.
+
+Choice: the closing sentences of each request are aider's, as is the order of the chat; the system
+prompt that explains the format is in this project's words, so a score can differ a little from
+aider's own. Aider's questions back after malformed edits (up to three for each try) are left out,
+and new files that a model adds are not kept.
+"""
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from sdb_harness.benchmarks import ChatMessage, Prompt, Try
+from sdb_harness.edit_formats import EDIT_FORMATS
+from sdb_harness.records import Problem
+from sdb_sandboxes.sandbox import Sandbox
+from sdb_sandboxes.types import (
+    Check,
+    ExitCodeCheck,
+    ProgramRequest,
+    ResourceLimits,
+    Status,
+    SuiteCheck,
+)
+
+NUM_TRIES = 2
+MAX_SHOWN_CHARS = 32_000
+"""Of test output in one prompt: aider has no such limit, but a model's context has."""
+FORMATS = {
+    "whole": (
+        "You change source files as the user asks. Reply with the complete new text of every file "
+        "that changes, also of the parts that stay as they are. Write the path of the file alone "
+        "on a line, then a fenced code block with the text:\n\npath/of/file.ext\n```\nthe whole "
+        "file\n```\n"
+    ),
+    "diff": (
+        "You change source files as the user asks. Describe each change by a block: the path of "
+        "the file alone on a line, and in a fenced code block the lines to find, exactly as they "
+        "stand in the file, and the lines that take their place:\n\npath/of/file.ext\n```\n"
+        "<<<<<<< SEARCH\nlines of the file\n=======\nnew lines\n>>>>>>> REPLACE\n```\n\nA block "
+        "with nothing to find makes a new file. Use as many blocks as it takes.\n"
+    ),
+    "udiff": (
+        "You change source files as the user asks. Describe the changes as a unified diff in a "
+        "fenced code block marked diff, with both lines that name the file and without line "
+        "numbers:\n\n```diff\n--- path/of/file.ext\n+++ path/of/file.ext\n@@ ... @@\n a line that "
+        "stays\n-a line that goes\n+a line that comes\n```\n"
+    ),
+}
+"""Edit format -> system prompt."""
+
+
+def make_problem(row: Mapping[str, Any], language: str, closing: str) -> Problem:
+    """Turn one exercise into a problem.
+
+    Args:
+        row: `name`, `solution`, `test`, `example` (paths) and `files` (path -> text).
+        language: Its language; also the problem's group.
+        closing: What the request ends with; `{files}` stands for the files to change.
+    """
+    files: dict[str, str] = row["files"]
+    documents = ("introduction.md", "instructions.md", "instructions.append.md")
+    task = "".join(files.get(f".docs/{name}", "") for name in documents)
+    path = row["solution"][0]
+    return Problem(
+        problem_id=f"{language}/{row['name']}",
+        prompt="",
+        reference=files[row["example"][0]],
+        entry_point=path,
+        check=make_check(row, language),
+        group=language,
+        statement=task + closing.format(files=name_files(row["solution"])),
+        starter=files[path],
+    )
+
+
+def name_files(paths: Sequence[str]) -> str:
+    """The files to change as a request names them, without their folders."""
+    return " ".join(PurePosixPath(path).name for path in paths if path != "Cargo.toml")
+
+
+def make_check(row: Mapping[str, Any], language: str) -> Check:
+    """The tests of an exercise: all of them have to be run and to pass.
+
+    Other languages than Python need a test framework and several files: what no sandbox runs yet
+    is a language that does not exist, so that it counts as not judged.
+    """
+    files: dict[str, str] = row["files"]
+    if language != "python":
+        return ExitCodeCheck(f"{language} project with its test framework", "\n")
+    tests = tuple((path, drop_skipped(files[path])) for path in row["test"])
+    shown = {*row["solution"], *row["test"]}
+    others = tuple(
+        (path, text)
+        for path, text in files.items()
+        if path not in shown and not path.startswith(".")
+    )
+    ids = tuple(found for path, text in tests for found in list_tests(path, text))
+    return SuiteCheck((*tests, *others), ids, row["solution"][0])
+
+
+def drop_skipped(text: str) -> str:
+    """A test file without the tests that it skips itself: nothing is to be counted for them."""
+    lines = text.split("\n")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            marks = [mark for mark in node.decorator_list if "unittest.skip" in ast.unparse(mark)]
+            if marks:
+                start, end = node.decorator_list[0].lineno - 1, node.end_lineno or node.lineno
+                lines[start:end] = [""] * (end - start)
+    return "\n".join(lines)
+
+
+def list_tests(path: str, text: str) -> list[str]:
+    """`module.Class.method` of every unittest case in a test file."""
+    module = PurePosixPath(path).stem
+    return [
+        f"{module}.{found.name}.{part.name}"
+        for found in ast.parse(text).body
+        if isinstance(found, ast.ClassDef)
+        for part in found.body
+        if isinstance(part, ast.FunctionDef) and part.name.startswith("test")
+    ]
+
+
+RUNNER = """\
+import os, sys, unittest
+sys.path.insert(0, os.getcwd())
+suite = unittest.defaultTestLoader.discover(".", pattern="*_test.py")
+unittest.TextTestRunner(stream=sys.stdout).run(suite)
+"""
+"""Shows a model what its tests say; the verdict comes from elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditProtocol:
+    """One edit format, in two tries. Implements `MultiTurnProtocol`."""
+
+    edit_format: str
+    failure: str
+    """What stands below the test output in a second request; `{files}` as in the first."""
+    max_lines: int | None
+    """Lines of test output that the model is shown, from the start; all if None."""
+    num_tries: int = NUM_TRIES
+    stop: tuple[str, ...] = ()
+    version: int = 1
+
+    @property
+    def source(self) -> str:
+        """Whose protocol it is, and what is known to differ."""
+        return (
+            f"aider's benchmark in edit format {self.edit_format}, {self.num_tries} tries, "
+            "temperature 0; the format is explained in this project's words"
+        )
+
+    @property
+    def steps(self) -> str:
+        """The steps by name, for the record."""
+        shown = "all" if self.max_lines is None else f"the first {self.max_lines}"
+        return (
+            f"version {self.version}; format {self.edit_format}; tries {self.num_tries}; "
+            f"test output {shown} lines"
+        )
+
+    def choose_stop(self, problem: Problem) -> tuple[str, ...]:
+        """None: a reply ends by itself."""
+        return self.stop
+
+    def build_prompt(self, problem: Problem) -> Prompt:
+        """Format, files and task."""
+        text = f"{show_file(problem.entry_point, problem.starter)}\n{problem.statement}"
+        return ChatMessage("system", FORMATS[self.edit_format]), ChatMessage("user", text)
+
+    def ask_again(self, problem: Problem, tries: Sequence[Try]) -> Prompt:
+        """The chat so far, the files as the replies left them, and what the tests said."""
+        messages = [
+            ChatMessage("system", FORMATS[self.edit_format]),
+            ChatMessage("user", problem.statement),
+        ]
+        failure = self.failure.format(files=name_files([problem.entry_point]))
+        for number, one in enumerate(tries, start=1):
+            now, _ = self.extract_tries(problem, [made.text for made in tries[:number]])
+            request = f"{one.observation}\n{failure}"
+            if number == len(tries):
+                request = f"{show_file(problem.entry_point, now)}\n{request}"
+            messages += [ChatMessage("assistant", one.text), ChatMessage("user", request)]
+        return tuple(messages)
+
+    def extract(self, problem: Problem, text: str) -> tuple[str, str]:
+        """(the edited file, rule) after one reply."""
+        return self.extract_tries(problem, [text])
+
+    def extract_tries(self, problem: Problem, texts: Sequence[str]) -> tuple[str, str]:
+        """(the edited file, rule); the rule says if any reply was malformed."""
+        files, is_well_formed = {problem.entry_point: problem.starter}, True
+        for text in texts:
+            edited = EDIT_FORMATS[self.edit_format](text, files)
+            is_well_formed &= not edited.faults
+            files = {problem.entry_point: edited.files[problem.entry_point]}
+        rule = self.edit_format if is_well_formed else f"{self.edit_format}_malformed"
+        return files[problem.entry_point], rule
+
+    def observe(
+        self, sandbox: Sandbox, problem: Problem, program: str, limits: ResourceLimits
+    ) -> str | None:
+        """What the tests of a failed program print; None if the sandbox broke."""
+        check = problem.check
+        assert isinstance(check, SuiteCheck), "only what was judged is observed"
+        files = {"main.py": RUNNER, problem.entry_point: program, **dict(check.files)}
+        request = ProgramRequest("python", tuple(files.items()), ("",), limits)
+        result = sandbox.run_program(request)
+        if result.status is Status.INFRASTRUCTURE:
+            return None
+        if result.status in (Status.CPU_TIME, Status.WALL_TIME):
+            return "Tests timed out!"
+        text = result.runs[0].stdout if result.runs else ""
+        return clean_output(text or result.stderr_tail or result.detail, self.max_lines)
+
+
+def show_file(path: str, text: str) -> str:
+    """A file in a prompt: its name, and its text in a fence."""
+    return f"{PurePosixPath(path).name}\n```\n{text}```\n"
+
+
+def clean_output(text: str, max_lines: int | None) -> str:
+    """Test output without times and folders, as aider shows it."""
+    text = re.sub(r"\bin \d+\.\d+s\b", "", text)
+    text = re.sub(r'(?<=File ")[^"\n]*/(?=[^"/\n]+")', "", text)
+    lines = text.splitlines()[:max_lines]
+    return "\n".join(lines)[:MAX_SHOWN_CHARS]
+
+
+def make_protocols(failure: str, max_lines: int | None) -> Mapping[str, EditProtocol]:
+    """One protocol for each edit format; `whole` first, as in the Seed reports."""
+    return {name: EditProtocol(name, failure, max_lines) for name in FORMATS}
+
+
+def write_cheat(problem: Problem) -> str | None:
+    """A Python program that leaves as soon as the tests load it."""
+    return "import os\nos._exit(0)\n" if problem.group == "python" else None

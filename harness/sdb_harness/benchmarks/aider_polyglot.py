@@ -1,0 +1,88 @@
+"""Aider's polyglot benchmark: 225 exercises of six languages, two tries.
+
+Place in the flow: `load` -> `Benchmark`; what it shares with its predecessor stands in `aider.py`.
+Source: Aider-AI/polyglot-benchmark at a pinned commit. Option `language`: one or several joined by
+`+`; all six if not given. Only the 34 of Python can be judged so far; those of the other languages
+need their test frameworks (JUnit, Catch 2, Jest, `go test`, `cargo test`) and are counted as not
+judged.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+from sdb_harness.benchmarks import Benchmark
+from sdb_harness.benchmarks.aider import make_problem, make_protocols, write_cheat
+from sdb_harness.benchmarks.choices import check_options, choose_names
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_sandboxes.types import ResourceLimits
+
+_COMMIT = "7e0611e77b54e2dea774cdc0aa00cf9f7ed6144f"
+
+
+def _describe(language: str, sha256: str) -> DataFile:
+    url = f"https://github.com/Aider-AI/polyglot-benchmark/tree/{_COMMIT}/{language}"
+    return DataFile(f"aider_polyglot/{language}.jsonl", sha256, url)
+
+
+FILES: dict[str, DataFile] = {
+    "cpp": _describe("cpp", "7ff3fd7c7b4bff2fe1b3a502967279d252a127e1b93af5e068594f1870086ce2"),
+    "go": _describe("go", "3cd77ad34ae16ccf7e666cd7c6fbae90e6a1b97991533b55a039e1cb8769ceb1"),
+    "java": _describe("java", "02588fbb8336ae9f77df76a39d1d4b54a871602c1ee215bfd8e0aaf8b76af85c"),
+    "javascript": _describe(
+        "javascript", "4f570bd09a5bb97528148a8644398ef29d889724e749ef55372eeb539f08c0f3"
+    ),
+    "python": _describe(
+        "python", "f4f72fbd696f2734a8c9a7585d52a2dc3a11af11fda07597294800c80943ac60"
+    ),
+    "rust": _describe("rust", "855400fc3c4168c2336c302fb845b3ec33385cbc15b269b19860dc7aff4e2bfa"),
+}
+LIMITS = ResourceLimits(cpu_s=180.0, wall_s=540.0)
+"""Aider's 180 seconds for all tests of an exercise, but of CPU time."""
+
+CLOSING = """
+####
+
+Use the above instructions to modify the supplied files: {files}
+Don't change the names of existing functions or classes, as they may be referenced from other code \
+like unit tests, etc.
+Only use standard libraries, don't suggest installing any packages.
+"""
+FAILURE = """
+####
+
+See the testing errors above.
+The tests are correct, don't try and change them.
+Fix the code in {files} to resolve the errors.
+"""
+
+
+def load(options: Mapping[str, str]) -> Benchmark:
+    """Read the exercises of the chosen languages.
+
+    Args:
+        options: `language`, see the module's docstring.
+
+    Raises:
+        UserError: an unknown option or language, or a file that is missing or damaged.
+    """
+    check_options("aider_polyglot", options, ("language",))
+    languages = choose_names("aider_polyglot", options, "language", FILES)
+    hashes = " ".join(f"{language}={FILES[language].sha256}" for language in languages)
+    return Benchmark(
+        name="aider_polyglot",
+        revision=hashlib.sha256(hashes.encode()).hexdigest(),
+        problems=tuple(
+            make_problem(row, language, CLOSING)
+            for language in languages
+            for row in read_rows(FILES[language])
+        ),
+        protocols=make_protocols(FAILURE, max_lines=None),
+        licence="MIT (Exercism)",
+        citation="Aider's polyglot leaderboard (aider.chat/docs/leaderboards); exercises by "
+        "Exercism",
+        limits=LIMITS,
+        version=f"polyglot-benchmark {_COMMIT[:8]}",
+        split="+".join(languages),
+        is_multilingual=True,
+        write_cheat=write_cheat,
+    )

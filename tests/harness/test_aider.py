@@ -1,0 +1,356 @@
+"""Aider's benchmarks: two tries in one chat, trusted tests, and the exercises' own references."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from sdb_harness.benchmarks import Benchmark, MultiTurnProtocol, Try, load_benchmark
+from sdb_harness.benchmarks.aider import (
+    EditProtocol,
+    clean_output,
+    drop_skipped,
+    list_tests,
+    make_problem,
+    make_protocols,
+    write_cheat,
+)
+from sdb_harness.errors import UserError
+from sdb_harness.generators import Generator, Prompted
+from sdb_harness.hardware import describe_hardware
+from sdb_harness.provenance import build_manifest
+from sdb_harness.records import Completion, Problem, SamplingConfig
+from sdb_harness.stages import run_cells
+from sdb_harness.store import Store
+from sdb_harness.sweep import PlannedCell, parse_sweep, resolve_cells
+from sdb_harness.verification import judge_programs
+from sdb_sandboxes.by_language import LanguageSandbox
+from sdb_sandboxes.types import ExitCodeCheck, ResourceLimits, SuiteCheck
+
+TESTS = """import unittest
+from leap import leap
+
+class LeapTest(unittest.TestCase):
+    def test_1996(self):
+        self.assertEqual(leap(1996), True)
+
+    def test_1997(self):
+        self.assertEqual(leap(1997), False)
+
+    @unittest.skip("extra")
+    def test_slow(self):
+        self.assertEqual(leap(10 ** 9), True)
+"""
+ROW = {
+    "language": "python",
+    "name": "leap",
+    "solution": ["leap.py"],
+    "test": ["leap_test.py"],
+    "example": [".meta/example.py"],
+    "files": {
+        ".docs/instructions.md": "Is it a leap year?\n",
+        ".meta/example.py": "def leap(year):\n    return year % 4 == 0\n",
+        "leap.py": "def leap(year):\n    pass\n",
+        "leap_test.py": TESTS,
+    },
+}
+CLOSING = "\n####\nModify {files}\n"
+WRONG = "leap.py\n```\ndef leap(year):\n    return True\n```\n"
+RIGHT = "leap.py\n```\ndef leap(year):\n    return year % 4 == 0\n```\n"
+FAILURE = "Fix the code in {files}.\n"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[LanguageSandbox]:
+    with LanguageSandbox("embedded") as opened:
+        yield opened
+
+
+def make_benchmark() -> Benchmark:
+    return Benchmark(
+        name="aider_edit",
+        revision="r",
+        problems=(make_problem(ROW, "python", CLOSING),),
+        protocols=make_protocols(FAILURE, 50),
+        licence="ours",
+        citation="none",
+        limits=ResourceLimits(cpu_s=10.0, wall_s=60.0),
+        write_cheat=write_cheat,
+    )
+
+
+def find_protocol(name: str = "whole") -> EditProtocol:
+    protocol = make_benchmark().protocols[name]
+    assert isinstance(protocol, EditProtocol)
+    return protocol
+
+
+class TestPrompts:
+    def test_the_first_request_holds_file_task_and_format(self) -> None:
+        problem = make_problem(ROW, "python", CLOSING)
+        for name in ("whole", "diff", "udiff"):
+            prompt = find_protocol(name).build_prompt(problem)
+            assert isinstance(prompt, tuple)
+            system, user = prompt
+            assert system.role == "system"
+            assert user.content.startswith("leap.py\n```\ndef leap(year):\n    pass\n```\n")
+            assert user.content.endswith("Is it a leap year?\n\n####\nModify leap.py\n")
+            assert "assertEqual" not in user.content  # neither tests nor reference are shown
+            assert "% 4" not in user.content
+
+    def test_the_second_request_goes_on_in_the_same_chat(self) -> None:
+        problem = make_problem(ROW, "python", CLOSING)
+        prompt = find_protocol().ask_again(problem, [Try(WRONG, "FAIL: test_1997")])
+        assert isinstance(prompt, tuple)
+        assert [turn.role for turn in prompt] == ["system", "user", "assistant", "user"]
+        assert prompt[2].content == WRONG
+        assert "return True" in prompt[3].content  # the file as the first reply left it
+        assert prompt[3].content.endswith("FAIL: test_1997\nFix the code in leap.py.\n")
+
+    def test_later_edits_build_on_earlier_ones(self) -> None:
+        problem = make_problem(ROW, "python", CLOSING)
+        protocol = find_protocol("diff")
+        first = "leap.py\n<<<<<<< SEARCH\n    pass\n=======\n    return 1\n>>>>>>> REPLACE\n"
+        second = "leap.py\n<<<<<<< SEARCH\n    return 1\n=======\n    return 2\n>>>>>>> REPLACE\n"
+        assert protocol.extract_tries(problem, [first, second]) == (
+            "def leap(year):\n    return 2\n",
+            "diff",
+        )
+        assert protocol.extract_tries(problem, ["no", second])[1] == "diff_malformed"
+        assert protocol.extract(problem, "no")[0] == problem.starter
+
+
+class TestChecks:
+    def test_skipped_tests_are_not_counted(self) -> None:
+        assert list_tests("leap_test.py", drop_skipped(TESTS)) == [
+            "leap_test.LeapTest.test_1996",
+            "leap_test.LeapTest.test_1997",
+        ]
+
+    def test_other_languages_are_not_judged_yet(self) -> None:
+        check = make_problem(ROW, "rust", CLOSING).check
+        assert isinstance(check, ExitCodeCheck)
+
+    def test_cleaned_output_has_no_times_and_folders(self) -> None:
+        text = 'File "/work/x/leap_test.py", line 3\nRan 2 tests in 0.003s\nlast\n'
+        assert clean_output(text, 2) == 'File "leap_test.py", line 3\nRan 2 tests '
+
+    def test_replies_are_judged_by_the_trusted_tests(self, sandbox: LanguageSandbox) -> None:
+        benchmark = make_benchmark()
+        (problem,) = benchmark.problems
+        cheat = "import os, sys\nopen('leap_test.py', 'w').close()\ndef leap(y):\n    return True\n"
+        programs = [problem.reference, problem.starter, "", cheat, write_cheat(problem) or ""]
+        verdicts = judge_programs(benchmark, sandbox, [(problem, text) for text in programs])
+        assert [verdict.is_passed for verdict in verdicts] == [True, False, False, False, False]
+
+    def test_a_model_is_shown_what_the_tests_say(self, sandbox: LanguageSandbox) -> None:
+        benchmark = make_benchmark()
+        (problem,) = benchmark.problems
+        text = "def leap(year):\n    return True\n"
+        shown = find_protocol().observe(sandbox, problem, text, benchmark.limits)
+        assert shown is not None
+        assert "FAIL: test_1997" in shown
+        assert "AssertionError: True != False" in shown
+        assert len(shown.splitlines()) <= 50
+        loop = find_protocol().observe(
+            sandbox, problem, "while True: pass\n", ResourceLimits(cpu_s=0.5, wall_s=20.0)
+        )
+        assert loop == "Tests timed out!"
+
+
+class ScriptedModel:
+    """Replies as scripted, and remembers what it was asked."""
+
+    revision = "canonical-1"
+    engine = "scripted"
+    precision = "none"
+    min_batch_size = 1
+
+    def __init__(self, *replies: str) -> None:
+        self.replies = list(replies)
+        self.prompts: list[object] = []
+        self.seeds: list[int] = []
+        self.implementations: dict[str, str] = {}
+
+    def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None: ...
+
+    def generate(
+        self, batch: Sequence[Prompted], sampling: SamplingConfig
+    ) -> Iterator[tuple[int, Completion]]:
+        for position, prompted in enumerate(batch):
+            self.prompts.append(prompted.prompt)
+            self.seeds.append(prompted.seed)
+            text = self.replies.pop(0)
+            is_error = text == "error"
+            yield (
+                position,
+                Completion(
+                    text=text,
+                    token_ids=(1, 2),
+                    output_tokens=2,
+                    finish_reason="error" if is_error else "stop",
+                    nfe_prefill=1,
+                    nfe_denoise=1,
+                    commit_times_s=(0.5, 1.0),
+                    commit_tokens=(1, 1),
+                    e2e_s=1.0,
+                    error="lost" if is_error else "",
+                ),
+            )
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """An observer that only counts."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def warn(self, message: str) -> None: ...
+    def begin_run(self, cells: Sequence[PlannedCell], num_generated: int) -> None: ...
+    def begin_cell(self, planned: PlannedCell, num_generated: int, num_judged: int) -> None: ...
+    def advance(self, stage: str) -> None:
+        self.stages.append(stage)
+
+    def end_cell(self, planned: PlannedCell, num_judged: int, num_passed: int) -> None: ...
+
+
+def run_once(
+    model: Generator, folder: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, Silent]:
+    from sdb_harness import stages, sweep
+
+    monkeypatch.setattr(sweep, "load_benchmark", lambda spec: make_benchmark())
+    monkeypatch.setattr(stages, "load_generator", lambda spec: model)
+    asked = parse_sweep({"name": "t", "benchmarks": ["aider_edit"], "generators": ["canonical"]})
+    hardware = describe_hardware()
+    cells = resolve_cells(asked, hardware.compute_hash()).cells
+    observer = Silent()
+    with Store.open_for_writing(folder / "store.sqlite") as store:
+        manifest = build_manifest(hardware, {})
+        store.add_manifest(manifest)
+        return run_cells(cells, store, manifest.run_id, sandbox, observer), observer
+
+
+def read_row(folder: Path) -> tuple[str, str, Completion]:
+    with Store.open_for_reading(folder / "store.sqlite") as store:
+        (row,) = store.iterate_rows()
+        return row.status, row.extraction_rule, row.completion
+
+
+class TestTries:
+    def test_a_protocol_of_several_tries_is_recognised(self) -> None:
+        assert isinstance(find_protocol(), MultiTurnProtocol)
+
+    def test_who_passes_at_once_is_asked_once(
+        self, tmp_path: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = ScriptedModel(RIGHT)
+        faults, observer = run_once(model, tmp_path, sandbox, monkeypatch)
+        assert faults == 0
+        assert observer.stages == ["generate", "judge"]
+        status, rule, completion = read_row(tmp_path)
+        assert (status, rule, completion.num_tries) == ("passed", "whole", 1)
+
+    def test_who_fails_is_asked_again_with_the_output(
+        self, tmp_path: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = ScriptedModel(WRONG, RIGHT)
+        assert run_once(model, tmp_path, sandbox, monkeypatch)[0] == 0
+        first, second = model.prompts
+        assert "FAIL: test_1997" not in str(first)
+        assert "FAIL: test_1997" in str(second)
+        assert model.seeds[0] != model.seeds[1]
+        status, _, completion = read_row(tmp_path)
+        assert (status, completion.num_tries, completion.text) == ("passed", 2, RIGHT)
+        assert completion.output_tokens == 4
+        assert completion.e2e_s == 2.0
+        assert completion.commit_times_s == (0.5, 1.0, 1.5, 2.0)
+        assert (completion.nfe_prefill, completion.nfe_denoise) == (2, 2)
+
+    def test_two_failures_are_a_failure(
+        self, tmp_path: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = ScriptedModel("I cannot.", WRONG)
+        assert run_once(model, tmp_path, sandbox, monkeypatch)[0] == 0
+        status, rule, completion = read_row(tmp_path)
+        assert (status, rule, completion.num_tries) == ("wrong_answer", "whole_malformed", 2)
+        # Complete: nothing is asked or judged again.
+        again = ScriptedModel()
+        assert run_once(again, tmp_path, sandbox, monkeypatch)[0] == 0
+        assert again.prompts == []
+
+    def test_a_lost_second_try_is_taken_up_by_the_next_run(
+        self, tmp_path: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken = ScriptedModel(WRONG, "error", "error")
+        assert run_once(broken, tmp_path, sandbox, monkeypatch)[0] == 1
+        with Store.open_for_reading(tmp_path / "store.sqlite") as store:
+            assert list(store.iterate_rows()) == []
+        model = ScriptedModel(RIGHT)
+        assert run_once(model, tmp_path, sandbox, monkeypatch)[0] == 0
+        assert len(model.prompts) == 1  # the first try is not made again
+        assert "FAIL: test_1997" in str(model.prompts[0])
+        assert read_row(tmp_path)[2].num_tries == 2
+
+
+HAS_DATA = (Path(os.environ.get("SDBENCH_DATA", "/none")) / "aider_edit_python133").is_dir()
+needs_data = pytest.mark.skipif(not HAS_DATA, reason="no aider exercises below $SDBENCH_DATA")
+
+
+@needs_data
+class TestPublishedData:
+    def test_the_published_exercises_are_all_there(self) -> None:
+        edit, polyglot = load_benchmark("aider_edit"), load_benchmark("aider_polyglot")
+        assert len(edit.problems) == 133
+        counts = {
+            language: sum(problem.group == language for problem in polyglot.problems)
+            for language in ("cpp", "go", "java", "javascript", "python", "rust")
+        }
+        assert counts == {
+            **{"cpp": 26, "go": 39, "java": 47, "javascript": 49, "python": 34, "rust": 30}
+        }
+
+    def test_no_request_shows_a_reference_or_a_test(self) -> None:
+        for name in ("aider_edit", "aider_polyglot"):
+            benchmark = load_benchmark(name)
+            for problem in benchmark.problems:
+                shown = str(benchmark.protocols["whole"].build_prompt(problem))
+                assert problem.reference not in shown
+                assert "import unittest" not in shown
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("spec", ["aider_edit", "aider_polyglot:language=python"])
+    def test_references_pass_and_starters_do_not(self, spec: str, sandbox: LanguageSandbox) -> None:
+        benchmark = load_benchmark(spec)
+
+        def judge(texts: list[str]) -> list[str]:
+            programs = list(zip(benchmark.problems, texts, strict=True))
+            verdicts = judge_programs(benchmark, sandbox, programs)
+            return [
+                p.problem_id for (p, _), v in zip(programs, verdicts, strict=True) if v.is_passed
+            ]
+
+        everyone = [problem.problem_id for problem in benchmark.problems]
+        assert judge([problem.reference for problem in benchmark.problems]) == everyone
+        passing = judge([problem.starter for problem in benchmark.problems])
+        assert set(passing) == set(benchmark.faults)
+
+    def test_every_python_check_names_its_tests(self) -> None:
+        checked: list[Problem] = list(load_benchmark("aider_edit").problems)
+        for problem in checked:
+            assert isinstance(problem.check, SuiteCheck)
+            assert problem.check.test_ids
+            assert problem.check.program_path == problem.entry_point
+
+
+def test_missing_data_and_options_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"python133.jsonl is missing"):
+        load_benchmark("aider_edit")
+    with pytest.raises(UserError, match="aider_edit has no option 'tries'"):
+        load_benchmark("aider_edit:tries=3")
