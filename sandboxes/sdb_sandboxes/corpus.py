@@ -104,6 +104,7 @@ CHECKS: dict[str, Check] = {
         "numbers, words = [3, 1, 2], {'b': [2, 1]}\ncandidate(numbers)\n"
         "assert numbers == [1, 2, 3]\ncandidate(words['b'])\nassert words == {'b': [1, 2]}"
     ),
+    "called at once": AssertionCheck("f", "x = f(2) + [1]\ndef check(c): assert x == [2, 3, 1]\n"),
     "reference": ReferenceCheck("f", "def f(n): return [n, n + 1]\n", ((1,), (5,)), "evalplus"),
     "rearranged": FunctionCheck("f", PAIRS, "multiset"),
     "as a set": FunctionCheck("f", (Case((1,), {0, 1}), Case((5,), {0, 5})), "set"),

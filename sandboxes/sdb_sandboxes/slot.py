@@ -365,14 +365,15 @@ def pack_question_frame(request: dict[str, Any]) -> bytes:
 
 def read_report(report: dict[str, Any], nonce: str) -> None:
     """Accept the tests' success or raise RunStopped with what went wrong."""
-    name, num_calls = str(report.get("error"))[:80], report.get("num_calls")
+    name, num_calls = read_name(report.get("error")), report.get("num_calls")
     if report.get("nonce") == nonce:
         if not num_calls:
             raise RunStopped(Status.WRONG_ANSWER, "the tests never called the program")
         return
     if report.get("failure"):
         raise RunStopped(Status.WRONG_ANSWER, f"{str(report['failure'])[:200]} failed")
-    if report.get("stage") != "check":
+    if report.get("stage") != "check" and not num_calls:
+        # Once the program was called, it may be what kept the tests from being loaded.
         raise RunStopped(Status.INFRASTRUCTURE, f"the tests cannot be loaded: {name}")
     if name == "CandidateGone":
         raise RunStopped(Status.RUNTIME_ERROR, f"the program ended in call {num_calls}")
@@ -399,8 +400,8 @@ def read_outcome(reply: dict[str, Any], number: int) -> CallOutcome:
 
 def read_name(name: Any) -> str:
     """The name of an exception as one harmless word, for it ends up in records and logs."""
-    is_harmless = isinstance(name, str) and name.isidentifier() and len(name) <= 80
-    return name if is_harmless else "an exception of a strange name"
+    is_harmless = isinstance(name, str) and name.isidentifier() and name.isascii()
+    return name if is_harmless and len(name) <= 80 else "an exception of a strange name"
 
 
 def contains_foreign(value: Any) -> bool:

@@ -225,8 +225,7 @@ def f(n): return [n, n + 1] if first != 0.8444218515250481 else [0]
     {
         "id": "stopped-and-stuck-tasks",
         "about": "stopped children, zombies and a process that waits for vfork",
-        "allowed": "wrong_answer runtime_error wall_time",
-        "limits": "short wall",
+        "allowed": "wrong_answer runtime_error",
         "checks": "data, assertions",
         "program": """
 import os, signal, time

@@ -178,6 +178,27 @@ for to in range(64):
         "body": '{SEND}\nsend(b\'{"status":"infrastructure","stage":"setup","error":"x"}\')',
     },
     {
+        "id": "blames-the-tests-by-raising",
+        "about": "raises where the tests call it while they are loaded, to be called a fault of ours",
+        "allowed": "runtime_error",
+        "checks": "called at once",
+        "body": "raise ValueError",
+    },
+    {
+        "id": "blames-the-tests-by-leaving",
+        "about": "ends there",
+        "allowed": "runtime_error",
+        "checks": "called at once",
+        "body": "import os\nos._exit(0)",
+    },
+    {
+        "id": "blames-the-tests-by-a-strange-value",
+        "about": "answers what their arithmetic cannot take",
+        "allowed": "wrong_answer",
+        "checks": "called at once",
+        "body": "return object()",
+    },
+    {
         "id": "claims-a-failed-start",
         "about": "says that it did not compile, after it was loaded",
         "allowed": "runtime_error wrong_answer",
@@ -289,6 +310,12 @@ send(b'{"id":%d,"m":[1],"v":"' % (1 if n == 1 else 2) + b"x" * (8 << 20 - 1) + b
         "about": "an exception whose name would clear a screen",
         "allowed": "runtime_error",
         "program": "def f(n): raise type('A\\n\\x1b[2J', (Exception,), {})\n",
+    },
+    {
+        "id": "name-in-another-alphabet",
+        "about": "an exception whose name is a word, but none for a log of plain text",
+        "allowed": "runtime_error",
+        "program": "def f(n): raise type('\u043e\u0448\u0438\u0431\u043a\u0430', (Exception,), {})\n",
     },
     {
         "id": "name-that-no-file-can-store",
