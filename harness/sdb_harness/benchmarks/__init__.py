@@ -147,6 +147,8 @@ class Benchmark:
 BENCHMARKS: dict[str, str] = {
     "aider_edit": "sdb_harness.benchmarks.aider_edit:load",
     "aider_polyglot": "sdb_harness.benchmarks.aider_polyglot:load",
+    "bigcodebench": "sdb_harness.benchmarks.bigcodebench:load",
+    "canitedit": "sdb_harness.benchmarks.canitedit:load",
     "humaneval": "sdb_harness.benchmarks.humaneval:load",
     "humaneval_infilling": "sdb_harness.benchmarks.humaneval_infilling:load",
     "humaneval_plus": "sdb_harness.benchmarks.humaneval_plus:load",

@@ -1,0 +1,197 @@
+"""BigCodeBench: functions that use many libraries, judged by unittest cases.
+
+Place in the flow: `load` -> `Benchmark`. Source: Zhuo et al. 2024 (arXiv 2406.15877), the data of
+bigcode-project, pinned by their SHA-256. Options: `prompt=complete` (a docstring to continue, the
+default; what the Seed reports use) or `instruct` (words; chat models only); `subset=full` (1,140,
+the default) or `hard` (148); `version=v0.1.4` (the default, which its package 0.2.5 asks for,
+rebuilt from the published corrections) or `v0.1.0_hf` (Qwen's suite).
+
+Upstream wants Python 3.10 and 75 pinned packages. Here a problem names the modules that its
+solution and tests import, and one whose modules the sandbox lacks is not judged and counted apart;
+`--sandbox docker:py-bigcode` has most of them, in current versions, under which some references no
+longer pass. `verify` lists them.
+
+What it does not do: no network, which a few tests want.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sdb_harness.benchmarks import Benchmark, ChatMessage, evalplus, read_options
+from sdb_harness.benchmarks.canitedit import list_modules
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, keep_all
+from sdb_harness.records import Problem
+from sdb_harness.sanitise import sanitise
+from sdb_sandboxes.types import ResourceLimits
+from sdb_sandboxes.verifiers.test_sources import build_unittest_check
+
+_ANNOTATION = "https://github.com/bigcode-project/bigcodebench-annotation"
+VERSIONS: dict[str, DataFile] = {
+    "v0.1.4": DataFile(
+        "bigcodebench/BigCodeBench-v0.1.4-derived.jsonl",
+        "f6704a124f4edcec9d12cc7912f41f3d4207f51b87f091d136e3436f7e25149f",
+        "https://huggingface.co/datasets/bigcode/bigcodebench",
+    ),
+    "v0.1.0_hf": DataFile(
+        "bigcodebench/BigCodeBench-v0.1.0_hf.jsonl",
+        "33baf4f414eb34507f1a8fd55ef9bcd79c1f9b4c3e8e2544f023edac1b20afec",
+        f"{_ANNOTATION}/raw/v0.1.0_hf/hf_data/BigCodeBench.jsonl.gz",
+    ),
+}
+HARD_IDS = DataFile(
+    "bigcodebench/hard_ids.json",
+    "4e7b4e64c640d310121ed27d15e50f06578db2004d3ae7a3ed7d94d26784ee0d",
+    "https://huggingface.co/datasets/bigcode/bigcodebench-hard",
+)
+OPTIONS = {
+    "prompt": ("complete", "instruct"),
+    "subset": ("full", "hard"),
+    "version": tuple(VERSIONS),
+}
+
+LIMITS = ResourceLimits(
+    cpu_s=60.0,
+    wall_s=240.0,
+    memory_bytes=4 << 30,
+    file_bytes=64 << 20,
+    num_processes=64,
+)
+"""Upstream: 240 seconds of wall time and 30 GB. Most references need two seconds, for imports."""
+
+
+def load(options: Mapping[str, str]) -> Benchmark:
+    """Read one version, whole or its hard part.
+
+    Args:
+        options: `prompt`, `subset`, `version`, see the module's docstring.
+
+    Raises:
+        UserError: an unknown option or value, or data that is missing or another version.
+    """
+    chosen = read_options("bigcodebench", options, OPTIONS)
+    file = VERSIONS[chosen["version"]]
+    rows = read_rows(file)
+    if chosen["subset"] == "hard":
+        wanted = set(map(str, read_rows(HARD_IDS)))
+        rows = [row for row in rows if row["task_id"] in wanted]
+    return Benchmark(
+        name="bigcodebench",
+        revision=f"{file.sha256}-{chosen['prompt']}-{chosen['subset']}",
+        problems=tuple(map(make_problem, rows)),
+        protocols=COMPLETE if chosen["prompt"] == "complete" else INSTRUCT,
+        licence="Apache-2.0",
+        citation="Zhuo et al., BigCodeBench, arXiv 2406.15877",
+        limits=LIMITS,
+        version=chosen["version"],
+        split=f"{chosen['prompt']} {chosen['subset']}",
+    )
+
+
+def make_problem(row: Mapping[str, Any]) -> Problem:
+    """Turn one row into a problem; `starter` is the source without its docstring."""
+    prompt, reference = row["complete_prompt"], row["canonical_solution"]
+    program = prompt + reference
+    return Problem(
+        problem_id=row["task_id"],
+        prompt=prompt,
+        reference=reference,
+        entry_point=row["entry_point"],
+        check=build_unittest_check(row["test"], program),
+        statement=row["instruct_prompt"],
+        starter=row["code_prompt"],
+        modules=tuple(sorted(list_modules(f"{program}\n{row['test']}"))),
+    )
+
+
+# Prompts.
+
+
+def ask_instruct(problem: Problem) -> tuple[ChatMessage, ...]:
+    """One user turn with the task in words."""
+    return (ChatMessage("user", f"{evalplus.REQUEST}\n{problem.statement.strip()}\n"),)
+
+
+def ask_instruct_prefilled(problem: Problem) -> tuple[ChatMessage, ...]:
+    """The same, and the opening of the answer."""
+    return (*ask_instruct(problem), ChatMessage("assistant", evalplus.OPENING))
+
+
+def ask_instruct_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the words alone, and where the answer goes."""
+    text = f"{problem.statement.strip()}\n\nReply with one Markdown code block and nothing else."
+    return (ChatMessage("user", text),)
+
+
+def ask_instruct_as_task(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: a form with headings."""
+    text = (
+        f"# Task\n{problem.statement.strip()}\n\n# Answer\nA complete Python program, in a "
+        "```python block."
+    )
+    return (ChatMessage("user", text),)
+
+
+# Assembly.
+
+
+def calibrate(problem: Problem, code: str) -> str:
+    """Upstream's calibration: the task's imports in front, so that a forgotten one does not count.
+
+    The function's signature comes with them, with `pass` for a body; the answer defines it again.
+    """
+    return f"{problem.starter}\n    pass\n{code}"
+
+
+def calibrate_completion(problem: Problem, code: str) -> str:
+    """Sanitised prompt and completion, calibrated."""
+    return calibrate(problem, evalplus.sanitise_completion(problem, code))
+
+
+def calibrate_answer(problem: Problem, code: str) -> str:
+    """Sanitised answer, calibrated."""
+    return calibrate(problem, sanitise(code, problem.entry_point))
+
+
+_BASE = Preset(
+    source="bigcodebench 0.2.5, direct completion, calibrated; greedy, 1280 new tokens.",
+    ask=evalplus.ask_base,
+    stop=(*evalplus.STOP, *evalplus.HUMANEVAL_STOP),
+    find_code=evalplus.cut_with_spaces,
+    assemble=calibrate_completion,
+)
+_CHAT = Preset(
+    source="bigcodebench 0.2.5 through an API (no prefilled answer), calibrated; greedy, 1280 new "
+    "tokens.",
+    ask=evalplus.ask_chat,
+    stop=(),
+    find_code=keep_all,
+    assemble=calibrate_answer,
+)
+_PREFILLED = replace(
+    _CHAT,
+    source="bigcodebench 0.2.5, chat with a local model, the answer prefilled, calibrated; greedy, "
+    "1280 new tokens. What its leaderboard shows.",
+    ask=evalplus.ask_prefilled,
+    stop=(*evalplus.STOP, "\n```\n"),
+    find_code=evalplus.cut_with_spaces,
+)
+_SEED = (
+    "The Seed reports: the complete prompt, greedy, one sample. Unknown, and chosen here: no "
+    "prefilled answer, calibrated, data v0.1.4."
+)
+COMPLETE: Mapping[str, Preset] = {
+    "base": _BASE,
+    "chat": _CHAT,
+    "chat/2": replace(_CHAT, ask=evalplus.ask_chat_briefly, source=PARAPHRASE),
+    "chat/3": replace(_CHAT, ask=evalplus.ask_chat_after, source=PARAPHRASE),
+    "chat-prefilled": _PREFILLED,
+    "seed": replace(_CHAT, source=_SEED),
+}
+INSTRUCT: Mapping[str, Preset] = {
+    "chat": replace(_CHAT, ask=ask_instruct),
+    "chat/2": replace(_CHAT, ask=ask_instruct_briefly, source=PARAPHRASE),
+    "chat/3": replace(_CHAT, ask=ask_instruct_as_task, source=PARAPHRASE),
+    "chat-prefilled": replace(_PREFILLED, ask=ask_instruct_prefilled),
+}
