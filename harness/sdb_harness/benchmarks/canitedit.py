@@ -103,8 +103,11 @@ def flatten(tests: str) -> str:
     module = ast.parse(tests)
     body: list[ast.stmt] = []
     for node in module.body:
-        is_always = isinstance(node, ast.If) and isinstance(node.test, ast.Constant)
-        body += node.body if isinstance(node, ast.If) and is_always and node.test.value else [node]
+        match node:
+            case ast.If(test=ast.Constant(value=True), body=inner, orelse=[]):
+                body += inner
+            case _:
+                body.append(node)
     module.body = body
     return ast.unparse(module) + "\n"
 
