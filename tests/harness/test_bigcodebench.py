@@ -80,15 +80,21 @@ def test_a_perfect_answer_is_calibrated(benchmark: Benchmark, prompt: str) -> No
 
 def test_prompts_are_upstreams(benchmark: Benchmark) -> None:
     problem = benchmark.problems[0]
-    (turn,) = benchmark.protocols["chat"].build_prompt(problem)
-    assert turn[1] == (
+    (turn,) = read_turns(benchmark, "chat")
+    assert turn == (
         "Please provide a self-contained Python script that solves the following problem in a "
         f"markdown code block:\n```python\n{problem.prompt.strip()}\n```"
     )
-    instruct = load_benchmark("bigcodebench:prompt=instruct").protocols["chat-prefilled"]
-    user, opening = instruct.build_prompt(problem)
-    assert str(user[1]).endswith(f"markdown code block:\n{problem.statement}\n")
-    assert str(opening[1]).endswith("corresponding tests:\n```python\n")
+    instruct = load_benchmark("bigcodebench:prompt=instruct")
+    user, opening = read_turns(instruct, "chat-prefilled")
+    assert user.endswith(f"markdown code block:\n{problem.statement}\n")
+    assert opening.endswith("corresponding tests:\n```python\n")
+
+
+def read_turns(benchmark: Benchmark, protocol: str) -> list[str]:
+    prompt = benchmark.protocols[protocol].build_prompt(benchmark.problems[0])
+    assert isinstance(prompt, tuple)
+    return [turn.content for turn in prompt]
 
 
 @pytest.mark.skipif(

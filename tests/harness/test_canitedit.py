@@ -21,7 +21,7 @@ from sdb_sandboxes.types import ObjectCheck
 
 BEFORE = "class Counter:\n    def __init__(self):\n        self.n = 0\n"
 AFTER = BEFORE + "\n    def add(self, k):\n        self.n += k\n        return self.n\n"
-ROW = {
+ROW: dict[str, str] = {
     "full_name": "1_counter",
     "before": BEFORE,
     "after": AFTER,
@@ -71,9 +71,10 @@ def test_prompts_are_upstreams(benchmark: Benchmark) -> None:
     assert direct == (
         f"## Code Before:\n{BEFORE}\n## Instruction:\n{problem.statement}\n## Code After:\n"
     )
-    system, user = benchmark.protocols["chat"].build_prompt(problem)
-    assert str(system[1]).startswith("You are PythonEditGPT. You will be provided")
-    assert user[1] == (
+    turns = benchmark.protocols["chat"].build_prompt(problem)
+    assert isinstance(turns, tuple)
+    assert turns[0].content.startswith("You are PythonEditGPT. You will be provided")
+    assert turns[1].content == (
         f"## Code Before\n```py\n{BEFORE}\n```\n\n## Instruction\n{problem.statement}"
         "\n\n## Code After"
     )
