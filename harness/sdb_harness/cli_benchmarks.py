@@ -1,6 +1,7 @@
 """The commands `sdbench benchmarks ...`: list, show and verify benchmarks and protocols."""
 
 import sys
+from pathlib import Path
 
 import click
 from rich.syntax import Syntax
@@ -168,3 +169,32 @@ def show_protocols(spec: str) -> None:
         console.print(Text(f"    {protocol.steps}"), soft_wrap=True)
     for problem_id, fault in benchmark.faults.items():
         console.print(Text(f"known fault: {problem_id}: {fault}"), soft_wrap=True)
+
+
+@benchmarks.command("excess-code")
+@click.argument("store", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@SANDBOX_OPTION
+def measure_excess_code(store: Path, sandbox_name: str) -> None:
+    """Print ExcessCode of every cell of a STORE whose benchmark is canitedit.
+
+    The share of an edit that no test runs, in percent; every program that passed runs once more.
+    """
+    from sdb_harness.excess_code import compute_excess_code
+    from sdb_harness.store import Store
+    from sdb_sandboxes.by_language import LanguageSandbox
+
+    with Store.open_for_reading(store) as reader:
+        cells = reader.list_cells()
+        chosen = {key: c for key, c in cells.items() if c.benchmark.startswith("canitedit")}
+        rows = [row for row in reader.iterate_rows() if row.cell_hash in chosen]
+    if not chosen:
+        raise UserError(f"{store} holds no cell of canitedit; ExcessCode is defined for it alone")
+    console = make_console()
+    with LanguageSandbox(sandbox_name) as sandbox:
+        for key, cell in chosen.items():
+            benchmark = load_benchmark(cell.benchmark)
+            of_cell = [row for row in rows if row.cell_hash == key]
+            found = compute_excess_code(benchmark, sandbox, of_cell)
+            text = "nothing passed" if found is None else f"{found[0]:.2f} % ({found[1]} problems)"
+            line = f"{cell.generator} on {cell.benchmark}, {cell.protocol}: ExcessCode {text}"
+            console.print(Text(line), soft_wrap=True)
