@@ -93,13 +93,16 @@ def make_problem(row: Mapping[str, Any]) -> Problem:
     code = row["code"].replace("\r\n", "\n")
     tests = tuple(row["test_list"])
     setup = row["test_setup_code"] if "text" in row else "\n".join(row["test_imports"])
+    # Upstream's tests stand behind the program and use what it imports.
+    imports = re.findall(r"^(?:import|from) .*", code, re.MULTILINE)
+    prelude = "\n".join([*imports, setup.replace("\r\n", "\n")])
     entry_point = find_entry_point(code, tests)
     return Problem(
         problem_id=f"Mbpp/{row['task_id']}",
         prompt="",
         reference=code,
         entry_point=entry_point,
-        check=build_assertion_check(tests, entry_point, setup.replace("\r\n", "\n")),
+        check=build_assertion_check(tests, entry_point, prelude),
         statement=row["text"] if "text" in row else row["prompt"],
         examples=tests,
     )
