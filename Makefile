@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check bench bench-sandboxes bench-kernels bench-sampler bench-demo clean
+.PHONY: demo test check bench bench-sandboxes bench-kernels bench-sampler bench-training bench-demo clean
 
 demo: .venv/.installed
 	$(BIN)/sdbench demo
@@ -20,7 +20,7 @@ check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: bench-kernels bench-sandboxes bench-sampler bench-demo
+bench: bench-kernels bench-sandboxes bench-sampler bench-training bench-demo
 
 bench-kernels: .venv/.installed-dev
 	$(BIN)/python kernels/benchmarks/head_select.py
@@ -31,6 +31,9 @@ bench-sandboxes: .venv/.installed-dev
 bench-sampler: .venv/.installed
 	$(BIN)/python reference_model/benchmarks/sampler.py
 	$(BIN)/python reference_model/benchmarks/peers.py $(if $(PEERS),--peers $(PEERS))
+
+bench-training: .venv/.installed-dev
+	$(BIN)/python reference_model/benchmarks/training.py
 
 bench-demo: .venv/.installed
 	$(BIN)/python harness/benchmarks/demo.py
