@@ -275,12 +275,13 @@ def _run_and_report(
         report = run_sweep(sweep, runs_folder, progress, sandbox_name)
 
     from sdb_leaderboard.table import build_table
-    from sdb_leaderboard.terminal import print_spreads, print_table
+    from sdb_leaderboard.terminal import print_spreads, print_table, print_warnings
 
     with Store.open_for_reading(report.store_path) as store:
         table = build_table(store.list_cells(), store.iterate_rows())
     print_table(table, console)
     print_spreads(table, console)
+    print_warnings(table, console)
     for line in report.sources:
         console.print(line, highlight=False, soft_wrap=True)
     return report

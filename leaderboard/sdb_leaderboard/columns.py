@@ -144,6 +144,18 @@ COLUMNS = (
         _number("truncation_rate", ".1%"),
     ),
     Column(
+        "repetition",
+        "Repeated",
+        "Mean share of an answer's 4-grams that occurred before in it.",
+        _number("repetition", ".1%"),
+    ),
+    Column(
+        "undefined_name_rate",
+        "Undefined names",
+        "Share of samples that failed for a name nobody defined.",
+        _number("undefined_name_rate", ".1%"),
+    ),
+    Column(
         "num_problems", "Problems", "Problems with a scored sample.", _number("num_problems", ".0f")
     ),
     Column("num_samples", "Samples", "Scored samples.", _number("num_samples", ".0f")),

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sdb_harness.records import Cell, SampleRow
+from sdb_leaderboard.diagnostics import read_signature
 from sdb_leaderboard.pareto import find_frontier
 from sdb_leaderboard.statistics import compute_score_interval, estimate_pass_at_k
 
@@ -83,6 +84,7 @@ def flatten_rows(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.Dat
                 "nfe_commit": done.nfe_commit,
                 "trust_level": row.trust_level,
                 "sandbox_level": row.sandbox_level,
+                **read_signature(row),
             }
         )
     samples = pd.DataFrame(lines)
@@ -248,6 +250,8 @@ def _summarise_speed(scored: pd.DataFrame) -> dict[str, object]:
         "empty_rate": scored["is_empty"].mean(),
         "malformed_rate": scored["is_malformed"].mean(),
         "output_characters_mean": scored["num_characters"].mean(),
+        "repetition": scored["repetition"].mean(),
+        "undefined_name_rate": scored["is_undefined_name"].mean(),
     }
     return speed | {f"{k}_mean": scored[k].mean() for k in _NFE_COLUMNS}
 

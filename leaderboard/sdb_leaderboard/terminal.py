@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sdb_leaderboard.diagnostics import list_warnings
 from sdb_leaderboard.panel import label_cells
 from sdb_leaderboard.table import VIEW_COLUMNS, summarise_spreads
 
@@ -39,6 +40,19 @@ def print_spreads(table: pd.DataFrame, console: Console) -> None:
             "points"
         )
         console.print(Text(text), soft_wrap=True)
+
+
+def print_warnings(table: pd.DataFrame, console: Console, limit: int = 5) -> None:
+    """Print what looks wrong with cells that ran a model, the first `limit` cells in full."""
+    ran = table[table["kind"] != "recorded"] if not table.empty else table
+    found = []
+    for label, (_, line) in zip(label_cells(ran) if len(ran) else [], ran.iterrows(), strict=True):
+        if warnings := list_warnings({str(key): value for key, value in line.items()}):
+            found.append(f"{label}: {'; '.join(warnings)}")
+    for text in found[:limit]:
+        console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+    if len(found) > limit:
+        console.print(Text(f"and {len(found) - limit} more cells with warnings", style="yellow"))
 
 
 def _format_view(view: pd.DataFrame, title: str) -> Table:
