@@ -94,7 +94,7 @@ class DockerSandbox(SlotPool):
 
     @property
     def level(self) -> str:
-        """`docker/` or `podman/`, and the runtime of its containers."""
+        """Kind of the engine, as `docker` or `docker-rootless`, and its containers' runtime."""
         return f"{self._host.engine.kind}/{self._host.runtime}"
 
     @property
@@ -112,7 +112,7 @@ class DockerSandbox(SlotPool):
             "container-seccomp": True,
             "seccomp": True,
             f"landlock-{self._landlock}": self._landlock > 0,
-            "cgroup": True,
+            "cgroup": self._host.has_groups,
             "cgroup-counters": self._has_counters,
             "rlimits": True,
         }
@@ -167,10 +167,11 @@ class ContainerHost:
                 f"Podman's service takes no runtime per container, so {runtime!r} would be passed "
                 "over; set runtime in containers.conf and leave it out here"
             )
-        if not (engine.info.get("MemoryLimit") and engine.info.get("PidsLimit")):
+        self.has_groups = bool(engine.info.get("MemoryLimit") and engine.info.get("PidsLimit"))
+        if not self.has_groups and not engine.is_rootless:
             raise SandboxUnavailable(
-                "the engine cannot limit memory and processes (a rootless one needs control groups "
-                "v2 with delegation); use one that runs as root, or the embedded sandbox"
+                "the engine cannot limit memory and processes; mount the control groups of this "
+                "machine and start it again"
             )
         self.asked_runtime = runtime
         # Podman names its default by its path.
@@ -322,7 +323,8 @@ class ContainerLauncher:
         finally:
             shutil.rmtree(top, ignore_errors=True)
         if role == "candidate":
-            self.group = ContainerGroup.find(server.pid)
+            # Without a group of its own the container is in one that it shares with others.
+            self.group = ContainerGroup.find(server.pid) if self.host.has_groups else None
         return server
 
     def start(self, role: Role, uid: int, folder: Path, listener: socket.socket) -> ContainerServer:

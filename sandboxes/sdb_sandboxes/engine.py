@@ -52,6 +52,9 @@ class Engine:
             raise SandboxUnavailable(describe_fault(error, self.host)) from None
         self.is_podman = any("podman" in str(part.get("Name", "")).lower() for part in parts)
 
+        options = self.info.get("SecurityOptions") or ()
+        self.is_rootless = any("rootless" in str(option) for option in options)
+
     def knock(self) -> None:
         """Connect once, without a word. Raises OSError if nobody answers or we may not.
 
@@ -63,8 +66,8 @@ class Engine:
 
     @property
     def kind(self) -> str:
-        """Who made it: `docker`, or `podman` behind the same interface."""
-        return "podman" if self.is_podman else "docker"
+        """Who made it: `docker`, or `podman` behind the same interface; `-rootless` if it is."""
+        return ("podman" if self.is_podman else "docker") + "-rootless" * self.is_rootless
 
     @property
     def api(self) -> Any:

@@ -339,10 +339,25 @@ def test_an_engine_that_would_drop_a_lock_is_refused(engine: Engine) -> None:
     podman.is_podman = True
     with pytest.raises(SandboxUnavailable, match="takes no runtime per container"):
         ContainerHost(podman, "py", engine.info["DefaultRuntime"], ResourceLimits())
-    rootless = copy.copy(engine)
-    rootless.info = {**engine.info, "PidsLimit": False}
+    weak = copy.copy(engine)
+    weak.info = {**engine.info, "PidsLimit": False}
+    weak.is_rootless = False
     with pytest.raises(SandboxUnavailable, match="cannot limit memory and processes"):
-        ContainerHost(rootless, "py", None, ResourceLimits())
+        ContainerHost(weak, "py", None, ResourceLimits())
+
+
+@pytest.mark.docker
+def test_a_rootless_engine_without_control_groups_says_so(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limits of a process hold there; those of a container are dropped by the engine."""
+    weak = {**vars(engine), "is_rootless": True, "info": {**engine.info, "PidsLimit": False}}
+    monkeypatch.setattr(docker_sandbox.Engine, "__init__", lambda self: vars(self).update(weak))
+    monkeypatch.setattr(docker_sandbox.Engine, "close", lambda self: None)
+    with DockerSandbox(1) as sandbox:
+        assert sandbox.level.startswith(f"{engine.kind}-rootless/")
+        assert not {"cgroup", "cgroup-counters"} & set(sandbox.layers)
+        assert sandbox.call_functions(ECHO).status is Status.PASSED
 
 
 @pytest.mark.docker
