@@ -352,8 +352,8 @@ def test_a_rootless_engine_without_control_groups_says_so(
 ) -> None:
     """Limits of a process hold there; those of a container are dropped by the engine."""
     weak = {**vars(engine), "is_rootless": True, "info": {**engine.info, "PidsLimit": False}}
-    monkeypatch.setattr(docker_sandbox.Engine, "__init__", lambda self: vars(self).update(weak))
-    monkeypatch.setattr(docker_sandbox.Engine, "close", lambda self: None)
+    monkeypatch.setattr(Engine, "__init__", lambda self: self.__dict__.update(weak))
+    monkeypatch.setattr(Engine, "close", lambda self: None)
     with DockerSandbox(1) as sandbox:
         assert sandbox.level.startswith(f"{engine.kind}-rootless/")
         assert not {"cgroup", "cgroup-counters"} & set(sandbox.layers)
