@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from sdb_sandboxes.agent.codec import UnsendableError, pack_frame
+from sdb_sandboxes.agent.codec import UnsendableError, pack_order
 from sdb_sandboxes.errors import RunStopped, SlotLost
 from sdb_sandboxes.languages import COMPILE_LIMITS, Language, find_language
 from sdb_sandboxes.scripts import build_outcome, check_paths
@@ -54,6 +54,7 @@ def run_commands(slot: "Slot", request: ProgramRequest) -> ExecutionResult:
         runs.append(build_outcome(result, stdout))
         if result.status is not Status.PASSED:
             break
+    slot.candidates.wipe()
     if total is None:
         return ExecutionResult(Status.PASSED, (), 0.0, 0.0, 0)
     return replace(total, runs=tuple(runs))
@@ -79,13 +80,13 @@ def list_steps(request: ProgramRequest, language: Language) -> Iterator[Step]:
         file_bytes = max(file_bytes, COMPILE_LIMITS.file_bytes)
         limits = replace(COMPILE_LIMITS, file_bytes=file_bytes)
         command = fill_in(language.compile, request)
-        yield Step(pack_order(command, language, files, ""), limits, True, False)
+        yield Step(pack_command(command, language, files, ""), limits, True, False)
         files, is_first = (), False
     num_processes = request.limits.num_processes + language.num_tasks
     limits = replace(request.limits, file_bytes=file_bytes, num_processes=num_processes)
     command = fill_in(language.run, request)
     for stdin in request.stdins:
-        yield Step(pack_order(command, language, files, stdin), limits, False, not is_first)
+        yield Step(pack_command(command, language, files, stdin), limits, False, not is_first)
         files, is_first = (), False
 
 
@@ -108,7 +109,7 @@ def fill_in(command: tuple[str, ...], request: ProgramRequest) -> list[str]:
     return filled
 
 
-def pack_order(
+def pack_command(
     command: list[str], language: Language, files: tuple[tuple[str, str], ...], stdin: str
 ) -> bytes:
     """The one message that a cell gets. Raises ValueError if it is too long to travel."""
@@ -119,7 +120,7 @@ def pack_order(
         "environment": {**ENVIRONMENT, **dict(language.environment)},
     }
     try:
-        return pack_frame(order)
+        return pack_order(order)
     except UnsendableError as error:
         raise ValueError(f"the files do not fit into one message: {error}") from None
 
@@ -134,9 +135,9 @@ def run_step(slot: "Slot", language: Language, step: Step) -> tuple[ExecutionRes
 
     def converse(run: "Run") -> None:
         run.watch.num_kept[run.watch.stdout] = step.limits.output_bytes
-        run.watch.exchange(run.channel, b"")  # the cell says that it is locked
-        run.watch.feed(run.channel, step.frame)
-        failure = run.channel.recv(1024)
+        run.watch.greet(run.line)
+        run.watch.feed(run.line, step.frame)
+        failure = run.line.socket.recv(1024)
         if failure and step.keeps_folder:
             # Its compiler or its earlier run left a folder in which nothing can be started.
             raise RunStopped(Status.RUNTIME_ERROR, "the program could not be started again")

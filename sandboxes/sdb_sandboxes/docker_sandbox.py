@@ -32,7 +32,7 @@ from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxUnavailable, SlotLost
 from sdb_sandboxes.images.build import IMAGES, PRELOAD_LABEL
 from sdb_sandboxes.languages import list_languages
-from sdb_sandboxes.launch import BOOT, Role, UserIds
+from sdb_sandboxes.launch import BOOT, ENVIRONMENT, Role, UserIds
 from sdb_sandboxes.pool import CANARY, SlotPool
 from sdb_sandboxes.slot import Slot, check_limits
 from sdb_sandboxes.types import ResourceLimits, Status
@@ -194,7 +194,7 @@ class ContainerHost:
             self.image_id,
             entrypoint=["/usr/bin/python3", "-s", "-S", "-B", "-P", "-X", "utf8", "-c", BOOT],
             command=["/opt/sdbench", "/control/socket"],
-            environment={"PYTHONHASHSEED": "0"},
+            environment=ENVIRONMENT,
             user=f"{uid}:{uid}",
             hostname="sandbox",
             working_dir="/",
@@ -282,7 +282,6 @@ class ContainerServer:
     control: socket.socket
     pid: int
     config: dict[str, Any] = field(default_factory=dict)
-    has_own_pids = True
 
     def end(self) -> None:
         """Hang up, which ends the server, and remove its container."""
@@ -373,8 +372,10 @@ class ContainerLauncher:
         return f"the container ended with status {state['ExitCode']} {state.get('Error', '')}"
 
     def close(self) -> None:
-        """Nothing is left: containers went with their servers."""
-        self.group = None
+        """Containers went with their servers; what is left are open files."""
+        if self.group is not None:
+            self.group.remove()
+            self.group = None
 
 
 def list_ulimits() -> list[Any]:

@@ -29,6 +29,11 @@ BOOT = (
 )
 
 
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
+"""A fixed order of sets, and no look-up of library functions that every cell would do again. The
+server clears even this."""
+
+
 class Server(Protocol):
     """A started fork server: a line to it and a way to end it."""
 
@@ -45,11 +50,6 @@ class Server(Protocol):
     @property
     def pid(self) -> int:
         """Its process id as seen from here."""
-        ...
-
-    @property
-    def has_own_pids(self) -> bool:
-        """Whether it counts processes as we do not, and so answers with a descriptor of each."""
         ...
 
     def end(self) -> None:
@@ -109,8 +109,6 @@ class UserIds:
 class ProcessServer:
     """A fork server that is a child of ours."""
 
-    has_own_pids = False
-
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -122,8 +120,7 @@ class ProcessServer:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # Nothing but a fixed order of sets; the server clears even this.
-                env={"PYTHONHASHSEED": "0"},
+                env=ENVIRONMENT,
                 cwd="/",
                 # Away from the terminal's Ctrl-C: it ends, cleanly, when the judge does.
                 start_new_session=True,
@@ -158,17 +155,23 @@ class ProcessLauncher:
 
     def launch(self, role: Role) -> ProcessServer:
         """Start a server, tests as another user: test code never shares a process or a jail."""
-        has_group = role == "candidate" and self.group is not None
         uid = self.uid if self.uid is None or role == "candidate" else self.uid + 1
-        config = {
+        config: dict[str, Any] = {
             "role": role,
             "jail": self.isolation.jail,
             "uid": uid,
-            "folders": [str(folder) for folder in self.group.folders]
-            if has_group and self.group
-            else [],
+            "folders": [],
         }
-        return ProcessServer(config)
+        if self.group is None or role != "candidate":
+            return ProcessServer(config)
+        config["folders"] = self.group.list_homes()
+        server = ProcessServer(config)
+        try:
+            self.group.take_server(server.pid)
+        except OSError as error:
+            server.end()
+            raise SlotLost(f"the fork server cannot enter its control group: {error}") from None
+        return server
 
     def close(self) -> None:
         if self.group is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from sdb_sandboxes.agent.codec import UnsendableError, pack_frame
+from sdb_sandboxes.agent.codec import UnsendableError, pack_order
 from sdb_sandboxes.errors import RunStopped
 from sdb_sandboxes.types import (
     ExecutionResult,
@@ -53,7 +53,7 @@ def pack_files(files: tuple[tuple[str, str], ...]) -> bytes:
     """The message that carries the files. Raises ValueError for paths that leave the folder."""
     check_paths(files)
     try:
-        return pack_frame({"files": [list(file) for file in files]})
+        return pack_order({"files": [list(file) for file in files]})
     except UnsendableError as error:
         raise ValueError(f"the files do not fit into one message: {error}") from None
 
@@ -76,11 +76,10 @@ def run_once(
 
     def converse(run: "Run") -> None:
         run.watch.num_kept[run.watch.stdout] = limits.output_bytes
-        run.watch.exchange(run.channel, b"")  # the cell says that it is locked
-        reply = run.watch.exchange(run.channel, frame)
+        reply = run.watch.exchange(run.line, frame)
         if "failed" in reply:
             raise RunStopped(Status.COMPILE_ERROR, f"{reply['failed']} while compiling")
-        run.watch.feed(run.channel, text)
+        run.watch.feed(run.line, text)
 
     with slot.open_run(limits) as run:
         result = slot.finish(run, limits, converse, must_end_well=True)

@@ -8,6 +8,7 @@ retries, and compares no answers.
 
 import contextlib
 import json
+import marshal
 import os
 import secrets
 import socket
@@ -25,8 +26,8 @@ from sdb_sandboxes.agent.codec import (
     ProtocolError,
     UnsendableError,
     decode,
-    encode,
-    pack_frame,
+    pack_order,
+    simplify,
 )
 from sdb_sandboxes.commands import run_commands
 from sdb_sandboxes.errors import RunStopped, SlotLost
@@ -42,12 +43,13 @@ from sdb_sandboxes.types import (
     ResourceLimits,
     Status,
 )
-from sdb_sandboxes.watch import Watch, read_waiting_s
+from sdb_sandboxes.watch import Line, Watch, read_waiting_s
 
 REPLY_S = 30.0
 """How long a server may take to fork or to bury before it counts as lost."""
 MAX_PROGRAM_BYTES = 1 << 20
 SIGKILL = 9
+CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
 
 class Zygote:
@@ -65,10 +67,10 @@ class Zygote:
             raise
         self.landlock = int(hello["landlock"])
 
-    def ask(self, order: bytes, descriptors: tuple[int, ...] = ()) -> bytes:
+    def ask(self, order: bytes) -> bytes:
         """Send an order and return the answer. Raises SlotLost if there is none."""
         try:
-            socket.send_fds(self.control, [order], descriptors)
+            self.control.send(order)
             answer = self.control.recv(4096)
         except OSError as error:
             raise SlotLost(f"the fork server does not answer: {error}") from None
@@ -79,8 +81,8 @@ class Zygote:
         limits: ResourceLimits,
         descriptors: tuple[int, ...],
         job: dict[str, object] | None = None,
-    ) -> int:
-        """Start a cell around stdout, stderr, channel (and verdict); returns its process id."""
+    ) -> None:
+        """Start a cell around stdout, stderr, channel (and verdict); it will speak for itself."""
         numbers = {
             **(job or {}),
             # A hard stop in the kernel, above the exact limit that the watch enforces.
@@ -89,26 +91,14 @@ class Zygote:
             "file_bytes": limits.file_bytes,
             "num_processes": limits.num_processes,
         }
-        order = b"F" + json.dumps(numbers).encode()
-        if not self.server.has_own_pids:
-            return int(struct.unpack("<i", self.ask(order, descriptors))[0])
-        return self.ask_for_process(order, descriptors)
-
-    def ask_for_process(self, order: bytes, descriptors: tuple[int, ...]) -> int:
-        """Send an order that is answered with a process descriptor; returns its id as seen here."""
         try:
-            socket.send_fds(self.control, [order], descriptors)
-            answer, passed, _, _ = socket.recv_fds(self.control, 4096, 1)
+            socket.send_fds(self.control, [b"F" + marshal.dumps(numbers)], descriptors)
         except OSError as error:
             raise SlotLost(f"the fork server does not answer: {error}") from None
-        check_answer(answer)
-        (pidfd,) = passed
-        with open(f"/proc/self/fdinfo/{pidfd}") as file:
-            pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
-        os.close(pidfd)
-        if pid < 1:
-            raise SlotLost("the cell's process id is not visible here")
-        return pid
+
+    def wipe(self) -> None:
+        """Empty the folder that the commands of one request shared."""
+        self.ask(b"W")
 
     def kill(self) -> tuple[int, float, int]:
         """End the cell and all it started: (wait status, CPU seconds, peak bytes)."""
@@ -125,8 +115,7 @@ class Run:
     """The judge's ends of one running sample."""
 
     watch: Watch
-    channel: socket.socket
-    pid: int
+    line: Line
 
 
 class Slot:
@@ -139,6 +128,8 @@ class Slot:
         self.waiting_s = 0.0
         try:
             self.candidates = Zygote(launcher.launch("candidate"))
+            if launcher.group is not None:
+                launcher.group.learn_own_bytes()
         except BaseException:
             launcher.close()
             raise
@@ -153,14 +144,20 @@ class Slot:
 
     def call_functions(self, request: ExecutionRequest) -> ExecutionResult:
         """Run one L3 request. Raises SlotLost if the slot must be thrown away."""
+        frame = pack_calls(request)
+        answers: list[dict[str, Any]] = []
         outcomes: list[CallOutcome] = []
-        questions = [pack_question(number, *call) for number, call in enumerate(request.calls, 1)]
 
         def answer_all(run: Run) -> None:
-            load_program(run, request.program)
-            for number, question in enumerate(questions, 1):
-                reply = run.watch.exchange(run.channel, question)
-                outcomes.append(read_outcome(reply, number))
+            check_length(request.program)
+            try:
+                run.watch.stream(run.line, frame, 1 + len(request.calls), answers)
+            finally:
+                # What it said before a bad end counts.
+                if answers:
+                    check_loaded(answers[0])
+                for number, reply in enumerate(answers[1:], 1):
+                    outcomes.append(read_outcome(reply, number))
 
         with self.open_run(request.limits) as run:
             result = self.finish(run, request.limits, answer_all)
@@ -171,18 +168,18 @@ class Slot:
     ) -> ExecutionResult:
         """Run one L2 or L2b request. Raises SlotLost if the slot must be thrown away."""
         nonce, counts = secrets.token_hex(16), [0, 0]
-        request = {**asdict(check), "nonce": nonce}
-        frame = pack_question_frame(request)
+        frame = pack_order({**asdict(check), "nonce": nonce})
 
         def ask_tests(run: Run) -> None:
-            load_program(run, program)
+            check_length(program)
+            check_loaded(run.watch.exchange(run.line, pack_order({"program": program})))
             # From here on the test process alone talks to the candidate, and it waits patiently.
-            run.watch.lend(run.channel)
+            run.watch.lend(run.line)
             try:
                 report = run.watch.exchange(verdict, frame)
             except RunStopped as stopped:
                 is_tests_fault = stopped.status is Status.RUNTIME_ERROR
-                if is_tests_fault and run.watch.is_alive(run.pid):
+                if is_tests_fault and run.watch.is_alive(run.line):
                     raise SlotLost("the tests' process ended without a report") from None
                 raise
             counts[:] = report.get("tests", counts)
@@ -190,15 +187,14 @@ class Slot:
 
         with self.open_run(limits) as run, contextlib.ExitStack() as stack:
             tests = self.tests = self.tests or Zygote(self.launcher.launch("tests"))
-            verdict, theirs = socket.socketpair()
-            stack.enter_context(verdict)
-            stack.enter_context(theirs)
+            verdict = Line()
+            stack.callback(verdict.close)
             null = os.open(os.devnull, os.O_WRONLY)
             stack.callback(os.close, null)
-            pid = tests.fork(limits, (null, null, run.channel.fileno(), theirs.fileno()))
-            theirs.close()
+            tests.fork(limits, (null, null, run.line.socket.fileno(), verdict.theirs.fileno()))
+            verdict.theirs.close()
             stack.callback(tests.kill)
-            run.watch.add_process(pid)
+            run.watch.add(verdict)
             result = self.finish(run, limits, ask_tests)
         return replace(result, num_tests_run=counts[0], num_tests_passed=counts[1])
 
@@ -223,24 +219,25 @@ class Slot:
         """
         if self.launcher.max_limits is not None:
             check_limits(limits, self.launcher.max_limits)
+        if self.launcher.group is not None:
+            self.launcher.group.prepare(limits)
         with contextlib.ExitStack() as stack:
-            ours, theirs = socket.socketpair()
-            stack.enter_context(ours)
-            readers = []
-            with theirs, contextlib.ExitStack() as writers:
-                ends = []
-                for _ in ("stdout", "stderr"):
-                    reader, writer = os.pipe()
-                    stack.callback(os.close, reader)
-                    writers.callback(os.close, writer)
-                    readers.append(reader)
-                    ends.append(writer)
-                pid = self.candidates.fork(limits, (*ends, theirs.fileno()), job)
-            if self.launcher.group is not None:
-                self.launcher.group.admit(pid, limits)
-            watch = Watch((pid,), readers[0], readers[1], limits, self.launcher.read_cpu_s)
+            line = Line()
+            stack.callback(line.close)
+            pipes = [os.pipe(), os.pipe()]
+            for reader, _ in pipes:
+                stack.callback(os.close, reader)
+            try:
+                ends = (pipes[0][1], pipes[1][1], line.theirs.fileno())
+                self.candidates.fork(limits, ends, job)
+            finally:
+                line.theirs.close()
+                for _, writer in pipes:
+                    os.close(writer)
+            watch = Watch(pipes[0][0], pipes[1][0], limits, self.launcher.read_cpu_s)
             stack.callback(watch.close)
-            yield Run(watch, ours, pid)
+            watch.add(line)
+            yield Run(watch, line)
 
     def finish(
         self, run: Run, limits: ResourceLimits, converse: Any, must_end_well: bool = False
@@ -255,7 +252,7 @@ class Slot:
         except RunStopped as stopped:
             status, detail = stopped.status, stopped.detail
         wall_s = time.monotonic() - run.watch.started
-        self.waiting_s = read_waiting_s(run.pid) if status is Status.WALL_TIME else 0.0
+        self.waiting_s = read_waiting_s(run.line.pid) if status is Status.WALL_TIME else 0.0
         wait_status, cpu_s, peak_bytes = self.candidates.kill()
         run.watch.drain_rest()
         signal_number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else None
@@ -270,7 +267,7 @@ class Slot:
             status = Status.CPU_TIME
             detail = f"used more than cpu_s={limits.cpu_s:g} seconds of CPU"
         elif status is Status.RUNTIME_ERROR:
-            if exit_code == EXIT_FAILED and not run.watch.num_frames:
+            if exit_code == EXIT_FAILED and not run.line.is_locked:
                 raise SlotLost("the cell could not be locked")
             if group is not None and group.was_out_of_processes():
                 status = Status.PROCESSES
@@ -280,7 +277,7 @@ class Slot:
                 status, detail = Status.MEMORY, "killed for memory"
             elif signal_number not in (None, SIGKILL):
                 detail = f"died by signal {signal_number}"
-            elif exit_code is not None:
+            elif exit_code is not None and not detail.startswith("broke"):
                 detail = f"the process ended with exit code {exit_code}"
         tails = [tail.decode("utf-8", "replace") for tail in run.watch.tails.values()]
         return ExecutionResult(
@@ -318,32 +315,30 @@ def check_limits(limits: ResourceLimits, most: ResourceLimits) -> None:
             )
 
 
-def pack_question(number: int, name: str, arguments: tuple[object, ...]) -> bytes:
-    """Encode one call. Raises ValueError if an argument is not plain data."""
-    try:
-        encoded = [encode(item) for item in arguments]
-        return pack_frame({"id": number, "f": name, "a": encoded})
-    except UnsendableError as error:
-        raise ValueError(
-            f"call {number} of {name!r} has an argument that is not plain data: {error}; "
-            "use None, bool, int, float, complex, str, bytes and their containers"
-        ) from None
+def pack_calls(request: ExecutionRequest) -> bytes:
+    """The program and its calls. Raises ValueError if an argument is not plain data."""
+    calls = []
+    for number, (name, arguments) in enumerate(request.calls, 1):
+        try:
+            calls.append((name, simplify(arguments)))
+        except UnsendableError as error:
+            raise ValueError(
+                f"call {number} of {name!r} has an argument that is not plain data: {error}; "
+                "use None, bool, int, float, complex, str, bytes and their containers"
+            ) from None
+    return pack_order({"program": request.program, "calls": calls})
 
 
 def check_length(program: str) -> None:
-    """Refuse a program that is too long, before anybody parses it. Raises RunStopped."""
+    """Refuse a program that is too long before anybody parses it. Raises RunStopped."""
     num_bytes = len(program.encode("utf-8", "surrogatepass"))
     if num_bytes > MAX_PROGRAM_BYTES:
         detail = f"a program of {num_bytes} bytes; the limit is {MAX_PROGRAM_BYTES}"
         raise RunStopped(Status.COMPILE_ERROR, detail)
 
 
-def load_program(run: Run, program: str) -> None:
-    """Send the program and wait until it is loaded. Raises RunStopped if it cannot be."""
-    check_length(program)
-    frame = pack_frame({"program": program})
-    run.watch.exchange(run.channel, b"")  # the cell says that it is locked
-    reply = run.watch.exchange(run.channel, frame)
+def check_loaded(reply: dict[str, Any]) -> None:
+    """Whether the program was loaded. Raises RunStopped if it could not be."""
     if "failed" in reply:
         name = read_name(reply["failed"])
         if reply.get("stage") == "compile":
@@ -353,14 +348,6 @@ def load_program(run: Run, program: str) -> None:
         raise RunStopped(status, f"{name} while loading")
     if reply != {"ready": True}:
         raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: unknown answer")
-
-
-def pack_question_frame(request: dict[str, Any]) -> bytes:
-    """Pack the tests. Raises ValueError if they are too long to travel."""
-    try:
-        return pack_frame(request)
-    except UnsendableError as error:
-        raise ValueError(f"the tests do not fit into one message: {error}") from None
 
 
 def read_report(report: dict[str, Any], nonce: str) -> None:
@@ -406,10 +393,12 @@ def read_name(name: Any) -> str:
 
 def contains_foreign(value: Any) -> bool:
     """Whether a decoded value holds an object that could not travel."""
-    if isinstance(value, Foreign):
-        return True
-    if isinstance(value, dict):
-        return any(contains_foreign(k) or contains_foreign(v) for k, v in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(contains_foreign(item) for item in value)
-    return False
+    kind = type(value)
+    if kind is dict:
+        return contains_foreign([*value, *value.values()])
+    if kind not in CONTAINERS:
+        return kind is Foreign
+    kinds = set(map(type, value))
+    if Foreign in kinds or kinds.isdisjoint(CONTAINERS):
+        return Foreign in kinds
+    return any(contains_foreign(item) for item in value)

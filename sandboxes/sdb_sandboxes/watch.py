@@ -1,9 +1,11 @@
 """One loop that looks after a running sample: moves frames, drains output, enforces limits.
 
 Place in the flow: `slot.py` starts a cell and hands its descriptors to a `Watch`; every question
-goes through `Watch.exchange`. Output is read all the time and capped, so a chatty program can
-neither block nor fill the judge. Limits are CPU seconds of the process tree; the wall limit is a
-loose backstop. What it does not do: it never waits without a deadline, and it trusts no length.
+goes through `Watch.exchange`, or through `Watch.stream` where one question has many answers. Output
+is read all the time and capped, so a chatty program can neither block nor fill the judge. Limits
+are CPU seconds of the process tree; the wall limit is a loose backstop. Nothing is spent on a
+sample's clocks before the first tick, for most samples have ended by then. What it does not do: it
+never waits without a deadline, it trusts no length, and it listens to no process but the cell.
 """
 
 import contextlib
@@ -12,17 +14,40 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from sdb_sandboxes.agent.codec import MAX_FRAME_BYTES, ProtocolError, parse_frame
-from sdb_sandboxes.errors import RunStopped
+from sdb_sandboxes.agent.codec import LOCKED, MAX_FRAME_BYTES, ProtocolError, parse_frame
+from sdb_sandboxes.errors import RunStopped, SlotLost
 from sdb_sandboxes.types import ResourceLimits, Status
 
 TAIL_BYTES = 2048
 TICK_S = 0.05
 TREE_SCAN_S = 0.5
+FIRST_LOOK_S = 0.002
+"""Answers that come one by one are collected after so long, then twice as long, up to a tick."""
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+CREDENTIALS = struct.Struct("iII")
+CREDENTIALS_BYTES = socket.CMSG_SPACE(CREDENTIALS.size)
+
+
+class Line:
+    """The judge's end of a channel, on which the kernel says who speaks."""
+
+    def __init__(self) -> None:
+        """Make both ends; `theirs` goes to the cell."""
+        self.socket, self.theirs = socket.socketpair()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.setblocking(False)
+        self.arrived = bytearray()
+        self.pid = 0
+        """Of the cell, once it has said something."""
+        self.is_locked = False
+        """Whether it has said that it is locked, which comes first."""
+
+    def close(self) -> None:
+        self.socket.close()
+        self.theirs.close()
 
 
 class Watch:
@@ -30,7 +55,6 @@ class Watch:
 
     def __init__(
         self,
-        pids: Iterable[int],
         stdout: int,
         stderr: int,
         limits: ResourceLimits,
@@ -39,7 +63,6 @@ class Watch:
         """Start the clocks.
 
         Args:
-            pids: The cells.
             stdout: The judge's end of the candidate's pipe; so is `stderr`.
             stderr: See `stdout`.
             limits: Of this run.
@@ -49,84 +72,123 @@ class Watch:
         self.limits = limits
         self.started = time.monotonic()
         self.num_output_bytes = 0
-        self.num_frames = 0
         self.num_answer_bytes = 0
         self.stdout = stdout
+        self.lines: list[Line] = []
         self.tails = {stdout: bytearray(), stderr: bytearray()}
         self.num_kept = {stdout: TAIL_BYTES, stderr: TAIL_BYTES}
-        self.arrived: dict[int, bytearray] = {}
-        self.line: socket.socket | None = None
-        self.clocks = {pid: os.pidfd_open(pid) for pid in pids}
+        self.lent: Line | None = None
+        self.clocks: dict[int, int] = {}
         self.next_tick = self.started + min(TICK_S, limits.cpu_s / 4)
         self.next_scan = self.started + TREE_SCAN_S
         self.poller = select.poll()
-        for descriptor in (stdout, stderr, *self.clocks.values()):
+        for descriptor in (stdout, stderr):
             self.poller.register(descriptor, select.POLLIN)
-        os.set_blocking(stdout, False)
-        os.set_blocking(stderr, False)
+            os.set_blocking(descriptor, False)
 
-    def add_process(self, pid: int) -> None:
-        """Watch one more process: its CPU time counts, its end ends the run."""
-        self.clocks[pid] = os.pidfd_open(pid)
-        self.poller.register(self.clocks[pid], select.POLLIN)
+    def add(self, line: Line) -> None:
+        """Watch the process at the other end of a line: its CPU counts, its end ends the run."""
+        self.lines.append(line)
 
-    def lend(self, line: socket.socket) -> None:
+    def lend(self, line: Line) -> None:
         """Let the tests' process talk on the program's channel: an end hangs up, tests report it.
 
         What the program had said before its end is still heard, so the verdict does not depend on
-        who looks first; a child that holds the other end has no voice.
+        who looks first.
         """
-        line.setblocking(True)
-        self.line = line
+        line.socket.setblocking(True)
+        self.lent = line
 
-    def exchange(self, channel: socket.socket, frame: bytes) -> dict[str, Any]:
+    def greet(self, line: Line) -> None:
+        """Wait until the cell says that it is locked. Raises RunStopped as `exchange`."""
+        self.talk(line, b"", [], 0, select.POLLIN)
+
+    def exchange(self, line: Line, frame: bytes) -> dict[str, Any]:
         """Send one frame (may be empty) and wait for the one frame that answers it.
 
         Raises:
             RunStopped: A limit was hit, a process ended, or the other side broke the protocol.
         """
-        channel.setblocking(False)
-        outgoing, descriptor = memoryview(frame), channel.fileno()
-        incoming = self.arrived.setdefault(descriptor, bytearray())
+        answers: list[dict[str, Any]] = []
+        self.talk(line, frame, answers, 1, select.POLLIN)
+        return answers[0]
+
+    def stream(self, line: Line, frame: bytes, num_answers: int, answers: list[Any]) -> None:
+        """Send one last frame and collect so many in `answers`, also those before an early end.
+
+        Answers wait in the kernel and do not wake the judge, but for the end of the program.
+
+        Raises:
+            RunStopped: As `exchange`.
+        """
+        self.talk(line, frame, answers, num_answers, select.POLLRDHUP)
+
+    def talk(
+        self, line: Line, frame: bytes, answers: list[Any], num_answers: int, wanted: int
+    ) -> None:
+        """Send, then receive until there are enough answers; `wanted` says what wakes the judge."""
+        outgoing, descriptor = memoryview(frame), line.socket.fileno()
+        is_last = wanted == select.POLLRDHUP
+        patience_s = FIRST_LOOK_S if is_last else TICK_S
         try:
-            while True:
-                message = None if outgoing else self.take_frame(incoming)
-                if message is not None:
-                    return message
-                events = select.POLLIN | (select.POLLOUT if outgoing else 0)
-                self.poller.register(descriptor, events)
-                ready = dict(self.poller.poll(max(0.0, self.next_tick - time.monotonic()) * 1000))
+            outgoing = self.send(line, outgoing, is_last)
+            self.poller.register(descriptor, wanted | (select.POLLOUT if outgoing else 0))
+            while not self.take_frames(line, answers, num_answers):
+                now = time.monotonic()
+                wait_s = max(0.0, min(self.next_tick - now, patience_s))
+                ready = dict(self.poller.poll(wait_s * 1000))
                 if time.monotonic() >= self.next_tick:
                     self.check_limits()
                 for pipe in self.tails:
                     if pipe in ready:
                         self.drain(pipe)
-                if descriptor in ready:
-                    if outgoing and ready[descriptor] & select.POLLOUT:
-                        outgoing = outgoing[channel.send(outgoing) :]
-                    if ready[descriptor] & (select.POLLIN | select.POLLHUP | select.POLLERR):
-                        self.receive(channel, incoming)
-                elif ended := [pidfd for pidfd in self.clocks.values() if pidfd in ready]:
-                    if self.line is not None:
-                        self.line.shutdown(socket.SHUT_RDWR)
-                        self.line = None
-                        for pidfd in ended:
-                            self.poller.unregister(pidfd)
-                        continue
-                    raise RunStopped(Status.RUNTIME_ERROR, "a process ended without an answer")
+                events = ready.get(descriptor, 0)
+                if outgoing and events & select.POLLOUT:
+                    outgoing = self.send(line, outgoing, is_last)
+                    if not outgoing:
+                        self.poller.modify(descriptor, wanted)
+                num_bytes = self.num_answer_bytes
+                if is_last or events & ~select.POLLOUT:
+                    self.receive(line, answers, num_answers)
+                has_little = self.num_answer_bytes - num_bytes < 1 << 15
+                patience_s = min(2 * patience_s, TICK_S) if has_little else FIRST_LOOK_S
+                if not events and not self.take_frames(line, answers, num_answers):
+                    self.notice_ends(ready)
         except OSError:
             raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed") from None
         finally:
             with contextlib.suppress(KeyError):
                 self.poller.unregister(descriptor)
 
-    def feed(self, channel: socket.socket, text: bytes) -> None:
+    def send(self, line: Line, outgoing: memoryview, is_last: bool) -> memoryview:
+        """Send what fits; what is left. After the last byte nobody waits for another in vain."""
+        if outgoing:
+            with contextlib.suppress(BlockingIOError):
+                outgoing = outgoing[line.socket.send(outgoing) :]
+        if is_last and not outgoing:
+            line.socket.shutdown(socket.SHUT_WR)
+        return outgoing
+
+    def notice_ends(self, ready: dict[int, int]) -> None:
+        """Stop once a watched process is gone and says nothing any more."""
+        ended = [pidfd for pidfd in self.clocks.values() if pidfd in ready]
+        if not ended:
+            return
+        if self.lent is None:
+            raise RunStopped(Status.RUNTIME_ERROR, "a process ended without an answer")
+        self.lent.socket.shutdown(socket.SHUT_RDWR)
+        self.lent = None
+        for pidfd in ended:
+            self.poller.unregister(pidfd)
+
+    def feed(self, line: Line, text: bytes) -> None:
         """Send all of the standard input, close it, and wait until a process has ended.
 
         Raises:
             RunStopped: A limit was hit.
         """
-        channel.setblocking(False)
+        channel = line.socket
+        self.start_clocks()
         outgoing = memoryview(text)
         self.poller.register(channel, select.POLLOUT)
         is_open = True
@@ -152,37 +214,72 @@ class Watch:
             if any(pidfd in ready for pidfd in self.clocks.values()):
                 return
 
-    def receive(self, channel: socket.socket, incoming: bytearray) -> None:
-        """Add what has come. Raises RunStopped at the end of it, or if it is too much."""
-        piece = channel.recv(1 << 20)
-        if not piece:
-            raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed")
-        incoming += piece
-        self.num_answer_bytes += len(piece)
-        if self.num_answer_bytes > self.limits.answer_bytes:
-            detail = f"answered with more than answer_bytes={self.limits.answer_bytes}"
-            raise RunStopped(Status.OUTPUT, detail)
+    def receive(self, line: Line, answers: list[Any], num_answers: int) -> None:
+        """Take in all that has come. Raises RunStopped at the end of it, or if it is too much."""
+        while True:
+            try:
+                piece, ancillary, _, _ = line.socket.recvmsg(1 << 16, CREDENTIALS_BYTES)
+            except BlockingIOError:
+                return
+            if not piece:
+                if self.take_frames(line, answers, num_answers):
+                    return
+                raise RunStopped(Status.RUNTIME_ERROR, "the channel was closed")
+            self.check_speaker(line, CREDENTIALS.unpack(ancillary[0][2])[0] if ancillary else 0)
+            line.arrived += piece
+            self.num_answer_bytes += len(piece)
+            if self.num_answer_bytes > self.limits.answer_bytes:
+                detail = f"answered with more than answer_bytes={self.limits.answer_bytes}"
+                raise RunStopped(Status.OUTPUT, detail)
+            if len(piece) < 1 << 15:
+                return
 
-    def take_frame(self, incoming: bytearray) -> dict[str, Any] | None:
-        """Cut the first frame off, once it is whole; what follows waits for the next question."""
-        if len(incoming) < 4:
-            return None
-        (length,) = struct.unpack_from("<I", incoming)
-        if length > MAX_FRAME_BYTES:
-            raise RunStopped(Status.RUNTIME_ERROR, "broke the protocol: frame of a wrong length")
-        if len(incoming) < length + 4:
-            return None
-        body = bytes(incoming[4 : length + 4])
-        del incoming[: length + 4]
-        self.num_frames += 1
+    def check_speaker(self, line: Line, pid: int) -> None:
+        """Learn who the cell is; hear nobody else, such as a child that outlives it."""
+        if pid < 1:
+            raise SlotLost("the cell's process id is not visible here")
+        if line.pid not in (0, pid):
+            break_protocol("another process spoke")
+        line.pid = pid
+
+    def take_frames(self, line: Line, answers: list[Any], num_answers: int) -> bool:
+        """Cut off whole frames up to the number wanted; what follows waits for the next question.
+
+        Returns whether there are enough.
+        """
+        arrived, place = line.arrived, 0
         try:
-            return parse_frame(body)
+            while (not line.is_locked or len(answers) < num_answers) and len(arrived) >= place + 4:
+                length = int.from_bytes(arrived[place : place + 4], "little")
+                if length > MAX_FRAME_BYTES:
+                    break_protocol("frame of a wrong length")
+                if len(arrived) < place + 4 + length:
+                    break
+                frame = bytes(arrived[place : place + 4 + length])
+                place += 4 + length
+                if line.is_locked:
+                    answers.append(parse_frame(frame[4:]))
+                elif frame != LOCKED:
+                    break_protocol("spoke before it was locked")
+                line.is_locked = True
         except ProtocolError as error:
-            raise RunStopped(Status.RUNTIME_ERROR, f"broke the protocol: {error}") from None
+            break_protocol(str(error))
+        finally:
+            del arrived[:place]
+        return line.is_locked and len(answers) >= num_answers
 
-    def is_alive(self, pid: int) -> bool:
-        """Whether a watched process still runs."""
-        return not select.select([self.clocks[pid]], [], [], 0)[0]
+    def is_alive(self, line: Line) -> bool:
+        """Whether the process at the other end of a line still runs."""
+        self.start_clocks()
+        return not select.select([self.clocks[line.pid]], [], [], 0)[0]
+
+    def start_clocks(self) -> None:
+        """Open a descriptor of every process that has spoken, to hear of its end."""
+        for line in self.lines:
+            if line.pid and line.pid not in self.clocks:
+                with contextlib.suppress(ProcessLookupError):
+                    self.clocks[line.pid] = os.pidfd_open(line.pid)
+                    self.poller.register(self.clocks[line.pid], select.POLLIN)
 
     def drain(self, pipe: int) -> None:
         """Read what the program printed, keep the tail, stop it above the output limit."""
@@ -215,6 +312,7 @@ class Watch:
     def check_limits(self) -> None:
         """Compare CPU and wall time with the limits. Raises RunStopped at the first one hit."""
         now = time.monotonic()
+        self.start_clocks()
         for pid in self.clocks:
             cpu_s = read_cpu_s(pid)
             if now >= self.next_scan:
@@ -234,6 +332,11 @@ class Watch:
         for pidfd in self.clocks.values():
             os.close(pidfd)
         self.clocks = {}
+
+
+def break_protocol(detail: str) -> NoReturn:
+    """End a run whose program said what no honest one can."""
+    raise RunStopped(Status.RUNTIME_ERROR, f"broke the protocol: {detail}") from None
 
 
 def read_cpu_s(pid: int) -> float:

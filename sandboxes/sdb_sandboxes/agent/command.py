@@ -11,7 +11,7 @@ import contextlib
 import os
 from typing import Any, NoReturn
 
-from sdb_sandboxes.agent.codec import receive_frame, send_frame
+from sdb_sandboxes.agent.codec import receive_order, send_frame
 
 STDIN = ".stdin"
 """Standard input is a file, not a pipe: programs open `/dev/stdin` again or seek in it."""
@@ -22,7 +22,7 @@ def serve_command(channel: int) -> NoReturn:
 
     The message: `files` as [path, text] each, `stdin`, `command`, `environment`.
     """
-    request = receive_frame(channel)
+    request = receive_order(channel)
     try:
         start_command(request)
     except BaseException as error:

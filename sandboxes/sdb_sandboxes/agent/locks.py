@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdb_sandboxes.agent import kernel
-from sdb_sandboxes.agent.codec import EXIT_FAILED, pack_frame
+from sdb_sandboxes.agent.codec import EXIT_FAILED, LOCKED
 
 (
     OPENAT, CLOSE, DUP3, CLOSE_RANGE, SETSID, CHDIR, SETGROUPS, SETRESUID, SETRESGID, WRITE,
@@ -25,8 +25,6 @@ from sdb_sandboxes.agent.codec import EXIT_FAILED, pack_frame
     if kernel.IS_ARM
     else (257, 3, 292, 436, 112, 80, 116, 117, 119, 1)
 )  # fmt: skip
-LOCKED = pack_frame({"locked": True})
-"""Said before the first byte of the program: what ends the cell later is the program's doing."""
 OWN_PID = 0x7FFFFFFF
 """Stands in a prepared filter where the cell's own process id goes."""
 
@@ -47,8 +45,8 @@ class Locks:
         rules: int,
         code: bytes,
         has_own_pids: bool,
-        speaks_first: bool,
-        dies_first: bool,
+        line: int,
+        proc: int,
     ) -> None:
         """Prepare the calls.
 
@@ -60,15 +58,18 @@ class Locks:
             rules: A Landlock ruleset; -1 for none.
             code: The seccomp filter.
             has_own_pids: Whether no process of ours can be seen from the cell.
-            speaks_first: Whether the cell says `LOCKED` on its channel, descriptor 3.
-            dies_first: Whether the cell goes before its server when memory runs out.
+            line: Where the cell says `LOCKED`, a number of its own.
+            proc: Descriptor of /proc, where the cell shares a bound on memory with its server and
+                has to go first when that runs out; -1 where it does not.
         """
         self.has_own_pids = has_own_pids
         num_kept = 1 + len(descriptors) + (rules >= 0)
         self.calls = [prepare(SETSID), prepare(CLOSE, 0)]
-        if dies_first:
+        if proc >= 0:
             self.calls += [
-                prepare(OPENAT, -100, b"/proc/self/oom_score_adj", os.O_WRONLY, 0),
+                # The files of an undumpable process belong to root.
+                prepare(kernel.PRCTL, 4, 1, 0, 0, 0),
+                prepare(OPENAT, proc, b"self/oom_score_adj", os.O_WRONLY, 0),
                 prepare(WRITE, 0, b"1000", 4),
                 prepare(CLOSE, 0),
             ]
@@ -91,7 +92,7 @@ class Locks:
         self.calls.append(prepare(kernel.CAPSET, *no_capability))
         # A change of user clears the first two, so they come after it.
         self.calls.append(prepare(kernel.PRCTL, 1, signal.SIGKILL, 0, 0, 0))
-        if not has_own_pids or dies_first:
+        if not has_own_pids or proc >= 0:
             self.calls.append(prepare(kernel.PRCTL, 4, 0, 0, 0, 0))
         self.calls.append(prepare(kernel.PRCTL, 38, 1, 0, 0, 0))
         if rules >= 0:
@@ -100,8 +101,7 @@ class Locks:
         self.code, self.buffer = code, ctypes.create_string_buffer(code, len(code))
         program = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(self.buffer))
         self.calls.append(prepare(kernel.PRCTL, 22, 2, program, 0, 0))
-        if speaks_first:
-            self.calls.append(prepare(WRITE, 3, LOCKED, len(LOCKED)))
+        self.calls.append(prepare(WRITE, line, LOCKED, len(LOCKED)))
 
     def apply(self) -> None:
         """Run in the cell: give everything up, or end with EXIT_FAILED."""

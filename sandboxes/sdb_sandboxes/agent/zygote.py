@@ -2,10 +2,13 @@
 
 Place in the flow: `slot.py` starts it with a cleared environment and one socket on descriptor 0. It
 imports what programs commonly import, enters its jail, and from then on knows two orders: `F` (fork
-a cell around the descriptors that come with the order) and `K` (kill the cell, reap, report). The
-cell locks itself and only then reads its own request, over a descriptor the zygote has closed.
+a cell around the descriptors that come with the order; nothing is answered) and `K` (kill the cell,
+reap, wipe its folder, report). The cell locks itself and only then reads its own request, over a
+descriptor the zygote has closed.
 
-What it does not do: it never reads a byte of a program, a test or an expected value.
+Every page that this process writes to while a cell lives is a page to copy, so it does as little as
+it can between the two orders. What it does not do: it never reads a byte of a program, a test or an
+expected value.
 """
 
 import contextlib
@@ -14,31 +17,30 @@ import fcntl
 import gc
 import importlib
 import json
+import marshal
 import os
 import random
 import resource
 import select
-import shutil
 import signal
 import site
 import socket
 import struct
 import sys
-import tempfile
 from typing import Any, NoReturn
 
 from sdb_sandboxes.agent import kernel
-from sdb_sandboxes.agent.cell import CHANNEL, run_tests, serve_candidate
+from sdb_sandboxes.agent.cell import CHANNEL, VERDICT, rehearse, run_tests, serve_candidate
 from sdb_sandboxes.agent.codec import EXIT_FAILED, EXIT_MEMORY
 from sdb_sandboxes.agent.command import serve_command
 from sdb_sandboxes.agent.locks import OWN_PID, Locks
 
 PRELOADED = (
-    "abc array bisect builtins calendar cmath collections copy dataclasses datetime decimal enum "
-    "fractions functools hashlib heapq io itertools math numbers operator random re statistics "
-    "string struct sys textwrap time typing unicodedata"
+    "abc bisect builtins collections copy dataclasses datetime decimal enum fractions functools "
+    "heapq io itertools math numbers operator random re statistics string struct sys time typing"
 ).split()
-"""Imported once in the zygote. A fresh `import typing` in every cell would cost 8 ms."""
+"""Imported once in the zygote. A fresh `import typing` in every cell would cost 8 ms; but every
+megabyte and every library that is here costs every fork 0.03 ms."""
 HIGH = 100
 """The server's own descriptors start here; those that come with an order lie below."""
 
@@ -51,11 +53,15 @@ class Zygote:
         self.has_jail: bool = config["jail"] in ("root", "user")
         self.has_container: bool = config["jail"] == "container"
         self.uid: int | None = config["uid"]
-        # The slot's control group, to be removed at the end; out of reach once in the jail.
+        # The slot's control group, which holds this process and its cells: to be left and removed
+        # at the end, and out of reach once in the jail.
         self.groups = [
-            (os.open(os.path.dirname(folder), os.O_RDONLY | os.O_CLOEXEC), os.path.basename(folder))
-            for folder in config["folders"]
+            (open_folder(os.path.dirname(folder)), os.path.basename(folder), open_folder(home))
+            for folder, home in config["folders"]
         ]
+        # Cells share its bound on memory with this process, and have to go first.
+        is_bound = self.has_container or bool(self.groups)
+        self.proc = keep(open_folder("/proc")) if is_bound else -1
         # Where no user of its own bounds the cell, the limit counts what the user runs already.
         self.other_tasks = 0 if self.uid is not None else count_tasks(os.geteuid())
         with open("/proc/self/statm") as file:
@@ -78,14 +84,15 @@ class Zygote:
             kernel.set_process_option(36, 1)
             visible, hidden = kernel.list_runtime_paths()
             self.readable = [p for path in visible for p in kernel.list_visible(path, hidden)]
-            self.work = tempfile.mkdtemp(prefix="sdb-work-")
-            tempfile.tempdir = None  # a program is to find its own, the only one it can write
-            os.chmod(self.work, 0o711)
-            self.work += "/cell"
+            self.work = make_folder() + "/cell"
         self.has_own_pids = self.has_jail or self.has_container
         self.rules, self.rules_for = -1, ""
         self.work_state = (0, 0)
-        self.locks: tuple[object, Locks] | None = None
+        self.key: tuple[bytes, tuple[int, ...]] = b"", ()
+        self.order: dict[str, Any] = {}
+        self.locks: Locks | None = None
+        self.ready_bytes = 0
+        self.failure = b""
         self.cell = 0
 
     def prepare_work(self, file_bytes: int) -> None:
@@ -128,75 +135,77 @@ class Zygote:
         except FileNotFoundError:
             return False
 
-    def prepare_locks(self, order: dict[str, Any], descriptors: tuple[int, ...]) -> Locks:
-        """The calls that lock the next cell; mostly those of the last one."""
-        job = order.get("job", self.role)
-        is_command = job == "command"
-        if self.landlock and self.rules_for != job:
-            if self.rules >= 0:
-                os.close(self.rules)
-            readable = kernel.list_tool_paths() if is_command else self.readable
-            rules = kernel.build_landlock_rules(self.landlock, readable, self.work, is_command)
-            # Out of the way of the numbers that a cell gives its descriptors.
-            self.rules = fcntl.fcntl(rules, fcntl.F_DUPFD_CLOEXEC, HIGH)
-            os.close(rules)
-            self.rules_for, self.locks = job, None
-        if self.locks is None or self.locks[0] != (order, descriptors):
-            # A runtime that reserves addresses without using them is held by what it may write to.
-            has_free_addresses = is_command and not order["is_address_space_bound"]
-            limits = {
-                "DATA" if has_free_addresses else "AS": order["memory_bytes"] + self.own_bytes,
-                "CPU": order["cpu_s"],
-                "FSIZE": order["file_bytes"],
-                "NPROC": order["num_processes"] + self.other_tasks,
-                "NOFILE": (4 if is_command else 1) * kernel.NUM_DESCRIPTORS,
-                "CORE": 0,
-                # Timers and queued signals: those of thousands of timers are the kernel's time.
-                "SIGPENDING": 64,
-                "MSGQUEUE": 0,
-                "MEMLOCK": 0,
-            }
-            locks = Locks(
-                descriptors=descriptors,
-                folder=self.work,
-                limits=limits,
-                uid=self.uid,
-                rules=self.rules,
-                code=self.filters[is_command],
-                has_own_pids=self.has_own_pids,
-                speaks_first=job != "tests",
-                dies_first=self.has_container,
-            )
-            self.locks = (order, descriptors), locks
-        return self.locks[1]
+    def prepare_rules(self, job: str) -> None:
+        """Landlock's rules for the next cell: those of the last one, if its folder is the same."""
+        if not self.landlock or self.rules_for == job:
+            return
+        last, is_command = self.rules, job == "command"
+        if last >= 0:
+            os.close(last)
+        readable = kernel.list_tool_paths() if is_command else self.readable
+        rules = kernel.build_landlock_rules(self.landlock, readable, self.work, is_command)
+        self.rules, self.rules_for = keep(rules), job
+        if self.rules != last:
+            self.locks = None
 
-    def fork(self, order: dict[str, Any], descriptors: tuple[int, ...]) -> int:
-        """Start a cell; returns its process id as this namespace sees it.
+    def prepare_locks(self, job: str, descriptors: tuple[int, ...]) -> Locks:
+        """The calls that lock the next cell."""
+        order, is_command = self.order, job == "command"
+        # A runtime that reserves addresses without using them is held by what it may write to.
+        has_free_addresses = is_command and not order["is_address_space_bound"]
+        limits = {
+            "DATA" if has_free_addresses else "AS": order["memory_bytes"] + self.own_bytes,
+            "CPU": order["cpu_s"],
+            "FSIZE": order["file_bytes"],
+            "NPROC": order["num_processes"] + self.other_tasks,
+            "NOFILE": (4 if is_command else 1) * kernel.NUM_DESCRIPTORS,
+            "CORE": 0,
+            # Timers and queued signals: those of thousands of timers are the kernel's time.
+            "SIGPENDING": 64,
+            "MSGQUEUE": 0,
+            "MEMLOCK": 0,
+        }
+        return Locks(
+            descriptors=descriptors,
+            folder=self.work,
+            limits=limits,
+            uid=self.uid,
+            rules=self.rules,
+            code=self.filters[is_command],
+            has_own_pids=self.has_own_pids,
+            line=VERDICT if job == "tests" else CHANNEL,
+            proc=self.proc,
+        )
+
+    def fork(self, order: bytes, descriptors: tuple[int, ...]) -> None:
+        """Start a cell.
 
         The order holds the limits and, for a cell that becomes another program, `job: command`;
-        `keeps_folder` then leaves the files of the request's earlier cells where they are.
+        `keeps_folder` then leaves the files of the request's earlier cells where they are. Most
+        orders are the last one again, and then everything is ready: folder, rules and calls.
         """
-        if not order.get("keeps_folder"):
-            self.prepare_work(order["file_bytes"])
-        locks = self.prepare_locks(order, descriptors)
-        if self.has_container:
-            # The cell opens a file of its own under /proc; nobody else is here to read ours.
-            kernel.set_process_option(4, 1)
+        if self.key != (order, descriptors):
+            self.key, self.order = (order, descriptors), marshal.loads(order)
+            self.locks = None
+        if self.ready_bytes != self.order["file_bytes"] and not self.order.get("keeps_folder"):
+            self.prepare_work(self.order["file_bytes"])
+        job = self.order.get("job", self.role)
+        self.prepare_rules(job)
+        if self.locks is None:
+            self.locks = self.prepare_locks(job, descriptors)
+        self.ready_bytes = 0
         self.cell = self.clone()
         if self.cell == 0:
             try:
-                locks.apply()
+                self.locks.apply()
                 gc.enable()
-                if order.get("job") == "command":
+                if job == "command":
                     serve_command(CHANNEL)
                 (serve_candidate if self.role == "candidate" else run_tests)()
             except MemoryError:
                 os._exit(EXIT_MEMORY)
             finally:
                 os._exit(EXIT_FAILED)
-        if self.has_container:
-            kernel.set_process_option(4, 0)
-        return self.cell
 
     def clone(self) -> int:
         """fork(), in a jail into a pid namespace whose death takes every descendant along.
@@ -221,27 +230,87 @@ class Zygote:
                 os.killpg(self.cell, signal.SIGKILL)
         os.kill(self.cell, signal.SIGKILL)
         _, status, usage = os.wait4(self.cell, 0)
-        cpu_s = usage.ru_utime + usage.ru_stime
-        with contextlib.suppress(ChildProcessError):
-            # Orphans come to us (subreaper); with a pid namespace there are none.
-            while not self.has_jail:
-                usage = os.wait4(-1, 0)[2]
-                cpu_s += usage.ru_utime + usage.ru_stime
         self.cell = 0
+        cpu_s = usage.ru_utime + usage.ru_stime
+        if not self.has_jail:
+            # Orphans come to us (subreaper); with a pid namespace there are none.
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    usage = os.wait4(-1, 0)[2]
+                    cpu_s += usage.ru_utime + usage.ru_stime
         return struct.pack("<idq", status, cpu_s, usage.ru_maxrss * 1024)
+
+    def wipe(self) -> None:
+        """Make the folder ready for a cell like the last one: its files are memory that counts."""
+        self.prepare_work(self.order["file_bytes"])
+        self.ready_bytes = self.order["file_bytes"]
+
+    def obey(self, order: bytes, descriptors: tuple[int, ...]) -> bytes:
+        """Do what the judge wants; the answer, empty where it waits for none."""
+        try:
+            if order[:1] == b"F":
+                self.fork(order[1:], descriptors)
+                return b""
+            if order == b"W":
+                self.wipe()
+                return b"."
+            if self.failure:
+                return b"!" + self.failure
+            answer = b"." + self.kill()
+            if self.order.get("job") != "command":
+                self.wipe()
+            return answer
+        except OSError as error:
+            # The judge hears of a failed fork when it asks how the cell ended.
+            self.failure = str(error).encode()[:200]
+            return b"" if order[:1] == b"F" else b"!" + self.failure
 
     def close(self) -> NoReturn:
         """The judge is gone or done: leave nothing behind."""
         if self.cell:
             self.kill()
-        for parent, name in self.groups:
+        for parent, name, home in self.groups:
             with contextlib.suppress(OSError):
+                write_file(home, "cgroup.procs", b"0")
                 os.rmdir(name, dir_fd=parent)
         if not self.has_jail and not self.has_container:
             if os.path.isdir(self.work):
                 remove_folder(self.work)
-            shutil.rmtree(os.path.dirname(self.work), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(self.work))
         os._exit(0)
+
+
+def open_folder(path: str) -> int:
+    """A descriptor to reach what is in a folder, for this process only."""
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def keep(descriptor: int) -> int:
+    """Move a descriptor out of the way of the numbers that a cell gives its own."""
+    kept = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.close(descriptor)
+    return kept
+
+
+def write_file(folder: int, name: str, text: bytes) -> None:
+    """Write to a file in a folder. Raises OSError."""
+    descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder() -> str:
+    """A new folder that nobody else may list, in one for temporary files. Raises OSError."""
+    for place in ("/tmp", "/var/tmp", "/dev/shm"):
+        path = f"{place}/sdb-work-{os.urandom(8).hex()}"
+        with contextlib.suppress(OSError):
+            os.mkdir(path)
+            os.chmod(path, 0o711)
+            return path
+    raise OSError("no folder for temporary files can be written")
 
 
 def list_container_paths() -> list[str]:
@@ -334,33 +403,28 @@ def main(address: str = "") -> NoReturn:
     random.seed(0)
     os.umask(0o077)
     kernel.limit_capabilities()
+    rehearse()
     gc.collect()
     gc.freeze()
     gc.disable()
     watcher.register(control, select.POLLIN)
-    while True:
-        order, descriptors = b"", tuple[int, ...]()
-        # A judge that died in the middle of a question is a reset connection.
-        with contextlib.suppress(ConnectionError):
-            if control.fileno() in dict(watcher.poll()):
-                order, descriptors = receive_order(control)
-        if not order:
-            zygote.close()
-        try:
-            passed: list[int] = []
-            if order[:1] == b"F":
-                pid = zygote.fork(json.loads(order[1:]), descriptors)
-                answer = b"." + struct.pack("<i", pid)
-                if zygote.has_container:
-                    passed = [os.pidfd_open(pid)]
-            else:
-                answer = b"." + zygote.kill()
-        except OSError as error:
-            answer = b"!" + str(error).encode()[:200]
-        with contextlib.suppress(ConnectionError):
-            socket.send_fds(control, [answer], passed, socket.MSG_NOSIGNAL)
-        for descriptor in (*descriptors, *passed):
-            os.close(descriptor)
+    line = control.fileno()
+    try:
+        while True:
+            # The judge may be gone while a process forked from it still holds the line.
+            if line not in dict(watcher.poll()):
+                break
+            order, descriptors = receive_order(control)
+            if not order:
+                break
+            answer = zygote.obey(order, descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if answer:
+                control.send(answer, socket.MSG_NOSIGNAL)
+    except ConnectionError:
+        pass  # it died in the middle of a question
+    zygote.close()
 
 
 def receive_order(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:

@@ -417,9 +417,9 @@ os._exit(0)
     },
     {
         "id": "shuts-the-questions-off",
-        "about": "no more questions to this side, after the first right answer",
+        "about": "no more questions to this side, after the first right answer; of data all come first",
         "allowed": "runtime_error",
-        "checks": "data, assertions, loops",
+        "checks": "assertions, loops",
         "body": "import os, socket\nsocket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_RD)\n"
         "return [n, n + 1]",
     },
