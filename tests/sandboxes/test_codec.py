@@ -90,7 +90,7 @@ def test_depth_and_size_are_capped() -> None:
     with pytest.raises(UnsendableError):
         encode(nested)
     with pytest.raises(UnsendableError):
-        pack_frame({"v": "x" * (9 << 20)})
+        pack_frame({"v": "x" * (17 << 20)})
 
 
 @pytest.mark.parametrize(
