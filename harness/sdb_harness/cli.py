@@ -414,6 +414,7 @@ main.add_command(decontaminate)
 main.add_command(export)
 main.add_command(train)
 main.add_command(generate)
+main.add_command(generate, "sample")
 main.add_command(roofline)
 main.add_command(sandbox)
 

@@ -1,4 +1,4 @@
-"""The commands `sdbench train` and `sdbench generate`, which touch the model directly."""
+"""The commands `sdbench train` and `sdbench generate` (or `sample`): straight to the model."""
 
 import os
 from importlib.util import find_spec
@@ -138,7 +138,14 @@ train.add_command(onpolicy)
 
 @click.command()
 @click.argument("prompt")
-@click.option("--checkpoint", default="demo-diffusion", show_default=True, help="Name or folder.")
+@click.option(
+    "--checkpoint",
+    "--model",
+    "checkpoint",
+    default="demo-diffusion",
+    show_default=True,
+    help="Name, folder, or hf:FOLDER_OR_ID.",
+)
 @click.option("--block-size", default=16, show_default=True, type=click.IntRange(min=1))
 @click.option(
     "--threshold",

@@ -15,7 +15,7 @@ import torch
 from sdb_kernels.head_select import head_select
 from sdb_reference_model.model import KVCache, Transformer
 from sdb_reference_model.sampler import Generation, check_canvas
-from sdb_reference_model.tokenizer import SpecialIds, pad_left
+from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id, pad_left
 
 
 @torch.inference_mode()
@@ -61,7 +61,7 @@ def sample_tokens(
         token_ids, _ = head_select(
             hidden,
             model.head_weight,
-            forbidden_id=tokenizer.mask_id,
+            forbidden_id=find_forbidden_id(tokenizer),
             temperature=temperature,
             seeds=row_seeds * 1_000_003 + index,
         )

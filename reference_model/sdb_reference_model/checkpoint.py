@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sdb_reference_model.model import ModelConfig, Transformer
+from sdb_reference_model.past import AttentionMode, Past, choose_past
 from sdb_reference_model.tokenizer import CodeTokenizer
 
 Objective = Literal["diffusion", "autoregressive"]
@@ -41,6 +42,13 @@ class Checkpoint:
     """First 16 hex digits of the SHA-256 over the three files."""
     training: dict[str, Any]
     """How it was trained: config, steps, hardware, versions, commit."""
+    attention: AttentionMode = "block_causal"
+    is_shifted: bool = False
+    """Whether hidden states speak of the next token; see `past.py`."""
+
+    def choose_past(self, block_size: int) -> Past:
+        """What the block sampler reads this model against."""
+        return choose_past(self.attention, self.is_shifted, block_size)
 
 
 def save_checkpoint(
@@ -60,15 +68,21 @@ def save_checkpoint(
 
 
 def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """Load a shipped checkpoint by name, or any checkpoint by folder.
+    """Load a shipped checkpoint by name, any checkpoint by folder, or somebody else's.
 
     Args:
-        name: for example `demo-diffusion`, or a path.
+        name: for example `demo-diffusion`, a path, or `hf:` and the folder or id of a model in
+            Hugging Face's form, see `hugging_face.py`.
         dtype: dtype of the weights in memory.
 
     Raises:
         CheckpointError: if it is missing, truncated, or its parts do not fit together.
     """
+    if name.startswith("hf:"):
+        # Imported here: that module speaks of checkpoints too.
+        from sdb_reference_model.hugging_face import load_hugging_face_checkpoint
+
+        return load_hugging_face_checkpoint(name.removeprefix("hf:"), dtype)
     folder = SHIPPED / name if (SHIPPED / name).is_dir() else Path(name)
     if not folder.is_dir():
         shipped = sorted(path.name for path in SHIPPED.glob("*/")) or ["none"]

@@ -82,6 +82,7 @@ def generate_text(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seeds=[seed],
+        past=checkpoint.choose_past(block_size),
         on_step=show if on_frame else None,
     )
     return GeneratedText(tokenizer.decode(generation.token_ids), generation)

@@ -1,6 +1,6 @@
 """Everybody's checkpoints: Hugging Face folders read into our Transformer, by name.
 
-Place in the flow: `load_hugging_face(folder)` beside `checkpoint.load_checkpoint`. A family is one
+Place in the flow: `checkpoint.load_checkpoint("hf:FOLDER_OR_ID")` comes here. A family is one
 row of `FAMILIES`: how its `config.json` spells the shape, how its tensors are called, and how its
 logits are meant to be used. No code of a checkpoint is ever executed and nothing is unpickled:
 `config.json` and safetensors are all that is read.
@@ -13,21 +13,23 @@ weights, biases outside the query, key and value projections. Each is refused by
 """
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from sdb_reference_model.checkpoint import CheckpointError
+from sdb_reference_model.checkpoint import Checkpoint, CheckpointError
 from sdb_reference_model.model import ModelConfig, Transformer
-
-AttentionMode = Literal["causal", "full", "block_causal"]
+from sdb_reference_model.past import AttentionMode
+from sdb_reference_model.tokenizer import CodeTokenizer
 
 LLAMA_NAMES: Mapping[str, tuple[str, ...]] = {
     "embedding.weight": ("model.embed_tokens.weight",),
@@ -133,8 +135,8 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family(read_llama_config, LLAMA_NAMES, "causal", True),
     "llada": Family(read_llada_config, LLADA_NAMES, "full", False, mask_id=126_336),
     "Dream": Family(read_llama_config, LLAMA_NAMES, "full", True, mask_id=151_666),
-    "sdar": Family(read_llama_config, LLAMA_NAMES, "block_causal", False, mask_id=151_669),
-    "a2d-qwen3": Family(read_llama_config, LLAMA_NAMES, "block_causal", False),
+    "sdar": Family(read_llama_config, LLAMA_NAMES, "block_causal_prompt", False, mask_id=151_669),
+    "a2d-qwen3": Family(read_llama_config, LLAMA_NAMES, "block_causal_prompt", False),
 }
 """`model_type` of `config.json` -> family."""
 
@@ -210,6 +212,72 @@ def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> Huggi
         mask_id=config.get("mask_token_id", family.mask_id),
         end_id=first_id(config.get("eos_token_id")),
     )
+
+
+def load_hugging_face_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Load weights and tokenizer of a folder, or of an id, which is downloaded if it is not cached.
+
+    Choice: blocks are counted from the end of the prompt, as for our own models; SDAR counts them
+    from the start of the text, which is the same where a block divides the prompt.
+
+    Raises:
+        CheckpointError: as `load_hugging_face`; or no such model, no `tokenizer.json`, no mask id.
+    """
+    folder = find_folder(name)
+    loaded = load_hugging_face(folder, dtype)
+    path = folder / "tokenizer.json"
+    try:
+        inner = Tokenizer.from_file(str(path))
+    except Exception as error:  # `tokenizers` raises bare Exception
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); where a model has none, transformers' "
+            "save_pretrained writes one"
+        ) from None
+    is_causal = loaded.attention == "causal"
+    mask_id = loaded.mask_id
+    if mask_id is None and not is_causal:
+        mask_id = inner.token_to_id("<|mask|>")
+    end_id, limit = loaded.end_id, loaded.model.config.vocab_size
+    if end_id is None or (mask_id is None and not is_causal):
+        raise CheckpointError(f"{folder}/config.json names no eos_token_id or mask_token_id")
+    special = (end_id, end_id, -1 if mask_id is None else mask_id)
+    if max(*special, inner.get_vocab_size() - 1) >= limit:
+        raise CheckpointError(
+            f"{folder}: tokenizer or special ids {special} reach past the model's {limit} ids; "
+            "these files do not belong together"
+        )
+    digest = hashlib.sha256()
+    for part in (folder / "config.json", path, *sorted(folder.glob("*.safetensors"))):
+        with part.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return Checkpoint(
+        loaded.model,
+        CodeTokenizer(inner, special),
+        "autoregressive" if is_causal else "diffusion",
+        digest.hexdigest()[:16],
+        {},
+        loaded.attention,
+        loaded.is_shifted,
+    )
+
+
+def find_folder(name: str) -> Path:
+    """The folder `name`, or the snapshot of the model with that id on the Hugging Face Hub.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download  # only where an id is given
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # network, access, spelling: a dozen types
+        raise CheckpointError(
+            f"{name!r} is no folder, and no model could be fetched under this id "
+            f"({type(error).__name__}); download it and give the folder"
+        ) from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

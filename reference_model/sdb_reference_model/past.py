@@ -19,7 +19,8 @@ read from the position before its first one.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,19 @@ class Context(Protocol):
 Past = Callable[[Transformer, Tensor, Tensor, Tensor], Context]
 """(model, left-padded prompts int64 [B, P], their lengths [B], canvas [B, C]) -> context: one of
 the classes below, or a `functools.partial` of one."""
+
+
+AttentionMode = Literal["causal", "full", "block_causal", "block_causal_prompt"]
+"""What a model was trained to see. `block_causal_prompt`: the prompt is made of blocks as well."""
+
+
+def choose_past(attention: AttentionMode, is_shifted: bool, block_size: int) -> Past:
+    """What a diffusion model is read against, the fast way."""
+    if attention == "full":
+        return partial(DualCached, is_shifted=is_shifted)
+    if attention == "block_causal_prompt":
+        return partial(Cached, prompt_block_size=block_size)
+    return Cached
 
 
 class Cached:

@@ -23,7 +23,7 @@ import torch
 from sdb_kernels.head_select import head_select
 from sdb_reference_model.model import KVCache, Transformer
 from sdb_reference_model.sampler import Generation, check_canvas
-from sdb_reference_model.tokenizer import SpecialIds
+from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id
 
 Draft = Callable[[Sequence[int], int], list[int]]
 """(text so far, k) -> at most k guesses of what follows; none is fine."""
@@ -144,7 +144,7 @@ def sample_one(
         drawn, _ = head_select(
             hidden,
             model.head_weight,
-            forbidden_id=tokenizer.mask_id,
+            forbidden_id=find_forbidden_id(tokenizer),
             temperature=temperature,
             seeds=seed * 1_000_003 + offsets,
         )

@@ -21,18 +21,23 @@ class SpecialIds(Protocol):
     pad_id: int
     end_id: int
     mask_id: int
+    """-1 for an autoregressive model without one."""
 
 
 class CodeTokenizer:
     """A trained tokenizer with its three special ids."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Wrap a `tokenizers.Tokenizer` that holds the special tokens.
+    def __init__(
+        self, tokenizer: Tokenizer, special_ids: tuple[int, int, int] | None = None
+    ) -> None:
+        """Wrap a `tokenizers.Tokenizer` that holds our special tokens, or has others.
+
+        `special_ids` are those of padding, end and mask of other people's tokenizers.
 
         Raises:
             ValueError: if a special token is missing.
         """
-        ids = [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+        ids = list(special_ids or [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS])
         if None in ids:
             raise ValueError(f"tokenizer lacks one of {SPECIAL_TOKENS}; train it with this project")
         tokenizer.encode_special_tokens = True  # "<|mask|>" in a prompt is text, not a mask
@@ -84,6 +89,11 @@ class CodeTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens."""
         return str(self.inner.decode(list(ids), skip_special_tokens=True))
+
+
+def find_forbidden_id(tokenizer: SpecialIds) -> int | None:
+    """The id that no model may write: its mask, if it has one."""
+    return tokenizer.mask_id if tokenizer.mask_id >= 0 else None
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:

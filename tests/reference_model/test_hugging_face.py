@@ -17,8 +17,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sdb_reference_model.checkpoint import CheckpointError
+from sdb_reference_model.autoregressive import sample_tokens
+from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
 from sdb_reference_model.hugging_face import LLADA_NAMES, LLAMA_NAMES, load_hugging_face
+from sdb_reference_model.policies import commit_above
+from sdb_reference_model.sampler import sample_blocks
+from sdb_reference_model.tokenizer import CodeTokenizer
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 97,
@@ -110,8 +114,8 @@ def write_as(family: str, model: PreTrainedModel, folder: Path) -> None:
     [
         ("llada", "llama", "full", False, 96),
         ("Dream", "qwen2", "full", True, 151_666),
-        ("sdar", "qwen3", "block_causal", False, 151_669),
-        ("a2d-qwen3", "qwen3", "block_causal", False, None),
+        ("sdar", "qwen3", "block_causal_prompt", False, 151_669),
+        ("a2d-qwen3", "qwen3", "block_causal_prompt", False, None),
     ],
 )
 def test_diffusion_families_are_their_ancestor_read_in_both_directions(
@@ -173,3 +177,62 @@ def test_damaged_folders_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(CheckpointError, match="lacks 'vocab_size'"):
         load_hugging_face(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "objective"),
+    [("llama", "llama", "autoregressive"), ("llada", "llama", "diffusion")],
+)
+def test_checkpoint_samples_as_ours_do(
+    family: str, kind: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHAPE, "vocab_size", 300)
+    write_as(family, make_model(kind), tmp_path)
+    CodeTokenizer.train(["ab"], 300).save(tmp_path / "tokenizer.json")
+    change = {"eos_token_id": 1}
+    if family == "llada":
+        change |= {"mask_token_id": 2, "embedding_size": 300}
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint = load_checkpoint(f"hf:{tmp_path}")
+    assert checkpoint.objective == objective
+    prompt = checkpoint.tokenizer.encode("abba")
+    if objective == "autoregressive":
+        assert checkpoint.tokenizer.mask_id == -1
+        (generation,) = sample_tokens(
+            checkpoint.model, checkpoint.tokenizer, [prompt], max_new_tokens=8
+        )
+    else:
+        (generation,) = sample_blocks(
+            checkpoint.model,
+            checkpoint.tokenizer,
+            [prompt],
+            block_size=4,
+            policy=commit_above(0.5),
+            max_new_tokens=8,
+            past=checkpoint.choose_past(4),
+        )
+        assert generation.nfe_prefill == 0  # full attention: nothing is exact before its block
+    assert generation.finish_reason == "stop" or len(generation.token_ids) == 8
+    assert checkpoint.tokenizer.decode(generation.token_ids) is not None
+
+
+def test_checkpoints_without_a_tokenizer_or_a_mask_are_refused(tmp_path: Path) -> None:
+    write_as("a2d-qwen3", make_model("qwen3"), tmp_path)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read"):
+        load_checkpoint(f"hf:{tmp_path}")
+    CodeTokenizer.train(["ab"], 300).save(tmp_path / "tokenizer.json")
+    with pytest.raises(CheckpointError, match="names no eos_token_id"):
+        load_checkpoint(f"hf:{tmp_path}")
+    config = json.loads((tmp_path / "config.json").read_text()) | {"eos_token_id": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        load_checkpoint(f"hf:{tmp_path}")
+
+
+def test_a_name_that_is_neither_folder_nor_model_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CheckpointError, match="is no folder, and no model could be fetched"):
+        load_checkpoint("hf:no/such model")

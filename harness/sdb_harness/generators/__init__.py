@@ -103,7 +103,7 @@ class GeneratorEntry:
 
 GENERATORS: dict[str, GeneratorEntry] = {
     "autoregressive": GeneratorEntry(
-        "sdb_harness.generators.autoregressive:load", AUTOREGRESSIVE_AXES, "demo or a folder"
+        "sdb_harness.generators.autoregressive:load", AUTOREGRESSIVE_AXES, "demo, a folder or hf:ID"
     ),
     "canonical": GeneratorEntry(
         "sdb_harness.generators.canonical:load", frozenset({"samples_per_problem"}), ""
@@ -115,7 +115,7 @@ GENERATORS: dict[str, GeneratorEntry] = {
         "sdb_harness.generators.replay:load", frozenset({"samples_per_problem"}), "FILE.jsonl"
     ),
     "seed_diffusion": GeneratorEntry(
-        "sdb_harness.generators.seed_diffusion:load", DIFFUSION_AXES, "demo or a folder"
+        "sdb_harness.generators.seed_diffusion:load", DIFFUSION_AXES, "demo, a folder or hf:ID"
     ),
     "transformers": GeneratorEntry(
         "sdb_harness.generators.transformers_ar:load", AUTOREGRESSIVE_AXES, "ID_OR_FOLDER"

@@ -1,4 +1,4 @@
-"""The autoregressive twin, `autoregressive:demo` or `autoregressive:FOLDER`.
+"""The autoregressive twin: `autoregressive:demo`, `:FOLDER`, or `:hf:FOLDER_OR_ID`.
 
 Place in the flow: the fair baseline of every comparison with `seed_diffusion`: same Transformer,
 cache and head, token by token, by `sdb_reference_model.autoregressive`.

@@ -57,7 +57,7 @@ class LocalModel:
         self.precision = "float32"
         self.min_batch_size = 1
         self.implementations = {
-            "attention": "torch scaled_dot_product_attention",
+            "attention": f"torch scaled_dot_product_attention, {self.checkpoint.attention}",
             "head_select": head_select,
             "device": str(device),
             "threads": str(num_threads),

@@ -1,4 +1,4 @@
-"""Our diffusion model as a generator, `seed_diffusion:demo` or `seed_diffusion:FOLDER`.
+"""Our diffusion model as a generator: `seed_diffusion:demo`, `:FOLDER`, or `:hf:FOLDER_OR_ID`.
 
 Place in the flow: the second stage of a run. The sampler is `sdb_reference_model.sampler`.
 """
@@ -46,6 +46,7 @@ def sample(
     else:
         assert sampling.num_steps is not None, "SamplingConfig pairs every block with a policy"
         policy = commit_evenly(sampling.num_steps)
+    past = checkpoint.choose_past(sampling.block_size)
     if suffixes is not None:
         return infill(
             checkpoint.model,
@@ -56,6 +57,7 @@ def sample(
             policy=policy,
             temperature=sampling.temperature,
             seeds=seeds,
+            past=past,
         )
     return sample_blocks(
         checkpoint.model,
@@ -66,4 +68,5 @@ def sample(
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
         seeds=seeds,
+        past=past,
     )
