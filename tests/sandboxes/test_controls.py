@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sdb_sandboxes.verifiers.controls import draw_controls, list_controls
+from sdb_sandboxes.verifiers.controls import draw_controls, draw_suite_control, list_controls
 
 SOURCES = {
     "assert f(1) == 2": ["assert f(1) == 1"],
@@ -26,6 +26,9 @@ SOURCES = {
     "with self.assertRaises(ValueError):\n    f()": [
         "with self.assertRaises(FloatingPointError):\n    f()"
     ],
+    "with self.assertRaises(ValueError):\n    f()\n    assert g() == 2\nassert f(1) == 2": [
+        "with self.assertRaises(ValueError):\n    f()\n    assert g() == 2\nassert f(1) == 1"
+    ],
     "for i in range(3):\n    assert f(i) == 2": [],
     "if g():\n    assert f(1) == 2": [],
     "def test_a():\n    return\n    assert f(1) == 2": [],
@@ -36,8 +39,10 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_lists_every_control(source: str) -> None:
-    # A text changes by a letter in front, whichever.
-    patterns = [re.escape(wanted).replace(r"\*", "[a-z]") for wanted in SOURCES[source]]
+    # A text gets one more letter, whichever and wherever.
+    patterns = [
+        re.sub(r"\\\*(.)", r"(?:[a-z]\1|\1[a-z])", re.escape(wanted)) for wanted in SOURCES[source]
+    ]
     controls = list_controls(source)
     assert len(controls) == len(patterns)
     assert all(map(re.fullmatch, patterns, controls))
@@ -72,3 +77,21 @@ def test_draws_no_more_than_there_are() -> None:
     assert len(draw_controls(source, 1)) == 1
     assert sorted(draw_controls(source, 9)) == sorted(list_controls(source))
     assert draw_controls("x = 1", 1) == []
+
+
+def test_a_suite_is_asked_everywhere_at_once() -> None:
+    source = (
+        "class T(TestCase):\n    def setUp(self):\n        assert f(0) == 0\n"
+        "    def test_a(self):\n        self.assertEqual(f(1), 1)\n"
+        "    def test_b(self):\n        self.assertEqual(f(2), g())\n"
+        "    def test_c(self):\n        f(3)\n"
+        "def test_d():\n    assert not f(4)\ndef helper():\n    assert f(5) == 5\n"
+    )
+    control, names = draw_suite_control(source)
+    assert names == ["T.test_a", "T.test_b", "test_d"]
+    assert "assertEqual(f(1), 2)" in control
+    assert "assert not (not f(4))" in control
+    assert "f(5) == 5" in control
+    assert "f(0) == 0" in control
+    assert re.search(r"assertEqual\(f\(2\), _[0-9a-f]{8}\(g\(\)\)\)", control)
+    ast.parse(control)

@@ -12,7 +12,7 @@ be reached, and it does not prove that a change matters.
 
 import ast
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sdb_sandboxes.verifiers.expectations import change_literal
 
@@ -52,99 +52,123 @@ def {name}(value):
 """Another value of the same type."""
 
 
+Edit = tuple[int, int, bytes]
+"""First byte of what goes, the byte behind it, and what comes in its place."""
+
+
 def draw_controls(tests: str, num_controls: int) -> list[str]:
     """Some of the controls of a test source, at places that nobody can foresee; may be fewer."""
-    return secrets.SystemRandom().sample(
-        controls := list_controls(tests), min(num_controls, len(controls))
-    )
+    controls = list_controls(tests)
+    return secrets.SystemRandom().sample(controls, min(num_controls, len(controls)))
 
 
 def list_controls(tests: str) -> list[str]:
     """Every control of the strongest kind that there is: literals, expressions, conditions."""
     source = Source(tests)
-    expected = [place for statement in source.statements for place in list_expected(statement)]
-    literals = [
-        control
-        for node in expected
-        for leaf in list_leaves(node)
-        if (control := source.change_constant(leaf)) is not None
-    ]
-    return (
-        literals
-        or [source.wrap(node) for node in expected]
-        or [control for node in source.statements for control in source.turn_round(node)]
-    )
+    return [source.write([edit]) for edit in source.list_edits(list_certain(source.tree.body))]
+
+
+def draw_suite_control(tests: str) -> tuple[str, list[str]]:
+    """A control with an expected value made wrong in every test that has one.
+
+    Returns:
+        The source and the tests that cannot pass it: `Class.method` or the function's name. One
+        run of it asks every test at once, so that nobody can be honest in most and lie in one.
+    """
+    source = Source(tests)
+    edits, names = list[Edit](), list[str]()
+    for name, body in list_test_bodies(source.tree.body):
+        if choices := source.list_edits(list_certain(body)):
+            edits.append(secrets.choice(choices))
+            names.append(name)
+    return source.write(edits), names
+
+
+def list_test_bodies(body: Sequence[ast.stmt]) -> Iterator[tuple[str, list[ast.stmt]]]:
+    """Each test function of a file or of its classes, and its statements."""
+    for node in body:
+        match node:
+            case ast.FunctionDef(name=name, body=inner) if name.startswith("test"):
+                yield name, inner
+            case ast.ClassDef(name=name, body=methods):
+                yield from ((f"{name}.{test}", inner) for test, inner in list_test_bodies(methods))
 
 
 class Source:
-    """A test source and its statements that run whenever a test passes."""
+    """A test source and what may be changed in it."""
 
     def __init__(self, text: str) -> None:
-        tree = ast.parse(text)
+        self.tree = ast.parse(text)
         self.starts = [0]
         for line in text.encode().splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
         self.data = text.encode()
+        self.changer = f"_{secrets.token_hex(4)}"
         futures = [
             node.end_lineno or 0
-            for node in tree.body
+            for node in self.tree.body
             if isinstance(node, ast.ImportFrom) and node.module == "__future__"
         ]
-        self.num_head_lines = max(futures, default=0)
-        self.statements = list(list_certain(tree.body))
+        self.head_end = self.starts[max(futures, default=0)]
+
+    def list_edits(self, statements: Iterable[ast.stmt]) -> list[Edit]:
+        """Every change of the strongest kind that these statements allow."""
+        statements = list(statements)
+        expected = [place for statement in statements for place in list_expected(statement)]
+        literals = [
+            edit
+            for node in expected
+            for leaf in list_leaves(node)
+            if (edit := self.change_constant(leaf)) is not None
+        ]
+        return (
+            literals
+            or [self.surround(node, f"{self.changer}(", ")") for node in expected]
+            or [edit for node in statements for edit in self.turn_round(node)]
+        )
+
+    def write(self, edits: Sequence[Edit]) -> str:
+        """The source with these changes."""
+        changer = CHANGER.format(name=self.changer).encode()
+        is_needed = any(self.changer.encode() in new for _, _, new in edits)
+        head = [(self.head_end, self.head_end, changer)] if is_needed else []
+        data = self.data
+        for start, end, new in sorted([*head, *edits], reverse=True):
+            data = data[:start] + new + data[end:]
+        return data.decode()
 
     def find(self, node: ast.expr) -> tuple[int, int]:
         """First byte of an expression, and the one behind its last."""
         end_line, end = node.end_lineno or node.lineno, node.end_col_offset or 0
         return self.starts[node.lineno - 1] + node.col_offset, self.starts[end_line - 1] + end
 
-    def splice(self, node: ast.expr, before: str, after: str) -> str:
-        """The source with text around an expression."""
+    def surround(self, node: ast.expr, before: str, after: str) -> Edit:
+        """Text around an expression."""
         start, end = self.find(node)
-        middle = before.encode() + self.data[start:end] + after.encode()
-        return (self.data[:start] + middle + self.data[end:]).decode()
+        return start, end, before.encode() + self.data[start:end] + after.encode()
 
-    def change_constant(self, leaf: ast.Constant) -> str | None:
-        """The source with another literal of the same type there; None where it is no plain one."""
+    def change_constant(self, leaf: ast.Constant) -> Edit | None:
+        """Another literal of the same type; None where it is no plain one."""
         start, end = self.find(leaf)
         literal = self.data[start:end].decode()
         is_text = literal[:1] in "\"'" and literal[:3] not in ('"""', "'''")
         if not is_text and not isinstance(leaf.value, int | float):
             return None
-        changed = change_literal(literal, "python")
-        return (self.data[:start] + changed.encode() + self.data[end:]).decode()
+        return start, end, change_literal(literal, "python").encode()
 
-    def wrap(self, node: ast.expr) -> str:
-        """The source with an expression's value changed when it is computed."""
-        name = f"_{secrets.token_hex(4)}"
-        lines = self.splice(node, f"{name}(", ")").splitlines(keepends=True)
-        return "".join(
-            [
-                *lines[: self.num_head_lines],
-                CHANGER.format(name=name),
-                *lines[self.num_head_lines :],
-            ]
-        )
-
-    def turn_round(self, statement: ast.stmt) -> Iterator[str]:
-        """The source with a condition that must not hold."""
+    def turn_round(self, statement: ast.stmt) -> Iterator[Edit]:
+        """A condition that must not hold."""
         match statement:
             case ast.Assert(test=test):
-                yield self.splice(test, "not (", ")")
+                yield self.surround(test, "not (", ")")
             case ast.Expr(value=ast.Call(func=ast.Attribute(attr=name) as called)):
                 if name in OPPOSITES:
-                    yield self.rename(called, OPPOSITES[name])
+                    _, end = self.find(called)
+                    yield end - len(name.encode()), end, OPPOSITES[name].encode()
             case ast.With(items=[ast.withitem(context_expr=ast.Call() as call)]):
                 raises = isinstance(call.func, ast.Attribute) and "Raises" in call.func.attr
                 if raises and call.args:
-                    start, end = self.find(call.args[0])
-                    yield (self.data[:start] + b"FloatingPointError" + self.data[end:]).decode()
-
-    def rename(self, called: ast.Attribute, name: str) -> str:
-        """The source with another method called."""
-        _, end = self.find(called)
-        start = end - len(called.attr.encode())
-        return (self.data[:start] + name.encode() + self.data[end:]).decode()
+                    yield (*self.find(call.args[0]), b"FloatingPointError")
 
 
 def list_certain(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
@@ -152,11 +176,9 @@ def list_certain(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in body:
         yield statement
         match statement:
-            case ast.With(items=items, body=inner):
-                # What is expected to raise is left there: only its first statement is certain.
-                raises = any("aises" in ast.dump(item.context_expr) for item in items)
-                yield from list_certain(inner[:1] if raises else inner)
-            case ast.If(test=ast.Constant(value=True), body=inner):
+            case ast.With(items=items) if any(map(expects_error, items)):
+                pass  # what follows the error in it is never reached
+            case ast.With(body=inner) | ast.If(test=ast.Constant(value=True), body=inner):
                 yield from list_certain(inner)
             case ast.ClassDef(body=inner):
                 yield from (
@@ -169,6 +191,12 @@ def list_certain(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from list_certain(inner)
             case ast.Return() | ast.Raise():
                 return
+
+
+def expects_error(item: ast.withitem) -> bool:
+    """Whether a context is left by an error if everything passes."""
+    called = ast.unparse(item.context_expr).partition("(")[0].lower()
+    return "raises" in called or "suppress" in called
 
 
 def list_expected(statement: ast.stmt) -> Iterator[ast.expr]:

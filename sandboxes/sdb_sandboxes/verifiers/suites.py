@@ -27,7 +27,7 @@ from sdb_sandboxes.types import (
     SuiteCheck,
     Verdict,
 )
-from sdb_sandboxes.verifiers.controls import draw_controls
+from sdb_sandboxes.verifiers.controls import draw_controls, draw_suite_control
 from sdb_sandboxes.verifiers.exit_code import FORGED, UNCONTROLLED
 from sdb_sandboxes.verifiers.verdicts import build_verdict
 
@@ -44,8 +44,9 @@ def verify_suite(
     if status is Status.PASSED:
         status, detail = run_controls(sandbox, program, check, limits)
     num_tests = len(check.test_ids)
+    num_passed = 0 if detail == FORGED else sum(passed)
     num_run = num_tests if passed else 0
-    return build_verdict(sandbox, result, status, detail, "L1", num_tests, sum(passed), num_run)
+    return build_verdict(sandbox, result, status, detail, "L1", num_tests, num_passed, num_run)
 
 
 def run_suite(
@@ -124,22 +125,36 @@ def read_report(stdout: str, nonce: str, check: SuiteCheck) -> tuple[Status, str
 def run_controls(
     sandbox: Sandbox, program: str, check: SuiteCheck, limits: ResourceLimits
 ) -> tuple[Status, str]:
-    """Whether a program that passed fails where it must."""
-    modules = {test.split(".")[0] for test in check.test_ids}
-    places = [
-        i
-        for i, (path, _) in enumerate(check.files)
-        if PurePosixPath(path).parts[0].removesuffix(".py") in modules
-        or (check.is_joined and i == 0)
-    ]
-    place = secrets.choice(places)
-    path, tests = check.files[place]
-    controls = draw_controls(tests, check.num_controls)
-    for control in controls:
-        files = (*check.files[:place], (path, control), *check.files[place + 1 :])
-        _, status, detail, _ = run_suite(sandbox, program, replace(check, files=files), limits)
-        if status is Status.PASSED:
-            return Status.WRONG_ANSWER, FORGED
+    """Whether a program that passed fails every test whose expected value was made wrong."""
+    for _ in range(check.num_controls):
+        files, wrong = draw_control_files(check)
+        if not wrong:
+            return Status.PASSED, UNCONTROLLED
+        control = replace(check, files=files)
+        _, status, detail, passed = run_suite(sandbox, program, control, limits)
         if status is Status.INFRASTRUCTURE:
             return status, detail
-    return Status.PASSED, "" if controls else UNCONTROLLED
+        outcomes = zip(check.test_ids, passed, strict=False)
+        if any(is_passed and test in wrong for test, is_passed in outcomes):
+            return Status.WRONG_ANSWER, FORGED
+    return Status.PASSED, ""
+
+
+def draw_control_files(check: SuiteCheck) -> tuple[tuple[tuple[str, str], ...], set[str]]:
+    """The files with a wrong expected value in every test that has one, and those tests."""
+    files, wrong = list(check.files), set[str]()
+    for i, (path, tests) in enumerate(check.files):
+        path = check.program_path if check.is_joined and i == 0 else path
+        module = ".".join(PurePosixPath(path).with_suffix("").parts)
+        if module in check.test_ids:
+            controls = draw_controls(tests, 1)
+            names = [module] if controls else []
+        elif any(test.startswith(f"{module}.") for test in check.test_ids):
+            control, tests_changed = draw_suite_control(tests)
+            controls, names = [control], [f"{module}.{name}" for name in tests_changed]
+        else:
+            continue
+        if controls:
+            files[i] = (check.files[i][0], controls[0])
+        wrong |= set(names)
+    return tuple(files), wrong & set(check.test_ids)

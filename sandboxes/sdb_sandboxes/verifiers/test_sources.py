@@ -36,7 +36,11 @@ def build_script_check(tests: str, reference: str) -> ObjectCheck | SuiteCheck:
 
 
 def build_unittest_check(
-    tests: str, reference: str, module: str = "", path: str = ""
+    tests: str,
+    reference: str,
+    module: str = "",
+    path: str = "",
+    others: Sequence[tuple[str, str]] = (),
 ) -> ObjectCheck | SuiteCheck:
     """The check of a file of unittest cases.
 
@@ -46,25 +50,29 @@ def build_unittest_check(
         module: What the tests import the program as; empty where they use its globals, standing
             behind it in one file.
         path: Name of the test file; needed with `module`.
+        others: (path, text) of files that the tests need beside them.
     """
     ids = list_test_ids(tests)
     if not ids:
         raise ValueError(f"no test case in {path or 'the tests'}; zero tests prove nothing")
-    if needs_one_interpreter(tests, reference):
-        return build_suite_check(tests, module, path)
+    if others or needs_one_interpreter(tests, reference, module):
+        return build_suite_check(tests, module, path, others)
     names, prelude = ((), "") if module else list_shared_names(tests, reference)
     return ObjectCheck(tests, names, module, prelude, ids)
 
 
-def build_suite_check(tests: str, module: str = "", path: str = "") -> SuiteCheck:
+def build_suite_check(
+    tests: str, module: str = "", path: str = "", others: Sequence[tuple[str, str]] = ()
+) -> SuiteCheck:
     """The L1 check of a file of tests, whatever they do; arguments as `build_unittest_check`."""
     ids = list_test_ids(tests)
     if not module:
         own = tuple(f"solution.{name}" for name in ids)
-        return SuiteCheck((("solution.py", tests),), own, is_joined=True)
+        return SuiteCheck((("solution.py", tests), *others), own, is_joined=True)
     stem = path.removesuffix(".py").replace("/", ".")
     program_path = module.replace(".", "/") + ".py"
-    return SuiteCheck(((path, tests),), tuple(f"{stem}.{name}" for name in ids), program_path)
+    own = tuple(f"{stem}.{name}" for name in ids)
+    return SuiteCheck(((path, tests), *others), own, program_path)
 
 
 def list_test_ids(tests: str) -> tuple[str, ...]:
@@ -100,8 +108,11 @@ def is_skipped(decorators: Sequence[ast.expr]) -> bool:
     return any("skip" in ast.unparse(decorator).lower() for decorator in decorators)
 
 
-def needs_one_interpreter(tests: str, reference: str) -> bool:
-    """Whether tests replace parts of the program, extend its classes or use foreign packages."""
+def needs_one_interpreter(tests: str, reference: str, module: str = "") -> bool:
+    """Whether tests replace parts of the program, extend its classes or use foreign packages.
+
+    `module` is what they import the program as.
+    """
     tree = ast.parse(tests)
     defined = set(list_defined(ast.parse(reference)))
     for node in ast.walk(tree):
@@ -113,7 +124,8 @@ def needs_one_interpreter(tests: str, reference: str) -> bool:
                 if names & (defined | set(list_imported(tree)) - {"TestCase"}):
                     return True
     imports = [*list_imports(tree), *list_imports(ast.parse(reference))]
-    return any(name not in sys.stdlib_module_names for node in imports for name in roots(node))
+    packages = {name for node in imports for name in roots(node)} - {module.partition(".")[0]}
+    return not packages <= sys.stdlib_module_names
 
 
 def roots(node: ast.Import | ast.ImportFrom) -> list[str]:

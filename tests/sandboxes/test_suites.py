@@ -1,0 +1,235 @@
+"""L1: suites in the program's own interpreter, and the cheats that the control finds out."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from sdb_sandboxes.open import open_sandbox
+from sdb_sandboxes.sandbox import Sandbox
+from sdb_sandboxes.types import ResourceLimits, Status, SuiteCheck
+from sdb_sandboxes.verifiers import verify
+from sdb_sandboxes.verifiers.exit_code import FORGED, UNCONTROLLED
+from sdb_sandboxes.verifiers.suites import list_files, read_report
+
+LIMITS = ResourceLimits(cpu_s=2.0, wall_s=60.0)
+REFUSED = (Status.WRONG_ANSWER, Status.RUNTIME_ERROR)
+TESTS = """
+import unittest
+from unittest.mock import patch
+from shop import total
+from helper import FIVE
+
+class TotalTest(unittest.TestCase):
+    def test_sum(self):
+        self.assertEqual(total([1, 2, 3]), 6)
+    def test_empty(self):
+        self.assertEqual(total([]), 0)
+    def test_patched(self):
+        with patch("shop.tax", return_value=2) as tax:
+            self.assertEqual(total([1, 1]), 4)
+        tax.assert_called_once_with()
+    def test_five(self):
+        for n in (1, 2):
+            with self.subTest(n):
+                self.assertEqual(total([n, FIVE - n]), 5)
+    @unittest.skip("not wanted")
+    def test_skipped(self):
+        self.fail()
+
+def test_plain():
+    assert total([4]) == 4
+
+def test_needs_a_fixture(tmp_path):
+    assert False
+"""
+SHOP = "def tax(): return 1\ndef total(items): return sum(items) * tax()\n"
+IDS = tuple(
+    f"shop_test.{name}"
+    for name in (
+        *("TotalTest.test_sum", "TotalTest.test_empty", "TotalTest.test_patched"),
+        *("TotalTest.test_five", "test_plain"),
+    )
+)
+CHECK = SuiteCheck((("shop_test.py", TESTS), ("helper.py", "FIVE = 5\n")), IDS, "shop.py")
+
+
+@pytest.fixture(
+    scope="module", params=["embedded", pytest.param("docker", marks=pytest.mark.docker)]
+)
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    if request.param == "docker":
+        request.getfixturevalue("engine")
+    with open_sandbox(request.param, num_slots=1) as sandbox:
+        yield sandbox
+
+
+def test_every_test_is_run_and_counted(sandbox: Sandbox) -> None:
+    verdict = verify(sandbox, SHOP, CHECK, LIMITS)
+    assert (verdict.status, verdict.num_tests, verdict.num_tests_passed) == ("passed", 5, 5)
+    assert (verdict.trust_level, verdict.num_tests_run, verdict.stdout_tail) == ("L1", 5, "")
+    verdict = verify(sandbox, SHOP.replace("* tax()", "or 1"), CHECK, LIMITS)
+    assert (verdict.status, verdict.num_tests_passed) == (Status.WRONG_ANSWER, 3)
+    assert verdict.detail == "shop_test.TotalTest.test_empty failed"
+
+
+def test_one_bad_part_of_a_test_fails_it(sandbox: Sandbox) -> None:
+    program = "def tax(): return 1\ndef total(items): return 3 if items == [2, 3] else sum(items)"
+    verdict = verify(sandbox, program, CHECK, LIMITS)
+    assert verdict.status is Status.WRONG_ANSWER
+    assert verdict.num_tests_passed == 3  # neither the patched one nor the one in parts
+
+
+def test_tests_may_stand_behind_the_program(sandbox: Sandbox) -> None:
+    tests = (
+        "import unittest\nclass TestCases(unittest.TestCase):\n"
+        "    def test_a(self):\n        self.assertEqual(task_func(2), 4)\n"
+    )
+    check = SuiteCheck((("solution.py", tests),), ("solution.TestCases.test_a",), is_joined=True)
+    assert verify(sandbox, "def task_func(x): return x * 2", check, LIMITS).is_passed
+    assert not verify(sandbox, "def task_func(x): return x", check, LIMITS).is_passed
+
+
+def test_a_script_is_one_test(sandbox: Sandbox) -> None:
+    check = SuiteCheck((("solution.py", "assert f(2) == 4"),), ("solution",), is_joined=True)
+    assert verify(sandbox, "def f(x): return x * 2", check, LIMITS).is_passed
+    verdict = verify(sandbox, "def f(x): return x", check, LIMITS)
+    assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, "solution failed")
+
+
+PATCH_ALL = (
+    "import unittest\nfor name in dir(unittest.TestCase):\n"
+    "    if name.startswith('assert') and 'Raises' not in name:\n"
+    "        setattr(unittest.TestCase, name, lambda *a, **k: None)\n"
+)
+FORGE = (
+    "import os, json, struct\n"
+    f"body = json.dumps({{'tests': [[i, True] for i in {IDS}]}}).encode()\n"
+    "for fd in range(3, 64):\n"
+    "    try: os.write(fd, struct.pack('<I', len(body)) + body)\n"
+    "    except OSError: pass\n"
+)
+LIAR = (
+    "class Liar(int):\n    def __eq__(self, o): return True\n"
+    "    def __ne__(self, o): return False\n    __hash__ = int.__hash__\n"
+)
+CHEATS = {
+    "nothing": "",
+    "always equal": LIAR + "def tax(): return 1\ndef total(items):\n    tax()\n    return Liar()",
+    "exit at import": "raise SystemExit(0)",
+    "hard exit at import": "import os\nos._exit(0)",
+    "hard exit in a call": "import os\ndef tax(): return 1\ndef total(items): os._exit(0)",
+    "exit in a call": "def tax(): return 1\ndef total(items): raise SystemExit(0)",
+    "skips": "import unittest\ndef tax(): 1\ndef total(items): raise unittest.SkipTest('no')",
+    "patched assertions": PATCH_ALL + "def tax(): return 1\ndef total(items): return tax()",
+    "patched results": (
+        "import unittest\nunittest.TestCase.run = lambda self, result: result.addSuccess(self)\n"
+        "def tax(): return 1\ndef total(items): return 4"
+    ),
+    "a loader without tests": (
+        "import unittest\nunittest.TestLoader.loadTestsFromTestCase = "
+        "lambda self, kind: unittest.TestSuite()\ndef tax(): return 1\ndef total(items): return 4"
+    ),
+    "a forged report": FORGE + "os._exit(0)",
+    "a forged report from an exit function": (
+        f"import atexit\ndef forge():\n    {FORGE.replace(chr(10), chr(10) + '    ')}\n"
+        "atexit.register(forge)\nraise SystemExit(0)"
+    ),
+    "a printed report": (
+        'print(\'{"report": {"tests": []}, "nonce": ""}\', flush=True)\nimport os\nos._exit(0)'
+    ),
+    "a report by destructor": (
+        "class D:\n    def __del__(self):\n"
+        f"        {FORGE.replace(chr(10), chr(10) + '        ')}\n"
+        "d = D()\ndef tax(): return 1\ndef total(items): return 0"
+    ),
+    "the runner's own record": (
+        "import sys, unittest\nmain = sys.modules['__main__']\n"
+        "main.Record.addFailure = main.Record.addError = "
+        "lambda self, test, error: self.passed.add(test.id())\n"
+        "main.Record.addSubTest = lambda *a: None\nmain.run_function = lambda f: True\n"
+        "def tax(): return 1\ndef total(items): return 0"
+    ),
+    "files in the place of the tests": (
+        "open('shop_test.py', 'w').write('')\nopen('helper.py', 'w').write('')\n"
+        "def tax(): return 1\ndef total(items): return 0"
+    ),
+    "a trace that jumps over assertions": (
+        "import sys\ndef tracer(frame, event, arg):\n"
+        "    if 'shop_test' in frame.f_code.co_filename and event == 'exception':\n"
+        "        frame.f_trace_lines = False\n    return tracer\nsys.settrace(tracer)\n"
+        "def tax(): return 1\ndef total(items): return 0"
+    ),
+    "kills its parent": (
+        "import os, signal\ntry: os.kill(os.getppid(), signal.SIGKILL)\nexcept OSError: pass\n"
+        "def tax(): return 1\ndef total(items): return 0"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_cheats_fail(sandbox: Sandbox, name: str) -> None:
+    verdict = verify(sandbox, CHEATS[name], CHECK, LIMITS)
+    assert verdict.status in REFUSED, verdict
+    assert verify(sandbox, SHOP, CHECK, LIMITS).is_passed
+
+
+def test_the_control_finds_out_what_passes_anything(sandbox: Sandbox) -> None:
+    program = PATCH_ALL + "def tax(): return 1\ndef total(items): return tax()"
+    check = replace(
+        CHECK,
+        files=(
+            ("shop_test.py", TESTS.replace("assert total([4]) == 4", "total([4])")),
+            CHECK.files[1],
+        ),
+    )
+    verdict = verify(sandbox, program, check, LIMITS)
+    assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, FORGED)
+    assert verdict.num_tests_passed == 0
+    assert verify(sandbox, program, replace(check, num_controls=0), LIMITS).is_passed
+
+
+def test_a_suite_without_a_place_for_a_control_says_so(sandbox: Sandbox) -> None:
+    check = SuiteCheck(
+        (("t.py", "import shop\ndef test_a(): shop.tax()"),), ("t.test_a",), "shop.py"
+    )
+    verdict = verify(sandbox, SHOP, check, LIMITS)
+    assert (verdict.status, verdict.detail) == (Status.PASSED, UNCONTROLLED)
+
+
+def test_a_check_must_hold_together(sandbox: Sandbox) -> None:
+    with pytest.raises(ValueError, match="zero tests prove nothing"):
+        verify(sandbox, SHOP, replace(CHECK, test_ids=()), LIMITS)
+    with pytest.raises(ValueError, match="is in none of the files"):
+        verify(sandbox, SHOP, replace(CHECK, test_ids=("other.T.test_a",)), LIMITS)
+
+
+def test_test_files_take_the_place_of_the_program() -> None:
+    check = replace(CHECK, program_path="shop_test.py")
+    assert dict(list_files("print()", check))["shop_test.py"] == TESTS
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"report": 1, "nonce": "n"}',
+        '{"report": {"tests": [["a", true]]}, "nonce": "m"}',
+        '{"report": {"tests": 1}, "nonce": "n"}',
+        '{"report": {"tests": [1]}, "nonce": "n"}',
+        '{"report": {"tests": [["a", 1]]}, "nonce": "n"}',
+        '{"report": {"tests": [["b", true]]}, "nonce": "n"}',
+        '{"report": {"tests": []}, "nonce": "n"}',
+        '{"report": {"tests": [["a", true], ["a", true]]}, "nonce": "n"}',
+        '{"report": {"tests": [["a", true], ["b", true]]}, "nonce": "n"}',
+        '{"report": {"error": "x y"}, "nonce": "n"}',
+        '{"report": {"tests": [["a", true]]}, "nonce": "n"} more',
+    ],
+)
+def test_only_a_whole_report_counts(told: str) -> None:
+    check = SuiteCheck((("a.py", ""),), ("a",))
+    assert read_report(told, "n", check)[0] in REFUSED
+    good = '{"report": {"tests": [["a", true]]}, "nonce": "n"}'
+    assert read_report(good, "n", check)[0] is Status.PASSED
