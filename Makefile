@@ -7,7 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check bench bench-sandboxes bench-kernels bench-sampler bench-training bench-demo clean
+.PHONY: demo test check bench bench-sandboxes bench-head-select bench-kernels bench-step bench-sampler bench-training \
+  bench-demo clean
 
 demo: .venv/.installed
 	$(BIN)/sdbench demo
@@ -20,10 +21,17 @@ check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: bench-kernels bench-sandboxes bench-sampler bench-training bench-demo
+bench: bench-head-select bench-sandboxes bench-sampler bench-training bench-demo
 
-bench-kernels: .venv/.installed-dev
+bench-head-select: .venv/.installed-dev
 	$(BIN)/python kernels/benchmarks/head_select.py
+
+# These two need a CUDA device, and say so where there is none.
+bench-kernels: .venv/.installed-dev
+	$(BIN)/python kernels/benchmarks/operators.py
+
+bench-step: .venv/.installed-dev
+	$(BIN)/python reference_model/benchmarks/step.py
 
 bench-sandboxes: .venv/.installed-dev
 	$(BIN)/python sandboxes/benchmarks/verdicts_per_second.py

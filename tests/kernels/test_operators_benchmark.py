@@ -1,0 +1,68 @@
+"""The GPU benchmark's cases at a tiny size on a CPU: they are right, timed and reported.
+
+What this cannot show is the speed of anything, nor that CUDA events are read correctly.
+"""
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[2] / "kernels" / "benchmarks" / "operators.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("operators_benchmark", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_case_passes_its_check_and_gives_a_row(benchmark: ModuleType) -> None:
+    def clock(run: object) -> dict[str, float]:
+        assert callable(run)
+        start = time.perf_counter()
+        run()
+        milliseconds = 1e3 * (time.perf_counter() - start)
+        return {"median": milliseconds, "p20": milliseconds, "p80": milliseconds}
+
+    shape = benchmark.Shape(32, 4, 2, 16, 48, 130)
+    cases = benchmark.build_cases(shape, 4, 40, torch.bfloat16, torch.device("cpu"))
+    rows = [benchmark.measure(case, 1e9, clock, is_compiled=False) for case in cases]
+    operators = {row["operator"] for row in rows}
+    from sdb_kernels.backend import OPERATORS
+
+    assert operators - {"norm_gate_up_silu e4m3"} == set(OPERATORS)
+    for row in rows:
+        assert row["error"] <= benchmark.MAX_ERROR
+        assert row["floor_bytes"] > 0
+        assert "chain" in row["speed_over"]
+
+
+def test_a_wrong_result_ends_the_run(benchmark: ModuleType) -> None:
+    case = benchmark.Case(
+        "wrong", {"ours": lambda: torch.ones(3)}, lambda: [torch.tensor([1.0, 1.0, 2.0])], 1
+    )
+    with pytest.raises(SystemExit, match=r"wrong: wrong by 0\.5 of the largest value"):
+        benchmark.check(case)
+    case.runs["ours"] = lambda: torch.tensor([1.0, torch.nan, 2.0])
+    with pytest.raises(SystemExit, match="wrong by nan"):
+        benchmark.check(case)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and the run takes minutes")
+def test_without_a_gpu_it_says_so_in_one_line(benchmark: ModuleType) -> None:
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1
+    assert process.stderr.strip() == benchmark.NO_GPU

@@ -1,0 +1,79 @@
+"""The GPU benchmark of a step at a tiny size on a CPU: it checks, times, reports and draws.
+
+What this cannot show is the speed of anything, nor that a CUDA graph can be captured.
+"""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from sdb_reference_model.fused import Step
+from sdb_reference_model.model import SIZES
+from sdb_reference_model.roofline import GPUS
+
+SCRIPT = Path(__file__).parents[2] / "reference_model" / "benchmarks" / "step.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("step_benchmark", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_once(run: object) -> float:
+    assert callable(run)
+    run()
+    return 0.001
+
+
+def test_it_checks_times_and_draws(benchmark: ModuleType, tmp_path: Path) -> None:
+    model = benchmark.build_model(SIZES["test"], torch.float32, torch.device("cpu"))
+    rows = []
+    for block_size in (4, 7):
+        row = benchmark.measure(model, block_size, 20, GPUS["H20"], run_once, is_compiled=True)
+        assert row["error"] < 1e-4
+        assert row["forwards_per_s"] == 1000.0
+        assert row["bound_ms"] > 0
+        rows.append({"size": "test", **row})
+    benchmark.draw(rows, "no GPU", tmp_path / "step.svg")
+    assert "<svg" in (tmp_path / "step.svg").read_text()
+
+
+def test_a_step_that_computes_something_else_ends_the_run(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = benchmark.build_model(SIZES["test"], torch.float32, torch.device("cpu"))
+    read = benchmark.read_block
+    monkeypatch.setattr(benchmark, "read_block", lambda *args, **kwargs: -read(*args, **kwargs))
+    with pytest.raises(SystemExit, match=r"fused and modules differ by 2 of the largest"):
+        benchmark.measure(model, 4, 20, None, run_once, is_compiled=False)
+    monkeypatch.undo()
+    monkeypatch.setattr(Step, "run", lambda self: None)
+    with pytest.raises(SystemExit, match="was not finished"):
+        benchmark.measure(model, 4, 20, None, run_once, is_compiled=False)
+
+
+def test_gpus_are_known_by_their_names(benchmark: ModuleType) -> None:
+    assert benchmark.find_gpu("NVIDIA H100 80GB HBM3") is GPUS["H100"]
+    assert benchmark.find_gpu("NVIDIA H20-3e") is GPUS["H20"]
+    assert benchmark.find_gpu("NVIDIA H200") is GPUS["H200"]
+    assert benchmark.find_gpu("NVIDIA A100-SXM4-80GB") is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and the run takes minutes")
+def test_without_a_gpu_it_says_so_in_one_line(benchmark: ModuleType) -> None:
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1
+    assert process.stderr.strip() == benchmark.NO_GPU
