@@ -77,7 +77,7 @@ def test_ends_as_it_should(
         pytest.fail("\n".join(complaints), pytrace=False)
     assert list_descendants(containers) == processes, "a process was left, or a slot was rebuilt"
     assert list_descriptors() == descriptors
-    assert list_grouped() <= processes
+    assert list_grouped() <= set(processes)
 
 
 def find_complaint(entry: Entry, sandbox: Sandbox) -> str:
