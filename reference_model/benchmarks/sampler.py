@@ -30,6 +30,7 @@ from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
 from sdb_reference_model.past import Cached, Uncached
 from sdb_reference_model.policies import commit_above
 from sdb_reference_model.sampler import Generation, sample_blocks
+from sdb_reference_model.speculative import sample_speculatively
 
 NUM_PROBLEMS = 20
 NUM_ROUNDS = 5
@@ -79,6 +80,9 @@ def build_contestants(diffusion: Checkpoint, twin: Checkpoint) -> dict[str, Cont
     contestants["autoregressive, cached"] = lambda prompt: sample_tokens(
         twin.model, twin.tokenizer, [prompt], max_new_tokens=MAX_NEW_TOKENS
     )[0]
+    contestants["autoregressive, prompt lookup"] = lambda prompt: sample_speculatively(
+        twin.model, twin.tokenizer, [prompt], max_new_tokens=MAX_NEW_TOKENS
+    )[0]
     return contestants
 
 
@@ -86,7 +90,9 @@ def check_equal(contestants: dict[str, Contestant], prompts: list[list[int]]) ->
     """Compare the tokens of each cached contestant with its definition."""
     for name, contestant in contestants.items():
         slow = contestants.get(name.replace(", cached", ", uncached"))
-        if name.endswith(", cached") and slow is not None:
+        if name.endswith(", prompt lookup"):
+            slow = contestants[name.replace(", prompt lookup", ", cached")]
+        if name.endswith((", cached", ", prompt lookup")) and slow is not None:
             for prompt in prompts:
                 if contestant(prompt).token_ids != slow(prompt).token_ids:
                     raise SystemExit(

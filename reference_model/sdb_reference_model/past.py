@@ -102,7 +102,7 @@ class Cached:
     def lay_out(self, lengths: Tensor, width: int, capacity: int) -> None:
         """Positions and padding of all columns, for prompts that end at column `width`."""
         columns = torch.arange(capacity, device=lengths.device)[None]
-        self.lengths = lengths
+        self.padding = width - lengths  # [B]
         positions = columns + (lengths - width)[:, None]  # [B, S]
         self.has_padding = bool((lengths < width).any())
         self.is_real = positions >= 0
@@ -157,6 +157,33 @@ class Cached:
             rows = find_rows(is_due)
             self.compute(block if rows is None else block[rows], None, rows)
             self.cache.commit(block.shape[1])
+
+    def regroup(self, rows: Tensor, fresh: "Cached | None", room: int) -> None:
+        """Keep `rows` int64 [R], put those of `fresh` behind them, make `room` for more columns.
+
+        All rows end at the same column, so what is shorter gets padding on the left.
+        """
+        assert self.pending is None, "a block that waits for its forward cannot change its batch"
+        groups = [(self, rows)]
+        if fresh is not None:
+            groups.append((fresh, torch.arange(len(fresh.padding), device=rows.device)))
+        lengths = torch.cat([past.cache.length - past.padding[own] for past, own in groups])
+        width = int(lengths.max())
+        like = self.model.head_weight
+        cache = KVCache(self.model.config, len(lengths), width + room, like)
+        for tensor in (cache.keys, cache.values):
+            tensor.zero_()  # padding must be finite: nothing times NaN is not nothing
+        first = 0
+        for past, own in groups:
+            end, last = past.cache.length, first + len(own)
+            start = max(0, end - width)
+            span = slice(width - (end - start), width)
+            cache.keys[:, first:last, :, span] = past.cache.keys[:, own, :, start:end]
+            cache.values[:, first:last, :, span] = past.cache.values[:, own, :, start:end]
+            first = last
+        cache.commit(width)
+        self.cache = cache
+        self.lay_out(lengths, width, width + room)
 
 
 def find_rows(is_wanted: Tensor) -> Tensor | None:

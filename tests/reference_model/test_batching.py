@@ -1,0 +1,87 @@
+"""A queue gives every prompt the answer that it gets alone."""
+
+import functools
+
+import pytest
+import torch
+
+from sdb_reference_model.batching import sample_queue
+from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.policies import Revision, commit_above, edit_above
+from sdb_reference_model.sampler import sample_blocks
+from sdb_reference_model.tokenizer import CodeTokenizer
+
+LENGTHS = [5, 2, 9, 1, 30, 3, 7]
+PROMPTS = [[10 + row, *range(20, 19 + length)] for row, length in enumerate(LENGTHS)]
+SEEDS = list(range(5, 12))
+
+
+@functools.cache
+def make_tokenizer() -> CodeTokenizer:
+    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
+
+
+@functools.cache
+def make_model(end_bias: float) -> Transformer:
+    """Random, wide weights; an `end_bias` of -1 makes the end token impossible, others likely."""
+    model = Transformer(SIZES["test"])
+    model.initialise(torch.Generator().manual_seed(7))
+    for block in model.blocks:
+        for weight in block.parameters():
+            weight.data *= 6
+    model.embedding.weight.data *= 40
+    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize(
+    ("temperature", "revision"), [(0.0, None), (1.0, None), (0.0, edit_above(0.3, 4))]
+)
+def test_answers_are_those_of_each_prompt_alone(
+    temperature: float, revision: Revision | None, end_bias: float, batch_size: int
+) -> None:
+    model, tokenizer = make_model(end_bias), make_tokenizer()
+    queued = sample_queue(
+        model,
+        tokenizer,
+        PROMPTS,
+        batch_size=batch_size,
+        block_size=8,
+        policy=commit_above(0.6),
+        max_new_tokens=32,
+        revision=revision,
+        temperature=temperature,
+        seeds=SEEDS,
+    )
+    for prompt, seed, generation in zip(PROMPTS, SEEDS, queued, strict=True):
+        (alone,) = sample_blocks(
+            model,
+            tokenizer,
+            [prompt],
+            block_size=8,
+            policy=commit_above(0.6),
+            max_new_tokens=32,
+            revision=revision,
+            temperature=temperature,
+            seeds=[seed],
+        )
+        assert generation.token_ids == alone.token_ids
+        assert generation.finish_reason == alone.finish_reason
+        assert generation.step_commits == alone.step_commits
+        assert generation.commit_tokens == alone.commit_tokens
+    assert end_bias < 0 or {g.finish_reason for g in queued} == {"stop", "length"}
+
+
+def test_a_queue_needs_a_seat() -> None:
+    with pytest.raises(ValueError, match="batch_size=0"):
+        sample_queue(
+            make_model(-1.0),
+            make_tokenizer(),
+            PROMPTS,
+            batch_size=0,
+            block_size=8,
+            policy=commit_above(1.0),
+            max_new_tokens=32,
+        )
