@@ -95,14 +95,23 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
     help="A random part of so many problems of each language.  [default: all]",
 )
 @click.option(
+    "--load",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="Judge references again beside so many busy processes a processor; 0 does not.",
+)
+@click.option(
     "--samples",
     help="Judge that many samples of a model for each language too, or `all`, and compare with the "
     "pass@1 that the authors of the benchmark published.",
 )
 def verify_benchmark(
-    spec: str, sandbox_name: str, problems: int | None, samples: str | None
+    spec: str, sandbox_name: str, problems: int | None, load: int, samples: str | None
 ) -> None:
     """Check that references pass and that empty, `return None` or cheating programs do not.
+
+    References are judged twice, the second time on an overloaded machine.
 
     SPEC is a name with options, for example humaneval or minipy:level=3,num_problems=500; `all` is
     every benchmark whose data are there.
@@ -122,7 +131,8 @@ def verify_benchmark(
                     raise
                 make_console().print(Text(f"{each}: left out: {error}"), soft_wrap=True)
                 continue
-            is_clean = _verify_and_print(each, benchmark, sandbox, problems, samples) and is_clean
+            is_right = _verify_and_print(each, benchmark, sandbox, problems, load, samples)
+            is_clean = is_right and is_clean
     if not is_clean:
         sys.exit(EXIT_FAULTS)
 
@@ -132,12 +142,13 @@ def _verify_and_print(
     benchmark: Benchmark,
     sandbox: Sandbox,
     num_problems: int | None,
+    load: int,
     samples: str | None,
 ) -> bool:
     """Verify one benchmark; whether all was judged, and as it should be."""
     from sdb_harness.verification import verify_judging, verify_published
 
-    findings = verify_judging(benchmark, sandbox, num_problems)
+    findings = verify_judging(benchmark, sandbox, num_problems, load)
     published = []
     if samples is not None:
         limit = None if samples == "all" else int(samples)

@@ -7,8 +7,12 @@ with the pass@1 that they measured, `verify_published` measures it here. What th
 judge at all is counted apart, with the reason, and is neither right nor wrong.
 """
 
+import contextlib
+import os
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from math import sqrt
@@ -41,24 +45,63 @@ class Finding:
 
 Write = Callable[[Problem], str | None]
 
+EVERYTHING = """\
+class Everything(int):
+    __eq__ = __le__ = __ge__ = __lt__ = __gt__ = __contains__ = lambda *_: True
+    __ne__ = lambda *_: False
+    __hash__ = int.__hash__
+    __call__ = __getattr__ = __getitem__ = lambda self, *_, **__: self
+    __sub__ = __rsub__ = __abs__ = lambda self, *_: self
+    __len__ = lambda _: 0
+    __iter__ = lambda self: iter(())
+"""
+"""A class whose objects equal, contain and answer everything."""
+
+
+def write_always_equal(problem: Problem) -> str | None:
+    """A program in which all that is asked for equals everything; None for other languages."""
+    if getattr(problem.check, "language", "python") != "python":
+        return None
+    asked = {problem.entry_point, *getattr(problem.check, "names", ())}
+    names = sorted(name for name in asked if name.isidentifier())
+    return EVERYTHING + "".join(f"{name} = Everything()\n" for name in names)
+
+
+def write_early_exit(statement: str) -> Write:
+    """A program that leaves with exit code 0 before it can be asked anything."""
+
+    def write(problem: Problem) -> str | None:
+        is_python = getattr(problem.check, "language", "python") == "python"
+        return f"import os\n{statement}\n" if is_python else None
+
+    return write
+
+
 PROGRAM_KINDS: dict[str, tuple[bool, Write]] = {
     "reference": (True, lambda problem: problem.solution if problem.reference else None),
     "empty": (False, lambda problem: ""),
     "prompt alone": (False, lambda problem: problem.prompt + problem.suffix),
     "return None": (False, lambda problem: f"{problem.prompt}    return None\n"),
+    "always equal": (False, write_always_equal),
+    "exit(0)": (False, write_early_exit("exit(0)")),
+    "os._exit(0)": (False, write_early_exit("os._exit(0)")),
 }
 """Name -> (must it pass, how it is written; None where there is no such program)."""
 
 
 def verify_judging(
-    benchmark: Benchmark, sandbox: Sandbox, num_problems: int | None = None
+    benchmark: Benchmark, sandbox: Sandbox, num_problems: int | None = None, load: int = 0
 ) -> list[Finding]:
     """Judge every kind of program on every problem, language by language where there are several.
+
+    References are judged a second time, with busy processes beside: a verdict must not depend on
+    the machine's load.
 
     Args:
         benchmark: What to judge.
         sandbox: Where programs run.
         num_problems: A random part of this size of each group, always the same; all if None.
+        load: Busy processes for each processor during the second time; 0 leaves it out.
     """
     kinds = dict(PROGRAM_KINDS)
     if benchmark.write_cheat is not None:
@@ -74,7 +117,24 @@ def verify_judging(
                 verdicts = judge_programs(benchmark, sandbox, programs)
                 finding = summarize(name, should_pass, group, programs, verdicts)
                 findings.append(excuse(finding, benchmark.faults))
+            if programs and should_pass and load:
+                with keep_processors_busy(load):
+                    verdicts = judge_programs(benchmark, sandbox, programs)
+                finding = summarize(f"{name}, load {load}", should_pass, group, programs, verdicts)
+                findings.append(excuse(finding, benchmark.faults))
     return findings
+
+
+@contextlib.contextmanager
+def keep_processors_busy(factor: int) -> Iterator[None]:
+    """Run `factor` endless processes for each processor; they end with the block or with us."""
+    spin = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+    num_processes = factor * len(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        for _ in range(num_processes):
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-I", "-c", spin]))
+            stack.callback(process.kill)
+        yield
 
 
 def list_groups(benchmark: Benchmark) -> dict[str, list[Problem]]:

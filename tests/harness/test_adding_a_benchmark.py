@@ -60,7 +60,7 @@ def test_the_example_has_60_lines_of_code() -> None:
 @pytest.mark.usefixtures("tiny")
 def test_the_example_is_verified_shown_and_run(tmp_path: Path) -> None:
     runner = CliRunner()
-    result = runner.invoke(main, ["benchmarks", "verify", "tiny"])
+    result = runner.invoke(main, ["benchmarks", "verify", "tiny", "--load", "0"])
     assert result.exit_code == 0, result.output
     assert "known fault: reference, tiny/1: wrong_answer" in result.output
     result = runner.invoke(main, ["benchmarks", "protocols", "tiny"])
