@@ -1,0 +1,124 @@
+"""Generators inside other harnesses: the shared core here, each harness where it is installed."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+
+from sdb_harness.benchmarks import load_benchmark
+from sdb_harness.plugins.text_model import Request, TextModel
+
+SETTINGS: dict[str, str | int | float] = {"block_size": "4", "threshold": 0.9, "batch_size": "3"}
+needs_lm_eval = pytest.mark.skipif(
+    find_spec("lm_eval") is None, reason="lm-eval is not installed: pip install lm-eval"
+)
+needs_inspect = pytest.mark.skipif(
+    find_spec("inspect_ai") is None, reason="inspect_ai is not installed: pip install inspect-ai"
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[TextModel]:
+    opened = TextModel("seed_diffusion:demo", SETTINGS)
+    yield opened
+    opened.close()
+
+
+PROMPTS = [problem.prompt for problem in load_benchmark("minipy:num_problems=5").problems]
+
+
+def test_texts_come_in_order_whatever_is_batched_together(model: TextModel) -> None:
+    requests = [
+        Request(prompt, max_new_tokens=length)
+        for prompt, length in zip(PROMPTS, (32, 30, 32, 61, 32), strict=True)
+    ]
+    together = [one.text for one in model.write(requests)]
+    assert together == [model.write([request])[0].text for request in requests]
+    assert any(together)
+
+
+def test_texts_are_cut_at_stop_strings(model: TextModel) -> None:
+    (whole,) = model.write([Request(PROMPTS[0], max_new_tokens=64)])
+    (cut,) = model.write([Request(PROMPTS[0], stop=("return",), max_new_tokens=64)])
+    assert "return" in whole.text
+    assert cut.text == whole.text.partition("return")[0]
+
+
+def test_bad_settings_are_named() -> None:
+    with pytest.raises(ValueError, match="setting 'blocksize' is not known"):
+        TextModel("seed_diffusion:demo", {"blocksize": 4})
+    odd = TextModel("seed_diffusion:demo", {"block_size": 4})
+    with pytest.raises(ValueError, match="needs exactly one of threshold, num_steps"):
+        odd.write([Request("x")])
+
+
+@needs_lm_eval
+@pytest.mark.filterwarnings("ignore")
+def test_lm_eval_runs_a_task_of_minipy_with_it() -> None:
+    """The real package on prompts of minipy: texts and score are those of our own sampler."""
+    import lm_eval
+    from lm_eval.api.task import ConfigurableTask
+
+    from sdb_harness.plugins.lm_eval_model import SdbenchModel
+
+    problems = load_benchmark("minipy:num_problems=5").problems
+    ours = SdbenchModel("seed_diffusion:demo", block_size=4, threshold=0.9, batch_size=2)
+    rows = [{"prompt": problem.prompt, "number": n} for n, problem in enumerate(problems)]
+    seen: dict[int, str] = {}
+
+    def process(doc: dict[str, object], results: list[str]) -> dict[str, float]:
+        seen[int(str(doc["number"]))] = results[0]
+        return {"has_return": float("return" in results[0])}
+
+    task = ConfigurableTask(
+        config={
+            "task": "minipy_prompts",
+            "custom_dataset": lambda **_: {"test": rows},
+            "test_split": "test",
+            "output_type": "generate_until",
+            "doc_to_text": "{{prompt}}",
+            "doc_to_target": "",
+            "process_results": process,
+            "generation_kwargs": {"until": ["\ndef"], "max_gen_toks": 64, "do_sample": False},
+            "metric_list": [{"metric": "has_return", "aggregation": "mean"}],
+        }
+    )
+    found = lm_eval.evaluate(ours, task_dict={"minipy_prompts": task}, bootstrap_iters=0)
+    wanted = ours.text_model.write([Request(p.prompt, ("\ndef",), 64) for p in problems])
+    assert [seen[n] for n in range(5)] == [one.text for one in wanted]
+    (score,) = (
+        value for key, value in found["results"]["minipy_prompts"].items() if "has_return," in key
+    )
+    assert score == sum("return" in one.text for one in wanted) / 5
+
+
+@needs_lm_eval
+def test_lm_eval_tasks_of_likelihoods_are_refused_by_name() -> None:
+    from sdb_harness.plugins.lm_eval_model import SdbenchModel, read_request
+
+    with pytest.raises(NotImplementedError, match="choose tasks of output_type generate_until"):
+        SdbenchModel("canonical").loglikelihood([])
+    given = {"until": "\n\n", "max_gen_toks": 9, "temperature": 0.5}
+    request = read_request(SimpleNamespace(args=("p", given), idx=3))
+    assert request == Request("p", ("\n\n",), 9, 0.5, 3)
+
+
+@needs_inspect
+@pytest.mark.filterwarnings("ignore")
+def test_inspect_ai_evaluates_with_it(tmp_path: object) -> None:
+    import inspect_ai
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import get_model
+    from inspect_ai.scorer import includes
+
+    import sdb_harness.plugins.inspect_provider  # noqa: F401
+
+    task = inspect_ai.Task(
+        dataset=[Sample(input=prompt, target="return") for prompt in PROMPTS[:2]],
+        scorer=includes(),
+    )
+    found = get_model("sdbench/seed_diffusion:demo", block_size=4, threshold=0.9)
+    (log,) = inspect_ai.eval(task, model=found, display="none", log_dir=str(tmp_path))
+    assert log.status == "success"
+    assert len(log.samples or []) == 2
