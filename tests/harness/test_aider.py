@@ -26,7 +26,7 @@ from sdb_harness.store import Store
 from sdb_harness.sweep import PlannedCell, parse_sweep, resolve_cells
 from sdb_harness.verification import judge_programs
 from sdb_sandboxes.by_language import LanguageSandbox
-from sdb_sandboxes.types import ExitCodeCheck, ResourceLimits, SuiteCheck
+from sdb_sandboxes.types import ExitCodeCheck, ResourceLimits, Status, SuiteCheck
 
 TESTS = """import unittest
 from leap import leap
@@ -128,9 +128,12 @@ class TestChecks:
             "leap_test.LeapTest.test_1997",
         ]
 
-    def test_other_languages_are_not_judged_yet(self) -> None:
-        check = make_problem(ROW, "rust", CLOSING).check
-        assert isinstance(check, ExitCodeCheck)
+    def test_other_languages_are_not_judged_yet(self, sandbox: LanguageSandbox) -> None:
+        problem = make_problem(ROW, "rust", CLOSING)
+        assert isinstance(problem.check, ExitCodeCheck)
+        (verdict,) = judge_programs(make_benchmark(), sandbox, [(problem, "fn main() {}")])
+        assert verdict.status is Status.INFRASTRUCTURE
+        assert "'rust project with its test framework' is unknown" in verdict.detail
 
     def test_cleaned_output_has_no_times_and_folders(self) -> None:
         text = 'File "/work/x/leap_test.py", line 3\nRan 2 tests in 0.003s\nlast\n'

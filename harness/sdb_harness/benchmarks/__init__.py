@@ -160,6 +160,7 @@ BENCHMARKS: dict[str, str] = {
     "minipy": "sdb_harness.benchmarks.minipy:load",
     "multilingual_humaneval": "sdb_harness.benchmarks.multilingual_humaneval:load",
     "multipl_e": "sdb_harness.benchmarks.multipl_e:load",
+    "naturalcodebench": "sdb_harness.benchmarks.naturalcodebench:load",
 }
 """Name -> `module:function`, where the function takes the options and returns a `Benchmark`."""
 

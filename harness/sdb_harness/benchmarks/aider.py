@@ -97,7 +97,10 @@ def make_check(row: Mapping[str, Any], language: str) -> Check:
     """
     files: dict[str, str] = row["files"]
     if language != "python":
-        return ExitCodeCheck(f"{language} project with its test framework", "\n")
+        name = PurePosixPath(row["solution"][0]).name
+        return ExitCodeCheck(
+            f"{language} project with its test framework", files[row["test"][0]], name
+        )
     tests = tuple((path, drop_skipped(files[path])) for path in row["test"])
     shown = {*row["solution"], *row["test"]}
     others = tuple(
