@@ -57,6 +57,7 @@ def test_bad_settings_are_named() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_lm_eval_runs_a_task_of_minipy_with_it() -> None:
     """The real package on prompts of minipy: texts and score are those of our own sampler."""
+    import datasets
     import lm_eval
     from lm_eval.api.task import ConfigurableTask
 
@@ -74,14 +75,16 @@ def test_lm_eval_runs_a_task_of_minipy_with_it() -> None:
     task = ConfigurableTask(
         config={
             "task": "minipy_prompts",
-            "custom_dataset": lambda **_: {"test": rows},
+            "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
             "test_split": "test",
             "output_type": "generate_until",
             "doc_to_text": "{{prompt}}",
             "doc_to_target": "",
             "process_results": process,
             "generation_kwargs": {"until": ["\ndef"], "max_gen_toks": 64, "do_sample": False},
-            "metric_list": [{"metric": "has_return", "aggregation": "mean"}],
+            "metric_list": [
+                {"metric": "has_return", "aggregation": "mean", "higher_is_better": True}
+            ],
         }
     )
     found = lm_eval.evaluate(ours, task_dict={"minipy_prompts": task}, bootstrap_iters=0)
