@@ -42,7 +42,7 @@ class Locks:
         folder: str,
         limits: Mapping[str, int],
         uid: int | None,
-        rules: int,
+        rules: tuple[int, ...],
         code: bytes,
         has_own_pids: bool,
         line: int,
@@ -55,7 +55,7 @@ class Locks:
             folder: The working folder.
             limits: Name of a resource limit, as in `resource.RLIMIT_*`, and its value.
             uid: The user to become; None to stay.
-            rules: A Landlock ruleset; -1 for none.
+            rules: Landlock rulesets; what all of them allow is allowed.
             code: The seccomp filter.
             has_own_pids: Whether no process of ours can be seen from the cell.
             line: Where the cell says `LOCKED`, a number of its own.
@@ -63,7 +63,7 @@ class Locks:
                 has to go first when that runs out; -1 where it does not.
         """
         self.has_own_pids = has_own_pids
-        num_kept = 1 + len(descriptors) + (rules >= 0)
+        kept = list(enumerate((*descriptors, *rules), 1))
         self.calls = [prepare(SETSID), prepare(CLOSE, 0)]
         if proc >= 0:
             self.calls += [
@@ -76,12 +76,8 @@ class Locks:
         # Each cell opens its own null: flags and locks of an open file outlive the cell.
         self.calls.append(prepare(OPENAT, -100, b"/dev/null", os.O_RDWR | os.O_CLOEXEC, 0))
         self.calls += [
-            prepare(DUP3, fd, target, os.O_CLOEXEC) for target, fd in enumerate(descriptors, 1)
-        ]
-        if rules >= 0:
-            self.calls.append(prepare(DUP3, rules, num_kept - 1, os.O_CLOEXEC))
-        self.calls += [
-            prepare(CLOSE_RANGE, num_kept, 0xFFFFFFFF, 0),
+            *(prepare(DUP3, fd, target, os.O_CLOEXEC) for target, fd in kept),
+            prepare(CLOSE_RANGE, len(kept) + 1, 0xFFFFFFFF, 0),
             prepare(CHDIR, folder.encode()),
             *(prepare_limit(name, value) for name, value in limits.items()),
         ]
@@ -95,9 +91,9 @@ class Locks:
         if not has_own_pids or proc >= 0:
             self.calls.append(prepare(kernel.PRCTL, 4, 0, 0, 0, 0))
         self.calls.append(prepare(kernel.PRCTL, 38, 1, 0, 0, 0))
-        if rules >= 0:
-            self.calls.append(prepare(kernel.LANDLOCK_RESTRICT, num_kept - 1, 0))
-            self.calls.append(prepare(CLOSE, num_kept - 1))
+        for target, _ in kept[len(descriptors) :]:
+            self.calls.append(prepare(kernel.LANDLOCK_RESTRICT, target, 0))
+            self.calls.append(prepare(CLOSE, target))
         self.code, self.buffer = code, ctypes.create_string_buffer(code, len(code))
         program = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(self.buffer))
         self.calls.append(prepare(kernel.PRCTL, 22, 2, program, 0, 0))

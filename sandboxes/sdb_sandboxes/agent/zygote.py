@@ -75,6 +75,7 @@ class Zygote:
         self.filters = [
             kernel.build_seccomp_filter(own_pid, is_command) for is_command in (False, True)
         ]
+        self.base_rules: tuple[int, ...] = ()
         if self.has_jail:
             kernel.enter_jail(config["jail"] == "user")
             self.work, self.readable = "/work", ["/"]
@@ -84,7 +85,12 @@ class Zygote:
             kernel.set_process_option(36, 1)
             visible, hidden = kernel.list_runtime_paths()
             self.readable = [p for path in visible for p in kernel.list_visible(path, hidden)]
-            self.work = make_folder() + "/cell"
+            folder = make_folder()
+            self.work = folder + "/cell"
+            if self.landlock:
+                # Hundreds of paths, once; the rules for each new folder then need not name them.
+                rules = kernel.build_landlock_rules(self.landlock, self.readable, folder)
+                self.base_rules, self.readable = (keep(rules),), ["/"]
         self.has_own_pids = self.has_jail or self.has_container
         self.rules, self.rules_for = -1, ""
         self.work_state = (0, 0)
@@ -170,7 +176,7 @@ class Zygote:
             folder=self.work,
             limits=limits,
             uid=self.uid,
-            rules=self.rules,
+            rules=(*self.base_rules, self.rules) if self.rules >= 0 else (),
             code=self.filters[is_command],
             has_own_pids=self.has_own_pids,
             line=VERDICT if job == "tests" else CHANNEL,
