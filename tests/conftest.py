@@ -1,7 +1,7 @@
 """Settings that hold for every test."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -22,3 +22,19 @@ def engine() -> Iterator[Engine]:
         pytest.skip(str(error))
     yield engine
     engine.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where an engine must be, a test that skips for want of it or of an image has failed."""
+    report = yield
+    is_required = os.environ.get("SDBENCH_REQUIRE_DOCKER") == "1"
+    if report.skipped and is_required and item.get_closest_marker("docker"):
+        # (file, line, reason)
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if "engine" in reason:
+            report.outcome = "failed"
+            report.longrepr = f"SDBENCH_REQUIRE_DOCKER=1, but it would skip: {reason}"
+    return report
