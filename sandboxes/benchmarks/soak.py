@@ -114,7 +114,8 @@ def judge(sandbox: Sandbox, job: Job) -> tuple[str, str]:
 def sample_resources() -> dict[str, int]:
     """What the judge and everything below it hold at the moment."""
     tree = list_tree()
-    groups = [group for parent in find_parents() or () for group in parent.glob(f"{PREFIX}-{os.getpid()}-*")]
+    own = f"{PREFIX}-{os.getpid()}-*"
+    groups = [group for parent in find_parents() or () for group in parent.glob(own)]
     return {
         "judge_kb": read_resident_kb(os.getpid()),
         "judge_descriptors": len(os.listdir("/proc/self/fd")),

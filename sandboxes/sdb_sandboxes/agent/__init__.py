@@ -5,6 +5,7 @@ Reading order: `zygote.py` (started by `slot.py`, forks and buries cells), `lock
 `codec.py` (the plain data that may pass; the judge imports this one too).
 
 What it does not do: the zygote never reads a byte of a program, a test or an expected value, so a
-fork of it has nothing to steal; the candidate's cell sees one call's arguments at a time and never
-an expected value; nothing here compares answers, and nothing is ever unpickled.
+fork of it has nothing to steal; the candidate's cell sees the arguments of its calls and never an
+expected value; nothing here compares answers, nothing is ever unpickled, and what a cell said is
+only read as JSON.
 """
