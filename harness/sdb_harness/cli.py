@@ -24,7 +24,7 @@ from sdb_harness.cli_data import decontaminate, export
 from sdb_harness.cli_model import generate, train
 from sdb_harness.cli_roofline import roofline
 from sdb_harness.cli_sandbox import sandbox
-from sdb_harness.cli_tables import make_console
+from sdb_harness.cli_tables import make_console, print_tries
 from sdb_harness.demo import find_demo_sweep
 from sdb_harness.errors import HarnessError, UserError
 from sdb_harness.hardware import describe_hardware
@@ -279,7 +279,13 @@ def _run_and_report(
 
     with Store.open_for_reading(report.store_path) as store:
         table = build_table(store.list_cells(), store.iterate_rows())
+        tries = [
+            (cell, list(store.iterate_rows(cell_hash)))
+            for cell_hash, cell in store.list_cells().items()
+            if cell.benchmark.startswith("aider_")
+        ]
     print_table(table, console)
+    print_tries(tries, console)
     print_spreads(table, console)
     print_warnings(table, console)
     for line in report.sources:

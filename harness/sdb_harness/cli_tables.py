@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from sdb_harness.records import Cell, SampleRow
     from sdb_harness.verification import Finding, PublishedFinding
 
 NUM_SHOWN = 5
@@ -82,3 +83,18 @@ def make_console() -> Console:
     """A console for stdout; a log gets lines as long as they are, not folded at 80."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
+
+
+def print_tries(cells: "Sequence[tuple[Cell, Sequence[SampleRow]]]", console: Console) -> None:
+    """One line per cell of aider's benchmarks: its two pass rates and the well-formed edits."""
+    from sdb_harness.benchmarks.aider import score_tries
+
+    for cell, rows in cells:
+        if rows:
+            scores = score_tries(rows)
+            line = (
+                f"{cell.generator} on {cell.benchmark}, {cell.protocol}: pass_rate_1 "
+                f"{scores.pass_rate_1:.1f}, pass_rate_2 {scores.pass_rate_2:.1f}, well-formed "
+                f"edits {scores.well_formed:.1f} % of {scores.num_samples}"
+            )
+            console.print(line, highlight=False, soft_wrap=True)

@@ -9,11 +9,13 @@ import pytest
 from sdb_harness.benchmarks import Benchmark, MultiTurnProtocol, Try, load_benchmark
 from sdb_harness.benchmarks.aider import (
     EditProtocol,
+    TryScores,
     clean_output,
     drop_skipped,
     list_tests,
     make_problem,
     make_protocols,
+    score_tries,
     write_cheat,
 )
 from sdb_harness.errors import UserError
@@ -268,6 +270,9 @@ class TestTries:
         assert model.seeds[0] != model.seeds[1]
         status, _, completion = read_row(tmp_path)
         assert (status, completion.num_tries, completion.text) == ("passed", 2, RIGHT)
+        with Store.open_for_reading(tmp_path / "store.sqlite") as store:
+            rows = list(store.iterate_rows())
+        assert score_tries(rows) == TryScores(1, pass_rate_1=0, pass_rate_2=100, well_formed=100)
         assert completion.output_tokens == 4
         assert completion.e2e_s == 2.0
         assert completion.commit_times_s == (0.5, 1.0, 1.5, 2.0)

@@ -13,6 +13,7 @@ import pytest
 from sdb_harness.benchmarks import load_benchmark
 from sdb_harness.benchmarks.multipl_e import (
     ENDINGS,
+    LIMITS,
     PROTOCOLS,
     SETS,
     adapt_tests,
@@ -22,7 +23,9 @@ from sdb_harness.benchmarks.multipl_e import (
 )
 from sdb_harness.errors import UserError
 from sdb_harness.verification import list_groups
-from sdb_sandboxes.types import ExitCodeCheck
+from sdb_sandboxes.by_language import LanguageSandbox
+from sdb_sandboxes.types import ExitCodeCheck, Status
+from sdb_sandboxes.verifiers import verify
 from sdb_sandboxes.verifiers.expectations import list_controls
 
 FOLDER = Path(os.environ.get("SDBENCH_DATA", "/none"))
@@ -99,6 +102,15 @@ def test_the_data_s_own_stop_strings_end_a_completion() -> None:
     )
     assert isinstance(problem.check, ExitCodeCheck)
     assert problem.check.tests.startswith("\n")
+
+
+@pytest.mark.parametrize("language", ENDINGS)
+def test_a_language_that_is_not_here_is_not_judged(language: str) -> None:
+    problem = make_problem(make_row(tests="exit 1"), language)
+    with LanguageSandbox("embedded", num_slots=1) as sandbox:
+        verdict = verify(sandbox, "", problem.check, LIMITS)
+    assert verdict.status is Status.INFRASTRUCTURE
+    assert "unknown" in verdict.detail or "use --sandbox docker" in verdict.detail
 
 
 def test_go_tests_are_called_from_a_main() -> None:

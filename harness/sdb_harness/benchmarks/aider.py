@@ -22,7 +22,7 @@ from typing import Any
 
 from sdb_harness.benchmarks import ChatMessage, Prompt, Try
 from sdb_harness.edit_formats import EDIT_FORMATS
-from sdb_harness.records import Problem
+from sdb_harness.records import Problem, SampleRow
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     Check,
@@ -246,6 +246,32 @@ def clean_output(text: str, max_lines: int | None) -> str:
 def make_protocols(failure: str, max_lines: int | None) -> Mapping[str, EditProtocol]:
     """One protocol for each edit format; `whole` first, as in the Seed reports."""
     return {name: EditProtocol(name, failure, max_lines) for name in FORMATS}
+
+
+@dataclass(frozen=True, slots=True)
+class TryScores:
+    """Aider's own figures, each in percent of the samples."""
+
+    num_samples: int
+    pass_rate_1: float
+    """Passed at the first try."""
+    pass_rate_2: float
+    """Passed at the first or second try: the score of the leaderboard."""
+    well_formed: float
+    """Samples without any malformed edit."""
+
+
+def score_tries(rows: Sequence[SampleRow]) -> TryScores:
+    """Score the rows of one cell. Raises ZeroDivisionError if there are none."""
+    passed = [row for row in rows if row.status == Status.PASSED]
+    num_malformed = sum(row.extraction_rule.endswith("_malformed") for row in rows)
+    percent = 100 / len(rows)
+    return TryScores(
+        num_samples=len(rows),
+        pass_rate_1=percent * sum(row.completion.num_tries == 1 for row in passed),
+        pass_rate_2=percent * len(passed),
+        well_formed=100 - percent * num_malformed,
+    )
 
 
 def write_cheat(problem: Problem) -> str | None:

@@ -43,7 +43,11 @@ ENDINGS = {
 """Language -> what upstream's files call it."""
 RUNS_AS = {"typescript": "typescript-esnext"}
 """Language -> row of `LANGUAGES`, where another one than its own: upstream compiles for ESNext."""
-FILE_NAMES = {"java": "Problem.java", "scala": "Problem.scala"}
+FILE_NAMES = {
+    **{"java": "Problem.java", "scala": "Problem.scala"},
+    **{name: f"main.{ENDINGS[name]}" for name in ("d", "julia", "lua", "r", "racket")},
+}
+"""What a program is called: after its class, or where no sandbox runs the language yet."""
 SETS: dict[str, dict[str, str]] = {
     "humaneval": {
         "cpp": "9530fe4030d1d9bcdcc6ff6dd0ec89896d561116d416d4c4707302572821d5a6",
