@@ -252,7 +252,7 @@ class Slot:
         except RunStopped as stopped:
             status, detail = stopped.status, stopped.detail
         wall_s = time.monotonic() - run.watch.started
-        self.waiting_s = read_waiting_s(run.line.pid) if status is Status.WALL_TIME else 0.0
+        self.waiting_s = read_waiting_s(run.watch.clocks) if status is Status.WALL_TIME else 0.0
         wait_status, cpu_s, peak_bytes = self.candidates.kill()
         run.watch.drain_rest()
         signal_number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else None

@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from sdb_sandboxes.agent.codec import LOCKED, MAX_FRAME_BYTES, ProtocolError, parse_frame
@@ -347,17 +347,30 @@ def read_cpu_s(pid: int) -> float:
         return 0.0
 
 
-def read_waiting_s(pid: int) -> float:
-    """Seconds a process was ready but had no processor; infinite where the kernel hides it."""
+def read_waiting_s(pids: Iterable[int]) -> float:
+    """Seconds that processes and their living descendants were ready but had no processor.
+
+    Infinite where the kernel hides it.
+    """
     try:
-        with open(f"/proc/{pid}/schedstat") as file:
-            return int(file.read().split()[1]) / 1e9
+        return sum(read_own_waiting_s(pid) for root in pids for pid in read_tree(root))
     except (OSError, ValueError, IndexError):
         return float("inf")
 
 
+def read_own_waiting_s(pid: int) -> float:
+    """The same of one process, its first thread. Raises OSError where the kernel hides it."""
+    with open(f"/proc/{pid}/schedstat") as file:
+        return int(file.read().split()[1]) / 1e9
+
+
 def read_tree_cpu_s(root: int) -> float:
     """CPU seconds of a process, its children that ended, its living descendants and its group."""
+    return sum(read_tree(root).values())
+
+
+def read_tree(root: int) -> dict[int, float]:
+    """A process, its living descendants and its group: CPU seconds with children that ended."""
     parents: dict[int, int] = {}
     cpu_s: dict[int, float] = {}
     for name in os.listdir("/proc"):
@@ -373,4 +386,4 @@ def read_tree_cpu_s(root: int) -> float:
     tree = {root}
     while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
         tree |= more
-    return sum(cpu_s.get(pid, 0.0) for pid in tree)
+    return {pid: cpu_s.get(pid, 0.0) for pid in tree}
