@@ -92,17 +92,17 @@ def make_problem(row: Mapping[str, Any]) -> Problem:
     """Turn a row of either file into a problem; the task is in words, so there is no source."""
     code = row["code"].replace("\r\n", "\n")
     tests = tuple(row["test_list"])
-    setup = row["test_setup_code"] if "text" in row else "\n".join(row["test_imports"])
     # Upstream's tests stand behind the program and use what it imports.
     imports = re.findall(r"^(?:import|from) .*", code, re.MULTILINE)
-    prelude = "\n".join([*imports, setup.replace("\r\n", "\n")])
+    setup = [row["test_setup_code"]] if row.get("test_setup_code") else []
+    prelude = "\n".join([*imports, *row.get("test_imports", [])])
     entry_point = find_entry_point(code, tests)
     return Problem(
         problem_id=f"Mbpp/{row['task_id']}",
         prompt="",
         reference=code,
         entry_point=entry_point,
-        check=build_assertion_check(tests, entry_point, prelude),
+        check=build_assertion_check([*setup, *tests], entry_point, prelude),
         statement=row["text"] if "text" in row else row["prompt"],
         examples=tests,
     )
