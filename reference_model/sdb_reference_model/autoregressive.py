@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 
-from sdb_kernels.head_select import head_select
 from sdb_reference_model.model import KVCache, Transformer
 from sdb_reference_model.sampler import Generation, check_canvas
-from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id, pad_left
+from sdb_reference_model.selection import make_select
+from sdb_reference_model.tokenizer import SpecialIds, pad_left
 
 
 @torch.inference_mode()
@@ -26,6 +26,7 @@ def sample_tokens(
     *,
     max_new_tokens: int,
     temperature: float = 0.0,
+    top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
 ) -> list[Generation]:
     """Generate one answer per prompt, left to right.
@@ -34,6 +35,7 @@ def sample_tokens(
     """
     started = time.perf_counter()
     check_canvas(model, prompts, 1, max_new_tokens)
+    select = make_select(model.head_weight, tokenizer, temperature, top_p)
     device = model.head_weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     width = prompt.shape[1]
@@ -58,13 +60,7 @@ def sample_tokens(
     )  # [B, D]
     cache.commit(width)
     for index in range(max_new_tokens):
-        token_ids, _ = head_select(
-            hidden,
-            model.head_weight,
-            forbidden_id=find_forbidden_id(tokenizer),
-            temperature=temperature,
-            seeds=row_seeds * 1_000_003 + index,
-        )
+        token_ids, _ = select(hidden, row_seeds * 1_000_003 + index)
         ids = token_ids.tolist()  # waits for the device, so that the clock sees its work
         elapsed_s = time.perf_counter() - started
         for result, token_id in zip(results, ids, strict=True):

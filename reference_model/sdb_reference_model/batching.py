@@ -21,6 +21,7 @@ from sdb_reference_model.model import Transformer
 from sdb_reference_model.past import Cached
 from sdb_reference_model.policies import Policy, Revision, start_revision
 from sdb_reference_model.sampler import Generation, check_canvas, denoise_block, record_block
+from sdb_reference_model.selection import make_select
 from sdb_reference_model.tokenizer import SpecialIds, pad_left
 
 
@@ -36,6 +37,7 @@ def sample_queue(
     max_new_tokens: int,
     revision: Revision | None = None,
     temperature: float = 0.0,
+    top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
 ) -> list[Generation]:
     """Generate one answer per prompt, at most `batch_size` of them at a time.
@@ -50,6 +52,7 @@ def sample_queue(
     check_canvas(model, prompts, block_size, max_new_tokens)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
+    select = make_select(model.head_weight, tokenizer, temperature, top_p)
     device = model.head_weight.device
     row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)
     canvas = torch.empty(1, max_new_tokens, dtype=torch.int64)  # as long as any answer
@@ -78,13 +81,12 @@ def sample_queue(
         own_seeds = row_seeds[torch.tensor(seats, device=device)]
         own = [results[i] for i in seats]
         was_read = denoise_block(
-            model,
             context,
             tokenizer,
             block,
             policy,
             start_revision(revision, len(seats), device),
-            temperature,
+            select,
             own_seeds[:, None] * 1_000_003 + offsets,
             own,
             None,

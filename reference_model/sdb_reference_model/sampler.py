@@ -27,10 +27,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sdb_kernels.head_select import head_select
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.past import Cached, Context, Past
 from sdb_reference_model.policies import Judgement, Policy, Reviser, Revision, start_revision
+from sdb_reference_model.selection import Select, make_select
 from sdb_reference_model.tokenizer import SpecialIds, pad_left
 
 
@@ -68,6 +68,7 @@ def sample_blocks(
     revision: Revision | None = None,
     canvas: Tensor | None = None,
     temperature: float = 0.0,
+    top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
     past: Past = Cached,
     on_step: Callable[[int, Tensor], None] | None = None,
@@ -85,6 +86,7 @@ def sample_blocks(
         canvas: int64 [B, max_new_tokens], masks where tokens are wanted and given tokens elsewhere,
             see `infill.py`; default all masks.
         temperature: of the draw; 0 takes the most probable token.
+        top_p: draw among the most probable tokens that make up this share, see `selection.py`.
         seeds: one per row, so that a row's draw depends on no other row; default 0..B-1.
         past: what a block is read against, see `past.py`; `Uncached` is the definition.
         on_step: called after each step with the start of the block and the block [B, b].
@@ -97,6 +99,7 @@ def sample_blocks(
     """
     started = time.perf_counter()
     check_canvas(model, prompts, block_size, max_new_tokens)
+    select = make_select(model.head_weight, tokenizer, temperature, top_p)
     device = model.head_weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)
@@ -116,13 +119,12 @@ def sample_blocks(
         noise_seeds = row_seeds[:, None] * 1_000_003 + offsets  # [B, b]
         reviser = start_revision(revision, len(prompts), device)
         was_read = denoise_block(
-            model,
             context,
             tokenizer,
             block,
             policy,
             reviser,
-            temperature,
+            select,
             noise_seeds,
             results,
             partial(on_step, start) if on_step else None,
@@ -162,13 +164,12 @@ def check_canvas(
 
 
 def denoise_block(
-    model: Transformer,
     context: Context,
     tokenizer: SpecialIds,
     block: Tensor,
     policy: Policy,
     reviser: Reviser | None,
-    temperature: float,
+    select: Select,
     noise_seeds: Tensor,
     results: Sequence[Generation],
     on_step: Callable[[Tensor], None] | None,
@@ -192,13 +193,8 @@ def denoise_block(
     while bool(is_active.any()):
         step = len(counts)
         is_judged = is_open | is_visible if reads_visible else is_open
-        proposed, probability = head_select(
-            context.read(block, is_judged),  # [N, D]: nothing else reaches the head
-            model.head_weight,
-            forbidden_id=mask_id,
-            temperature=temperature,
-            seeds=noise_seeds[is_judged] if temperature > 0 else None,
-        )
+        hidden = context.read(block, is_judged)  # [N, D]: nothing else reaches the head
+        proposed, probability = select(hidden, noise_seeds[is_judged])
         proposal = block.masked_scatter(is_judged, proposed)  # [B, b]
         confidence = torch.full(block.shape, -1.0, device=block.device)
         confidence = confidence.masked_scatter(is_judged, probability)

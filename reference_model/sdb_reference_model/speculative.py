@@ -23,7 +23,8 @@ import torch
 from sdb_kernels.head_select import head_select
 from sdb_reference_model.model import KVCache, Transformer
 from sdb_reference_model.sampler import Generation, check_canvas
-from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id
+from sdb_reference_model.selection import Select, make_select
+from sdb_reference_model.tokenizer import SpecialIds
 
 Draft = Callable[[Sequence[int], int], list[int]]
 """(text so far, k) -> at most k guesses of what follows; none is fine."""
@@ -91,6 +92,7 @@ def sample_speculatively(
     num_draft: int = 8,
     max_new_tokens: int,
     temperature: float = 0.0,
+    top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
 ) -> list[Generation]:
     """Generate one answer per prompt, left to right, several tokens per forward where guesses hit.
@@ -105,11 +107,12 @@ def sample_speculatively(
     check_canvas(model, prompts, 1, max_new_tokens)
     if num_draft < 1:
         raise ValueError(f"num_draft={num_draft} must be at least 1; or use sample_tokens")
+    select = make_select(model.head_weight, tokenizer, temperature, top_p)
     results = []
     for prompt, seed in zip(prompts, seeds or range(len(prompts)), strict=True):
         before = draft.num_forwards if isinstance(draft, DraftModel) else 0
         result = sample_one(
-            model, tokenizer, prompt, draft, num_draft, max_new_tokens, temperature, seed, started
+            model, tokenizer, prompt, draft, num_draft, max_new_tokens, select, seed, started
         )
         if isinstance(draft, DraftModel):
             result.nfe_draft = draft.num_forwards - before
@@ -124,7 +127,7 @@ def sample_one(
     draft: Draft,
     num_draft: int,
     max_new_tokens: int,
-    temperature: float,
+    select: Select,
     seed: int,
     started: float,
 ) -> Generation:
@@ -141,13 +144,7 @@ def sample_one(
             guesses = draft([*prompt, *result.token_ids], min(num_draft, room))
         hidden = read_causally(model, cache, [*unread, *guesses])[-len(guesses) - 1 :]
         offsets = torch.arange(num_done, num_done + len(hidden), device=device)
-        drawn, _ = head_select(
-            hidden,
-            model.head_weight,
-            forbidden_id=find_forbidden_id(tokenizer),
-            temperature=temperature,
-            seeds=seed * 1_000_003 + offsets,
-        )
+        drawn, _ = select(hidden, seed * 1_000_003 + offsets)
         tokens = drawn.tolist()
         num_right = 0
         while num_right < len(guesses) and tokens[num_right] == guesses[num_right]:

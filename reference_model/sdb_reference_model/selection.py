@@ -1,0 +1,64 @@
+"""From hidden states to one token and its probability each: greedy, by temperature, from a nucleus.
+
+Place in the flow: every sampler of this package makes one `Select` and calls it once per forward.
+Without a nucleus it is the operator `head_select`, which keeps no logits. A nucleus (Holtzman et
+al., arXiv 1904.09751) has to sort them, so it is plain PyTorch.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sdb_kernels.head_select import head_select
+from sdb_kernels.head_select.reference import exponential_noise
+from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id
+
+Select = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(hidden [N, D], seeds int64 [N]) -> token ids int64 [N], their probabilities float32 [N].
+
+A row depends on its own hidden state and seed only; probabilities are those at temperature 1."""
+
+
+def make_select(
+    weight: Tensor, tokenizer: SpecialIds, temperature: float, top_p: float = 1.0
+) -> Select:
+    """Bind the head weight [V, D], the forbidden mask id and the settings of the draw.
+
+    Raises:
+        ValueError: a share that is not in (0, 1].
+    """
+    if not 0.0 < top_p <= 1.0:
+        raise ValueError(f"top_p={top_p} must be above 0 and at most 1, which draws from all")
+    forbidden_id = find_forbidden_id(tokenizer)
+
+    def select(hidden: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        if top_p < 1.0 and temperature > 0.0:
+            logits = hidden.float() @ weight.float().T
+            if forbidden_id is not None:
+                logits[:, forbidden_id] = -math.inf
+            return draw_from_nucleus(logits, temperature, top_p, seeds)
+        return head_select(
+            hidden, weight, forbidden_id=forbidden_id, temperature=temperature, seeds=seeds
+        )
+
+    return select
+
+
+def draw_from_nucleus(
+    logits: Tensor, temperature: float, top_p: float, seeds: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Draw among the most probable tokens whose probabilities reach `top_p`, at least one.
+
+    The noise is that of `head_select`, so that tokens are its own where the nucleus holds them all.
+    """
+    ordered, order = (logits / temperature).softmax(dim=-1).sort(dim=-1, descending=True)
+    is_behind = ordered.cumsum(dim=-1) - ordered >= top_p  # what stands before is enough
+    is_behind[:, 0] = False
+    is_out = torch.zeros_like(is_behind).scatter(1, order, is_behind)
+    noise = exponential_noise(seeds, logits.shape[1]).log()
+    scores = (logits * (1.0 / temperature) - noise).masked_fill(is_out, -math.inf)
+    token_ids = scores.argmax(dim=-1)
+    probability = logits.softmax(dim=-1).gather(-1, token_ids[:, None]).squeeze(-1)
+    return token_ids, probability

@@ -1,0 +1,43 @@
+"""A nucleus cuts the tail and changes nothing else."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sdb_kernels.head_select import head_select
+from sdb_reference_model.selection import draw_from_nucleus, make_select
+
+SPECIAL = SimpleNamespace(pad_id=0, end_id=1, mask_id=2)
+
+
+def test_frequencies_are_those_of_the_renormalised_nucleus() -> None:
+    p = torch.tensor([0.5, 0.1, 0.3, 0.1])
+    logits = p.log().expand(20_000, 4)
+    token_ids, probability = draw_from_nucleus(logits, 1.0, 0.7, torch.arange(20_000))
+    share = torch.bincount(token_ids, minlength=4) / 20_000
+    assert share.tolist() == pytest.approx([0.625, 0.0, 0.375, 0.0], abs=0.015)
+    torch.testing.assert_close(probability, p[token_ids])  # before the cut, as thresholds expect
+
+
+def test_a_wide_nucleus_draws_what_the_operator_draws_and_a_narrow_one_the_best() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(64, 16, generator=generator)
+    weight = torch.randn(50, 16, generator=generator) * 0.2
+    seeds = torch.arange(64)
+    drawn, probability = head_select(hidden, weight, forbidden_id=2, temperature=0.8, seeds=seeds)
+    wide = make_select(weight, SPECIAL, 0.8, 1.0 - 1e-7)(hidden, seeds)
+    assert torch.equal(wide[0], drawn)
+    torch.testing.assert_close(wide[1], probability)
+    best, _ = head_select(hidden, weight, forbidden_id=2, temperature=0.0)
+    narrow, _ = make_select(weight, SPECIAL, 0.8, 1e-6)(hidden, seeds)
+    assert torch.equal(narrow, best)
+    assert not torch.equal(drawn, best)
+    alone, _ = make_select(weight, SPECIAL, 0.8, 0.6)(hidden[5:6], seeds[5:6])
+    assert alone == make_select(weight, SPECIAL, 0.8, 0.6)(hidden, seeds)[0][5]
+
+
+@pytest.mark.parametrize("top_p", [0.0, 1.5, -1.0])
+def test_shares_that_are_none_are_refused(top_p: float) -> None:
+    with pytest.raises(ValueError, match="top_p="):
+        make_select(torch.zeros(4, 2), SPECIAL, 1.0, top_p)
