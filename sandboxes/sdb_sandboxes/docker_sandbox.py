@@ -263,7 +263,9 @@ class ContainerHost:
 
     def remove_leftovers(self) -> None:
         """Remove containers and folders of judges that died without a chance to do so."""
-        found = self.engine.client.containers.list(all=True, filters={"label": LABEL})
+        found = self.engine.client.containers.list(
+            all=True, filters={"label": LABEL}, ignore_removed=True
+        )
         for container in found:
             if is_dead_judge(container.labels.get(LABEL, "")):
                 self.remove(container)
