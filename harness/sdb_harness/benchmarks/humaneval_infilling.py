@@ -17,6 +17,7 @@ from typing import Any
 from sdb_harness.benchmarks import Benchmark, Gap
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.humaneval import LIMITS
+from sdb_harness.benchmarks.jsonl import find_header
 from sdb_harness.benchmarks.protocols import Preset, keep_all
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract
@@ -87,7 +88,7 @@ def make_problem(task: Mapping[str, Any]) -> Problem:
         suffix=task["suffix"],
         entry_point=entry_point,
         check=convert_assertions(tests, entry_point)
-        or AssertionCheck(entry_point, tests, prelude=task["prompt"].partition("def ")[0]),
+        or AssertionCheck(entry_point, tests, prelude=find_header(task["prompt"], entry_point)),
     )
 
 
