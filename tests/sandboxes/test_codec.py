@@ -3,6 +3,7 @@
 import collections
 import enum
 import json
+import marshal
 import math
 import sys
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from sdb_sandboxes.agent.codec import (
     decode,
     encode,
     pack_frame,
+    pack_order,
     parse_frame,
+    simplify,
 )
 
 
@@ -55,6 +58,33 @@ def test_plain_data_comes_back_the_same(value: Any) -> None:
     assert back == value
     assert type(back) is type(value)
     assert repr(back) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1, "a", 0.5, None, True], [1 << 60, 1],
+        [-(1 << 60), "a"], (1, [2, (3, {4})]), [[1], [[2]]],
+        {"a": [1], (1, 2): {3: frozenset({4})}}, [True, 1 << 53, 2], [Color.RED], Point(1, 2),
+        [collections.Counter("ab")], {Color.RED: Liar([1])}, [b"a", 1j], ["\ud800", "\0"],
+    ],
+)  # fmt: skip
+def test_both_ways_in_carry_the_same(value: Any) -> None:
+    there = marshal.loads(pack_order(simplify(value))[4:])
+    assert repr(there) == repr(travel(value))
+
+
+def test_one_list_in_two_places_arrives_as_two() -> None:
+    shared = [1]
+    first, second = marshal.loads(pack_order(simplify([shared, shared]))[4:])
+    assert first == second == [1]
+    assert first is not second
+
+
+@pytest.mark.parametrize("value", [object(), [iter([])], {1: range(3)}, bytearray(b"a")])
+def test_nothing_else_goes_in(value: Any) -> None:
+    with pytest.raises(UnsendableError):
+        simplify(value)
 
 
 def test_nan_and_very_long_numbers_travel() -> None:
