@@ -48,7 +48,8 @@ SERVER_BYTES = 256 << 20
 START_S = 120.0
 """Until a container counts as dead, however loaded the machine is."""
 ENGINE_WAIT_S = 60.0
-"""How long a slot waits for an engine that stopped answering, as one that is being restarted."""
+"""How long a slot waits for an engine that stopped answering, as one that is being restarted, or
+whose disk is full."""
 
 
 class DockerSandbox(SlotPool):
@@ -225,7 +226,7 @@ class ContainerHost:
         )
 
     def call(self, action: Callable[[], Any]) -> Any:
-        """Ask the engine for something, waiting for one that is being restarted.
+        """Ask the engine for something, waiting while it is being restarted or its disk is full.
 
         Raises:
             SlotLost: It refused, or it does not come back.
@@ -240,6 +241,11 @@ class ContainerHost:
                     return action()
             except APIError as error:
                 text = " ".join(str(error.explanation or error).split())
+                if "no space left on device" in text:
+                    if monotonic() < deadline:
+                        sleep(0.2)
+                        continue
+                    text = f"free some of the engine's disk: ...{text[-200:]}"
                 raise SlotLost(f"the engine refused {self.image_tag}: {text[:300]}") from None
             except OSError as error:  # of the socket, or any of the HTTP client's
                 if monotonic() > deadline:

@@ -1,5 +1,6 @@
 """Life of the Docker sandbox: what its containers are, every fault of an engine, what remains."""
 
+import contextlib
 import copy
 import json
 import os
@@ -40,6 +41,7 @@ from sdb_sandboxes.types import (
     CallOutcome,
     Case,
     ExecutionRequest,
+    ExecutionResult,
     FunctionCheck,
     ResourceLimits,
     Status,
@@ -552,23 +554,41 @@ class PrivateEngine:
             process.wait(PATIENCE_S)
 
 
+@contextlib.contextmanager
+def open_private_engine(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, disk: str = ""
+) -> Iterator[PrivateEngine]:
+    """A private engine that has the image `py`, on a disk of its own if a size is given."""
+    folder = Path(tempfile.mkdtemp(prefix="sdb-engine-", dir="/var/tmp"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_tree, folder)
+        if disk:
+            (folder / "data").mkdir()
+            command = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", f"{folder}/data"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+        private = PrivateEngine(folder)
+        stack.callback(private.stop)
+        monkeypatch.setenv("DOCKER_HOST", private.host)
+        with contextlib.closing(Engine()) as target:
+            image = engine.find_image(IMAGES["py"].tag)
+            target.client.images.load(image.save(named=True))
+        yield private
+
+
+def remove_tree(folder: Path) -> None:
+    """Unmount what lies in a folder, the inner before the outer, and remove it."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        if line.split()[1].startswith(str(folder)):
+            subprocess.run(["umount", line.split()[1]], check=False)
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
 def private_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateEngine]:
-    folder = Path(tempfile.mkdtemp(prefix="sdb-engine-", dir="/var/tmp"))
-    private = PrivateEngine(folder)
-    try:
-        monkeypatch.setenv("DOCKER_HOST", private.host)
-        target = Engine()
-        image = engine.find_image(IMAGES["py"].tag)
-        target.client.images.load(image.save(named=True))
-        target.close()
+    with open_private_engine(engine, monkeypatch) as private:
         yield private
-    finally:
-        private.stop()
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            if line.split()[1].startswith(str(folder)):
-                subprocess.run(["umount", line.split()[1]], check=False)
-        shutil.rmtree(folder)
 
 
 @pytest.mark.docker
@@ -603,6 +623,61 @@ def test_an_engine_that_stays_away_is_infrastructure(
         assert "the engine does not answer" in result.detail
         private_engine.start()
         assert sandbox.call_functions(ECHO).status is Status.PASSED
+
+
+def fill_disk(ballast: Path) -> None:
+    """Write until not one more block fits."""
+    with ballast.open("wb", buffering=0) as file:
+        for block in (1 << 20, 4096):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(block))
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_an_engine_without_disk_space_loses_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slots are lost while the disk is full; first it stays so, then it has space in time."""
+    with (
+        open_private_engine(engine, monkeypatch, "700m") as private,
+        contextlib.closing(Engine()) as watcher,
+    ):
+        ballast, folders = private.folder / "data" / "ballast", list_folders()
+        waits: list[float] = []
+
+        def make_space(wait_s: float) -> None:
+            waits.append(wait_s)
+            ballast.unlink(missing_ok=True)
+
+        def lose_slot_on_a_full_disk() -> list[ExecutionResult]:
+            """Two programs for one slot, whose container dies under the first of them."""
+            (before,) = list_containers(watcher)
+            with ThreadPoolExecutor(2) as pool:
+                calls = [pool.submit(sandbox.call_functions, SLOW) for _ in range(2)]
+                wait_for(lambda: count_processes(before) > 1, "the program's start")
+                fill_disk(ballast)
+                before.kill()
+                return [call.result(PATIENCE_S) for call in calls]
+
+        with DockerSandbox(1) as sandbox:
+            monkeypatch.setattr(docker_sandbox, "ENGINE_WAIT_S", 0.0)
+            for result in lose_slot_on_a_full_disk():
+                assert result.status is Status.INFRASTRUCTURE, result
+                assert "no space left on device" in result.detail
+                assert "free some of the engine's disk" in result.detail
+            assert list_containers(watcher) == []
+            ballast.unlink()
+            assert sandbox.call_functions(ECHO).status is Status.PASSED
+            monkeypatch.setattr(docker_sandbox, "ENGINE_WAIT_S", PATIENCE_S)
+            monkeypatch.setattr(docker_sandbox, "sleep", make_space)
+            results = lose_slot_on_a_full_disk()
+            assert [(r.status, r.outcomes) for r in results] == [(Status.PASSED, ANSWER)] * 2
+            assert waits
+        assert list_containers(watcher) == []
+        assert list((private.folder / "data" / "containers").iterdir()) == []
+        assert list_folders() == folders
 
 
 # Images

@@ -106,7 +106,7 @@ SESSIONS: WeakKeyDictionary[Sandbox, Session] = WeakKeyDictionary()
 
 
 def find_oracle(sandbox: Sandbox, check: ReferenceCheck, limits: ResourceLimits) -> Oracle:
-    """The reference's answers in this sandbox: from this session, or computed now."""
+    """The reference's answers in this sandbox: computed before, or now."""
     return SESSIONS.setdefault(sandbox, Session()).find(sandbox, check, limits)
 
 
