@@ -67,6 +67,12 @@ class EmbeddedSandbox(SlotPool):
         num_slots = num_slots if num_slots is not None else len(os.sched_getaffinity(0))
         if num_slots < 1:
             raise ValueError(f"num_slots={num_slots}; at least 1 is needed")
+        for name, level in (("min_level", min_level), ("max_level", max_level)):
+            if level not in LEVELS:
+                raise ValueError(
+                    f"{name}={level!r} does not exist, and no level is without locks; "
+                    f"use {', '.join(LEVELS)}"
+                )
         self._users = UserIds()
         self._level, self._isolation, first = choose_level(
             min_level, max_level, self._users.take_pair()

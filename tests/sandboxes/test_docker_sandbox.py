@@ -651,7 +651,7 @@ def test_an_engine_without_disk_space_loses_nothing(
             waits.append(wait_s)
             ballast.unlink(missing_ok=True)
 
-        def lose_slot_on_a_full_disk() -> list[ExecutionResult]:
+        def lose_slot_on_a_full_disk(sandbox: DockerSandbox) -> list[ExecutionResult]:
             """Two programs for one slot, whose container dies under the first of them."""
             (before,) = list_containers(watcher)
             with ThreadPoolExecutor(2) as pool:
@@ -663,7 +663,7 @@ def test_an_engine_without_disk_space_loses_nothing(
 
         with DockerSandbox(1) as sandbox:
             monkeypatch.setattr(docker_sandbox, "ENGINE_WAIT_S", 0.0)
-            for result in lose_slot_on_a_full_disk():
+            for result in lose_slot_on_a_full_disk(sandbox):
                 assert result.status is Status.INFRASTRUCTURE, result
                 assert "no space left on device" in result.detail
                 assert "free some of the engine's disk" in result.detail
@@ -672,7 +672,7 @@ def test_an_engine_without_disk_space_loses_nothing(
             assert sandbox.call_functions(ECHO).status is Status.PASSED
             monkeypatch.setattr(docker_sandbox, "ENGINE_WAIT_S", PATIENCE_S)
             monkeypatch.setattr(docker_sandbox, "sleep", make_space)
-            results = lose_slot_on_a_full_disk()
+            results = lose_slot_on_a_full_disk(sandbox)
             assert [(r.status, r.outcomes) for r in results] == [(Status.PASSED, ANSWER)] * 2
             assert waits
         assert list_containers(watcher) == []

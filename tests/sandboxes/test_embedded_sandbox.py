@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,13 @@ def test_arguments_are_checked() -> None:
         EmbeddedSandbox(0)
     with pytest.raises(ValueError, match="'chroot' does not exist"):
         open_sandbox("chroot")
+
+
+@pytest.mark.parametrize("name", ["min_level", "max_level"])
+def test_there_is_no_level_without_locks(name: str) -> None:
+    levels: dict[str, Any] = {name: "none"}
+    with pytest.raises(ValueError, match=f"{name}='none'.*use minimal, native-user, native-root$"):
+        EmbeddedSandbox(1, **levels)
 
 
 def test_refuses_a_host_that_is_too_weak(monkeypatch: pytest.MonkeyPatch) -> None:
