@@ -170,7 +170,7 @@ def test_a_fork_bomb_ends_with_its_cell(images: Sandboxes, image: str) -> None:
         "echo x > /etc/planted",
         "echo x > /usr/planted",
         "echo x > /control/planted",
-        "ls /work/main /root /home/*",
+        "ls /root /home/* /srv/* /mnt/*",
         "cat /proc/1/environ",
         "cat /proc/1/mem",
         "mount -t tmpfs none /tmp",

@@ -89,6 +89,7 @@ class Zygote:
             self.work = folder + "/cell"
             if self.landlock:
                 # Hundreds of paths, once; the rules for each new folder then need not name them.
+                # A command has rules of its own, for it may execute what it reads.
                 rules = kernel.build_landlock_rules(self.landlock, self.readable, folder)
                 self.base_rules, self.readable = (keep(rules),), ["/"]
         self.has_own_pids = self.has_jail or self.has_container
@@ -159,6 +160,7 @@ class Zygote:
         order, is_command = self.order, job == "command"
         # A runtime that reserves addresses without using them is held by what it may write to.
         has_free_addresses = is_command and not order["is_address_space_bound"]
+        base_rules = () if is_command else self.base_rules
         limits = {
             "DATA" if has_free_addresses else "AS": order["memory_bytes"] + self.own_bytes,
             "CPU": order["cpu_s"],
@@ -176,7 +178,7 @@ class Zygote:
             folder=self.work,
             limits=limits,
             uid=self.uid,
-            rules=(*self.base_rules, self.rules) if self.rules >= 0 else (),
+            rules=(*base_rules, self.rules) if self.rules >= 0 else (),
             code=self.filters[is_command],
             has_own_pids=self.has_own_pids,
             line=VERDICT if job == "tests" else CHANNEL,
