@@ -1,5 +1,6 @@
 """The commands `sdbench benchmarks ...`: list, show and verify benchmarks and protocols."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def list_benchmarks() -> None:
     console.print(table)
     for line in missing:
         console.print(Text(line), soft_wrap=True)
+
+
+@benchmarks.command("fetch")
+@click.argument("spec")
+def fetch_benchmark(spec: str) -> None:
+    """Download the data of a benchmark that are missing into $SDBENCH_DATA, and check them.
+
+    SPEC is a name with options, for example humaneval_plus or livecodebench:release=v1; what those
+    options need is fetched. Set SDBENCH_DOWNLOAD=1 to have every command do so.
+    """
+    os.environ["SDBENCH_DOWNLOAD"] = "1"
+    benchmark = load_benchmark(spec)
+    make_console().print(benchmark.describe(), highlight=False, soft_wrap=True)
 
 
 @benchmarks.command("show")

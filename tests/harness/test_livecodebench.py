@@ -1,6 +1,8 @@
 """LiveCodeBench on four problems of our own: loading, windows, prompts, judging."""
 
 import base64
+import dataclasses
+import hashlib
 import json
 import pickle
 import zlib
@@ -57,11 +59,15 @@ SUM = "print(sum(map(int, open(0).read().split()[1:])))"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
-    monkeypatch.setattr(livecodebench, "RELEASES", {"v1": 2, "v2": 3})
     folder = tmp_path / "livecodebench"
     folder.mkdir()
-    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
-    (folder / "test2.jsonl").write_text(json.dumps(ROWS[2]) + "\n")
+    pinned = []
+    for file, rows in zip(livecodebench.FILES, (ROWS[:2], ROWS[2:]), strict=False):
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        (tmp_path / file.path).write_bytes(content)
+        pinned.append(dataclasses.replace(file, sha256=hashlib.sha256(content).hexdigest()))
+    monkeypatch.setattr(livecodebench, "FILES", tuple(pinned))
+    monkeypatch.setattr(livecodebench, "RELEASES", ("v1", "v2"))
     return folder
 
 
@@ -220,7 +226,9 @@ def test_bad_data_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatc
     path = folder / "test.jsonl"
     good = path.read_text()
     path.write_text(good.splitlines()[0] + "\n")
-    with pytest.raises(UserError, match="holds 1 problems for release v1 instead of 2"):
+    with pytest.raises(
+        UserError, match=r"test\.jsonl is not the published data.*remove it and fetch"
+    ):
         load_benchmark("livecodebench:release=v1")
     path.write_text(good + "{")
     with pytest.raises(UserError, match=r"test\.jsonl:3: not JSON"):
@@ -229,5 +237,6 @@ def test_bad_data_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError, match="sum: its tests cannot be read"):
         load_benchmark("livecodebench:release=v1")
     path.unlink()
-    with pytest.raises(UserError, match="hf download livecodebench/code_generation_lite"):
+    command = r"hf download livecodebench/code_generation_lite test\.jsonl .*--revision 0fe84c39"
+    with pytest.raises(UserError, match=command):
         load_benchmark("livecodebench:release=v1")

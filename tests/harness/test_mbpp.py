@@ -147,7 +147,7 @@ def test_a_file_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
-    with pytest.raises(UserError, match=r"is missing; fetch it once: .*curl -L -o"):
+    with pytest.raises(UserError, match=r"is missing; fetch it once: .*curl -fL -o"):
         load_benchmark("humaneval_plus")
     path = tmp_path / humaneval_plus.VERSIONS["v0.1.10"].path
     path.parent.mkdir()

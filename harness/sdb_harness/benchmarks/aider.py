@@ -33,6 +33,8 @@ from sdb_sandboxes.types import (
     SuiteCheck,
 )
 
+RECIPE = "one JSON line an exercise: language, name, solution, test, example, files, skipped"
+"""What a data file holds of a repository of exercises."""
 NUM_TRIES = 2
 MAX_SHOWN_CHARS = 32_000
 """Of test output in one prompt: aider has no such limit, but a model's context has."""

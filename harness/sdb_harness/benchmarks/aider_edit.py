@@ -9,16 +9,16 @@ exercises that pass after at most two tries.
 from collections.abc import Mapping
 
 from sdb_harness.benchmarks import Benchmark
-from sdb_harness.benchmarks.aider import make_problem, make_protocols, write_cheat
+from sdb_harness.benchmarks.aider import RECIPE, make_problem, make_protocols, write_cheat
 from sdb_harness.benchmarks.choices import check_options
-from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
 from sdb_sandboxes.types import ResourceLimits
 
 _COMMIT = "7aef5e9a8940a624f3cd4d604e99955d610058bf"
 DATA = DataFile(
     path="aider_edit_python133/python133.jsonl",
     sha256="477c6ed951b5b5539a74fd1cab09881aa10b7445d85d0aff310a5559a3d22b1d",
-    url=f"https://github.com/exercism/python/tree/{_COMMIT}/exercises/practice",
+    origin=Page(f"https://github.com/exercism/python/tree/{_COMMIT}/exercises/practice", RECIPE),
 )
 LIMITS = ResourceLimits(cpu_s=60.0, wall_s=180.0)
 """Aider's 60 seconds for all tests of an exercise, but of CPU time."""

@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Mapping
 
 from sdb_harness.benchmarks import Benchmark
-from sdb_harness.benchmarks.aider import make_problem, make_protocols, write_cheat
+from sdb_harness.benchmarks.aider import RECIPE, make_problem, make_protocols, write_cheat
 from sdb_harness.benchmarks.choices import check_options, choose_names
-from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
 from sdb_sandboxes.types import ResourceLimits
 
 _COMMIT = "7e0611e77b54e2dea774cdc0aa00cf9f7ed6144f"
@@ -21,7 +21,7 @@ _COMMIT = "7e0611e77b54e2dea774cdc0aa00cf9f7ed6144f"
 
 def _describe(language: str, sha256: str) -> DataFile:
     url = f"https://github.com/Aider-AI/polyglot-benchmark/tree/{_COMMIT}/{language}"
-    return DataFile(f"aider_polyglot/{language}.jsonl", sha256, url)
+    return DataFile(f"aider_polyglot/{language}.jsonl", sha256, Page(url, RECIPE))
 
 
 FILES: dict[str, DataFile] = {

@@ -21,7 +21,7 @@ from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage, evalplus, read_options
 from sdb_harness.benchmarks.canitedit import list_modules
-from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
 from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, keep_all
 from sdb_harness.records import Problem
 from sdb_harness.sanitise import sanitise
@@ -33,7 +33,11 @@ VERSIONS: dict[str, DataFile] = {
     "v0.1.4": DataFile(
         "bigcodebench/BigCodeBench-v0.1.4-derived.jsonl",
         "f6704a124f4edcec9d12cc7912f41f3d4207f51b87f091d136e3436f7e25149f",
-        "https://huggingface.co/datasets/bigcode/bigcodebench",
+        Page(
+            "https://huggingface.co/datasets/bigcode/bigcodebench",
+            "v0.1.0_hf as JSON lines with the corrections of v0.1.1 to v0.1.4 to ten tasks; "
+            "version=v0.1.0_hf can be fetched as it is",
+        ),
     ),
     "v0.1.0_hf": DataFile(
         "bigcodebench/BigCodeBench-v0.1.0_hf.jsonl",
@@ -44,7 +48,10 @@ VERSIONS: dict[str, DataFile] = {
 HARD_IDS = DataFile(
     "bigcodebench/hard_ids.json",
     "4e7b4e64c640d310121ed27d15e50f06578db2004d3ae7a3ed7d94d26784ee0d",
-    "https://huggingface.co/datasets/bigcode/bigcodebench-hard",
+    Page(
+        "https://huggingface.co/datasets/bigcode/bigcodebench-hard",
+        "the JSON list of its task ids",
+    ),
 )
 OPTIONS = {
     "prompt": ("complete", "instruct"),

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage, read_options
-from sdb_harness.benchmarks.data_files import DataFile, read_rows
+from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
 from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, run_script_alone
 from sdb_harness.extract import Extract, cut_at_stops
 from sdb_harness.records import Problem
@@ -29,9 +29,11 @@ from sdb_sandboxes.verifiers.test_sources import build_script_check
 DATA = DataFile(
     "canitedit/CanItEdit.jsonl",
     "7c4c3519eddb34dd914adabd5b0c6bdb816fa97289ace3c7948134a3558d2bfc",
-    "https://huggingface.co/datasets/nuprl/CanItEdit",
+    Page(
+        "https://huggingface.co/datasets/nuprl/CanItEdit",
+        "its rows as JSON lines, which the hub holds in another file format",
+    ),
 )
-"""The hub holds other file formats of the same rows: write them as JSON lines in this order."""
 
 LIMITS = ResourceLimits(cpu_s=30.0, wall_s=120.0, memory_bytes=4 << 30)
 """Twice upstream's 15 seconds, in CPU time: importing torch alone takes some."""

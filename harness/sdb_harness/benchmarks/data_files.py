@@ -1,20 +1,54 @@
-"""Benchmark data that is not ours: found in a local folder, checked against a pinned SHA-256.
+"""Benchmark data that is not ours: in a local folder or fetched, checked against a pinned SHA-256.
 
 Place in the flow: a benchmark's `load` names its `DataFile`s and reads them here. The project ships
 no data; `$SDBENCH_DATA` is the folder that holds it, one sub-folder per benchmark. A file that is
-missing or has other content is an error that says what to fetch and where to put it.
+missing is fetched into it from its origin where `SDBENCH_DOWNLOAD=1` asks for that (which
+`sdbench benchmarks fetch` sets), and otherwise an error that says how to get it; so is a file with
+other content, which never reaches the folder from an origin.
 """
 
 import gzip
 import hashlib
 import json
 import os
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from sdb_harness.errors import UserError
+
+_TIMEOUT = httpx.Timeout(30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a data set on the Hugging Face hub."""
+
+    repo: str
+    name: str
+    revision: str
+    """A commit, for a branch or tag can move."""
+
+    @property
+    def page(self) -> str:
+        """Where its terms are read and accepted."""
+        return f"https://huggingface.co/datasets/{self.repo}"
+
+    def __str__(self) -> str:
+        return f"{self.page}/blob/{self.revision}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A place that publishes the same data, but not as this one file: it is made by hand."""
+
+    url: str
+    recipe: str
+    """What the file holds of what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +59,35 @@ class DataFile:
     """Below the data folder, for example `mbpp/mbpp.jsonl`; that name with `.gz` will do too."""
     sha256: str
     """Of the unpacked content."""
-    url: str
-    """Where its authors publish it."""
+    origin: str | HubFile | Page
+    """Where it is published; a string is the address of the file itself."""
+
+    @property
+    def path_if_fetched(self) -> str:
+        """Below the data folder: `path`, with `.gz` where its origin has the file packed."""
+        name = self.origin.name if isinstance(self.origin, HubFile) else self.origin
+        is_packed = isinstance(name, str) and name.endswith(".gz")
+        return f"{self.path.removesuffix('.gz')}.gz" if is_packed else self.path
+
+    def describe_origin(self, folder: Path) -> str:
+        """The command that fetches it into a data folder, or the page and what to make of it."""
+        target = folder / self.path_if_fetched
+        if isinstance(self.origin, Page):
+            return f"make {target} from {self.origin.url}: {self.origin.recipe}"
+        if isinstance(self.origin, HubFile):
+            return (
+                f"fetch it once: export SDBENCH_DATA={folder}; hf download {self.origin.repo} "
+                f"{self.origin.name} --repo-type dataset --revision {self.origin.revision} "
+                f"--local-dir {target.parent}"
+            )
+        return (
+            f"fetch it once: export SDBENCH_DATA={folder}; mkdir -p {target.parent}; "
+            f"curl -fL -o {target} {self.origin}"
+        )
+
+    def describe_replacing(self) -> str:
+        """What to do where the file in the data folder is not the published one."""
+        return f"remove it and {self.describe_origin(Path(os.environ['SDBENCH_DATA']))}"
 
 
 def find_file(file: DataFile) -> Path | None:
@@ -40,21 +101,115 @@ def find_file(file: DataFile) -> Path | None:
     )
 
 
+def locate_file(file: DataFile) -> Path:
+    """The file in the data folder, fetched into it first where that is asked for.
+
+    Raises:
+        UserError: it is missing and was not to be fetched, or could not be.
+    """
+    if path := find_file(file):
+        return path
+    folder = os.environ.get("SDBENCH_DATA")
+    if os.environ.get("SDBENCH_DOWNLOAD") != "1" or isinstance(file.origin, Page):
+        remedy = file.describe_origin(Path(folder or "data"))
+        offer = (
+            "" if isinstance(file.origin, Page) else "; or SDBENCH_DOWNLOAD=1 to let this command"
+        )
+        raise UserError(f"{file.path} is missing; {remedy}{offer}")
+    if not folder:
+        raise UserError(f"no folder to fetch {file.path} into; export SDBENCH_DATA=FOLDER")
+    return fetch_file(file, Path(folder))
+
+
+def fetch_file(file: DataFile, folder: Path) -> Path:
+    """Download a file from its origin into the data folder; other content never gets there.
+
+    Raises:
+        UserError: the origin is out of reach, gated or without the file, or holds other content.
+    """
+    assert not isinstance(file.origin, Page)
+    target = folder / file.path_if_fetched
+    remedy = file.describe_origin(folder)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+            if isinstance(file.origin, HubFile):
+                path = _fetch_from_hub(file.origin, Path(scratch), remedy)
+            else:
+                path = _fetch_from_address(file.origin, Path(scratch) / target.name, remedy)
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            if digest != file.sha256:
+                where = f"what {file.origin} sent for {file.path}"
+                raise UserError(
+                    describe_mismatch(
+                        where, digest, file.sha256, "nothing was kept; ask its authors"
+                    )
+                )
+            path.replace(target)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot fetch {file.path} into {folder}: {error}; {remedy}") from error
+    return target
+
+
+def _fetch_from_hub(origin: HubFile, folder: Path, remedy: str) -> Path:
+    """Download one file of a data set. Raises UserError."""
+    import huggingface_hub  # slow, and only needed here
+    from huggingface_hub import errors
+
+    where = f"{origin.name} of {origin.repo}"
+    try:
+        path = huggingface_hub.hf_hub_download(
+            origin.repo,
+            origin.name,
+            repo_type="dataset",
+            revision=origin.revision,
+            local_dir=folder,
+        )
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if isinstance(error, errors.GatedRepoError) or status in (401, 403):
+            raise UserError(
+                f"the hub gives {where} only to whom its authors let in; accept the terms at "
+                f"{origin.page}, then `hf auth login` or export HF_TOKEN, and run this again"
+            ) from None
+        raise UserError(
+            f"the hub answers {status} for {where} at revision {origin.revision}; see "
+            f"{origin.page} for what became of it"
+        ) from None
+    except Exception as error:  # its transport's errors are other classes in each of its versions
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"cannot reach the hub for {where} ({reason}); go online (and unset HF_HUB_OFFLINE), "
+            f"or on a machine that is: {remedy}"
+        ) from error
+    return Path(path)
+
+
+def _fetch_from_address(address: str, path: Path, remedy: str) -> Path:
+    """Download a file. Raises UserError."""
+    try:
+        with httpx.stream("GET", address, follow_redirects=True, timeout=_TIMEOUT) as response:
+            response.raise_for_status()
+            with path.open("wb") as file:
+                for part in response.iter_bytes():
+                    file.write(part)
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        raise UserError(f"{address} answers {status}; ask its authors for the file") from None
+    except httpx.HTTPError as error:
+        raise UserError(f"cannot reach {address} ({error}); go online, or {remedy}") from None
+    return path
+
+
 def read_rows(file: DataFile) -> list[dict[str, Any]]:
     """Read JSON lines, or one JSON list, from the data folder.
 
     Raises:
         UserError: the file is missing, damaged or not the published one.
     """
-    path = find_file(file)
-    if path is None:
-        folder = os.environ.get("SDBENCH_DATA") or "data"
-        target = Path(folder) / file.path
-        raise UserError(
-            f"{file.path} is missing; fetch it once: export SDBENCH_DATA={folder}; mkdir -p "
-            f"{target.parent}; curl -L -o {target} {file.url}"
-        )
-    text = read_pinned(path, file.sha256, f"fetch it again from {file.url}").decode()
+    path = locate_file(file)
+    text = read_pinned(path, file.sha256, file.describe_replacing()).decode()
     if text.startswith("["):
         return list(json.loads(text))
     return [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -71,7 +226,7 @@ def read_json_lines(name: str, remedy: str) -> tuple[Path, list[dict[str, Any]]]
         UserError: the file is missing or damaged, or a line is not a JSON object (with its number).
     """
     folder = os.environ.get("SDBENCH_DATA")
-    path = find_file(DataFile(name, "", ""))
+    path = find_file(DataFile(name, sha256="", origin=""))
     if path is None:
         where = f"in {folder}" if folder else "(export SDBENCH_DATA=FOLDER to say where it lies)"
         raise UserError(f"{name} is missing {where}; {remedy}")
@@ -98,11 +253,16 @@ def read_pinned(path: Path, sha256: str, remedy: str) -> bytes:
     content = read_unpacked(path, remedy)
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
-        raise UserError(
-            f"{path} is not the published data: SHA-256 {digest[:12]}... instead of "
-            f"{sha256[:12]}...; {remedy}"
-        )
+        raise UserError(describe_mismatch(str(path), digest, sha256, remedy))
     return content
+
+
+def describe_mismatch(where: str, digest: str, sha256: str, remedy: str) -> str:
+    """The line that says what has other content than was pinned, and what to do."""
+    return (
+        f"{where} is not the published data: SHA-256 {digest[:12]}... instead of {sha256[:12]}...; "
+        f"{remedy}"
+    )
 
 
 def read_unpacked(path: Path, remedy: str) -> bytes:

@@ -43,7 +43,10 @@ NUM_PROBLEMS = 164
 DATA = DataFile(
     path="humaneval/HumanEval.jsonl.gz",
     sha256="1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2",
-    url="https://github.com/openai/human-eval/raw/master/data/HumanEval.jsonl.gz",
+    origin=(
+        "https://github.com/openai/human-eval/raw/6d43fb980f9fee3c892a914eda09951f772ad10d/"
+        "data/HumanEval.jsonl.gz"
+    ),
 )
 """The same in the package and in openai/human-eval."""
 

@@ -25,7 +25,8 @@ from sdb_harness.records import Problem
 from sdb_sandboxes.types import AssertionCheck
 from sdb_sandboxes.verifiers.conversion import convert_assertions
 
-_URL = "https://github.com/openai/human-eval-infilling/raw/master/data/"
+_COMMIT = "88062ff9859c875d04db115b698ed4b0f0395170"
+_URL = f"https://github.com/openai/human-eval-infilling/raw/{_COMMIT}/data/"
 
 
 def _describe(name: str, sha256: str) -> DataFile:

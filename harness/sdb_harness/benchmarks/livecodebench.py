@@ -1,10 +1,10 @@
 """LiveCodeBench, code generation: contest problems by release or by window of contest dates.
 
 Place in the flow: `load` -> `Benchmark`. Source: Jain et al. 2024 (arXiv 2403.07974). The
-statements belong to LeetCode, AtCoder and Codeforces, so the files come from the user:
-`$SDBENCH_DATA/livecodebench/test.jsonl` to `test6.jsonl`, as published on the hub under
-`livecodebench/code_generation_lite`. Options: `release=v1` to `v6` (cumulative), `start` and `end`
-(contest dates, inclusive); the Seed reports use v1 to v6 whole, or 2024-10 to 2025-02.
+statements belong to LeetCode, AtCoder and Codeforces, so the files come from the user or the hub:
+`$SDBENCH_DATA/livecodebench/test.jsonl` to `test6.jsonl`, 4.5 GB in all. Options: `release=v1` to
+`v6` (cumulative), `start` and `end` (contest dates, inclusive); the Seed reports use v1 to v6
+whole, or 2024-10 to 2025-02.
 
 Judging: a stdin program is run as a process of its own, once per test, its output compared by
 `lines_decimal`; a `Solution` method is called with decoded arguments, its answer compared outside.
@@ -18,26 +18,46 @@ answers, whose single expected output upstream also takes as it is.
 
 import base64
 import binascii
+import gzip
 import hashlib
 import json
-import os
 import pickletools
 import zlib
 from collections.abc import Iterator, Mapping
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks.data_files import (
+    DataFile,
+    HubFile,
+    describe_mismatch,
+    locate_file,
+)
 from sdb_harness.benchmarks.protocols import Preset
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import Case, Check, FunctionCheck, ResourceLimits, StdinCheck
 
-FILES = ("test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl")
-RELEASES = {"v1": 400, "v2": 511, "v3": 612, "v4": 713, "v5": 880, "v6": 1055}
-"""Cumulative release -> problems; release n is the first n files."""
+REPO = "livecodebench/code_generation_lite"
+REVISION = "0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
+
+
+def _describe(name: str, sha256: str) -> DataFile:
+    return DataFile(f"livecodebench/{name}", sha256, HubFile(REPO, name, REVISION))
+
+
+FILES = (
+    _describe("test.jsonl", "2bd02b38beb48e8c46b5b9987095d999ff38cd8efc255ea5d58974317c48f63f"),
+    _describe("test2.jsonl", "095df7c5daf15f882c51a9deb84085cff1e073495a5dbcf95015a564d485f3a3"),
+    _describe("test3.jsonl", "28ed26cc83363ce3f1fe2d5fad9f8393077beb1907b167a31bd3b32f80801b79"),
+    _describe("test4.jsonl", "d711138ddaebfcf5f8ec6a4283ee677298c0f5c5d374a235af92aaf0584510da"),
+    _describe("test5.jsonl", "7f77571c2a6df0c2a72a3277650309f67e01e0008e18117e624633df53f81214"),
+    _describe("test6.jsonl", "bb4c364f71921c4495a6ad15abe1a927350b720009f4933e2e71f8af0f6fd1f5"),
+)
+RELEASES = ("v1", "v2", "v3", "v4", "v5", "v6")
+"""Cumulative: release n is the first n files, of 400, 111, 101, 101, 167 and 175 problems."""
 
 LIMITS = ResourceLimits(cpu_s=6.0, wall_s=60.0, memory_bytes=4 << 30, output_bytes=16 << 20)
 """6 seconds a test as upstream, but of CPU time; the 4 GB its comment names and never sets."""
@@ -73,20 +93,13 @@ def load(options: Mapping[str, str]) -> Benchmark:
         raise UserError(f"livecodebench release={release!r}; use one of {', '.join(RELEASES)}")
     start = read_date(options.get("start", "0001-01-01"))
     end = read_date(options.get("end", "9999-12-31"))
-    folder = Path(os.environ.get("SDBENCH_DATA") or "data") / "livecodebench"
     digest = hashlib.sha256()
-    problems, num_rows = [], 0
-    for name in FILES[: list(RELEASES).index(release) + 1]:
-        for line, row in read_lines(folder / name):
-            num_rows += 1
+    problems = []
+    for file in FILES[: RELEASES.index(release) + 1]:
+        for line, row in read_lines(file):
             if start <= read_date(row["contest_date"][:10]) <= end:
                 digest.update(line)
-                problems.append(make_problem(row, f"{folder / name}, {row['question_id']}"))
-    if num_rows != RELEASES[release]:
-        raise UserError(
-            f"{folder} holds {num_rows} problems for release {release} instead of "
-            f"{RELEASES[release]}; fetch the files again"
-        )
+                problems.append(make_problem(row, f"{file.path}, {row['question_id']}"))
     if not problems:
         raise UserError(f"no problem of release {release} is from {start} to {end}; widen it")
     return Benchmark(
@@ -108,22 +121,26 @@ def read_date(text: str) -> date:
         raise UserError(f"livecodebench date {text!r}; write it as 2024-10-01") from None
 
 
-def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each line of a file with its parsed row. Raises UserError, naming file and line."""
-    if not path.is_file():
-        raise UserError(
-            f"{path} is missing; fetch it once: pip install huggingface_hub; hf download "
-            f"livecodebench/code_generation_lite --repo-type dataset --local-dir {path.parent}; "
-            f"then export SDBENCH_DATA={path.parent.parent}"
-        )
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+def read_lines(file: DataFile) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line of a file with its parsed row, and at the end the check of the file's hash.
+
+    Raises:
+        UserError: the file is missing, a line is not JSON (with its number), or the hash is wrong.
+    """
+    path = locate_file(file)
+    digest = hashlib.sha256()
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            digest.update(line)
             if not line.strip():
                 continue
             try:
                 yield line, json.loads(line)
             except ValueError as error:
                 raise UserError(f"{path}:{number}: not JSON: {error}; fetch it again") from None
+    if digest.hexdigest() != file.sha256:
+        remedy = file.describe_replacing()
+        raise UserError(describe_mismatch(str(path), digest.hexdigest(), file.sha256, remedy))
 
 
 def make_problem(row: Mapping[str, Any], where: str) -> Problem:

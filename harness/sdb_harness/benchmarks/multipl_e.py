@@ -24,7 +24,7 @@ from typing import Any
 
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.benchmarks.choices import check_options, choose_names, choose_one
-from sdb_harness.benchmarks.data_files import read_json_lines
+from sdb_harness.benchmarks.data_files import describe_mismatch, read_json_lines
 from sdb_harness.benchmarks.mxeval import EXITS, ask_chat, take_first_code
 from sdb_harness.benchmarks.protocols import Preset, ask_as_is, keep_all
 from sdb_harness.errors import UserError
@@ -140,10 +140,8 @@ def read_problems(chosen_set: str, language: str) -> list[Problem]:
     except KeyError as error:
         raise UserError(f"{path}: a row lacks {error}; {remedy}") from None
     if digest.hexdigest() != SETS[chosen_set][language]:
-        raise UserError(
-            f"{path} is not the published data: SHA-256 {digest.hexdigest()[:12]}... instead of "
-            f"{SETS[chosen_set][language][:12]}...; {remedy}"
-        )
+        pinned = SETS[chosen_set][language]
+        raise UserError(describe_mismatch(str(path), digest.hexdigest(), pinned, remedy))
     return [make_problem(row, language) for row in rows]
 
 

@@ -31,8 +31,9 @@ LANGUAGES = ("python", "java")
 PROMPTS = ("en", "zh")
 FIELDS = ("_id", "prompt", "testcases", "setup_code", "reference_solution", "classification")
 REMEDY = (
-    "fetch problems/ncb_{python,java}_{en,zh}.jsonl of github.com/THUDM/NaturalCodeBench into "
-    "naturalcodebench/ below SDBENCH_DATA"
+    "fetch it once: curl -fL --create-dirs -o $SDBENCH_DATA/naturalcodebench/NAME https://github.com"
+    "/THUDM/NaturalCodeBench/raw/268e85044a44e434ac3681b269f6531abbf1a291/problems/NAME, for NAME "
+    "ncb_python_en.jsonl, ncb_python_zh.jsonl, ncb_java_en.jsonl, ncb_java_zh.jsonl"
 )
 LIMITS = ResourceLimits(cpu_s=60.0, wall_s=840.0)
 """Upstream gives a test run 840 seconds of wall time."""
