@@ -156,7 +156,7 @@ train.add_command(onpolicy)
 )
 @click.option("--max-new-tokens", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(min=0.0))
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--show", is_flag=True, help="Show the block being denoised, live.")
 def generate(
     prompt: str,

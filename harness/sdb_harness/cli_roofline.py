@@ -1,5 +1,6 @@
 """The command `sdbench roofline`: what a GPU allows, before anybody measures."""
 
+import math
 from pathlib import Path
 
 import click
@@ -45,6 +46,8 @@ def roofline(
     Example:
       sdbench roofline --gpu H20 --size 8b --tokens-per-s 2146
     """
+    if not math.isfinite(tokens_per_s):
+        raise click.BadParameter(f"{tokens_per_s} is no speed", param_hint="--tokens-per-s")
     from sdb_reference_model import roofline as model
     from sdb_reference_model.model import SIZES
 

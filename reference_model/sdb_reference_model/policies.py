@@ -38,6 +38,8 @@ def commit_above(threshold: float, max_steps: int | None = None) -> Policy:
 
     With `max_steps`, also the most probable ceil(open / steps left): a budget of steps per block.
     """
+    if not threshold >= 0.0:
+        raise ValueError(f"threshold={threshold} must be at least 0")
 
     def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
         if max_steps is None:

@@ -157,9 +157,10 @@ def check_canvas(
         )
     longest, limit = max(len(ids) for ids in prompts), model.config.max_seq_len
     if longest + max_new_tokens > limit:
+        way_out = f"set max_new_tokens to at most {limit - longest}"
         raise ValueError(
             f"a prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the model's "
-            f"max_seq_len={limit}; set max_new_tokens to at most {limit - longest}"
+            f"max_seq_len={limit}; {way_out if longest < limit else 'shorten the prompt'}"
         )
 
 

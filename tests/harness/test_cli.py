@@ -66,10 +66,16 @@ def assert_one_line(result: Result, message: str) -> None:
         (["benchmarks", "show", "minipy"], "write BENCHMARK/NUMBER"),
         (["benchmarks", "show", "humaneval/164"], "use 0 to 163"),
         (["benchmarks", "show", "humaneval/1", "--level", "2"], "humaneval has no options"),
-        (["benchmarks", "verify", "minipi"], "did you mean 'minipy'? allowed: humaneval, "),
+        (["benchmarks", "verify", "minipi"], "did you mean 'minipy'? allowed: aider_edit, "),
         (["benchmarks", "verify", "minipy:lvl=1"], "no option 'lvl'; did you mean 'level'?"),
         (["benchmarks", "verify", "minipy:level=9"], "level=9; use 1 to 5"),
         (["benchmarks", "show", "minipy/99999999999"], "num_problems=100000000000; use 1 to"),
+        (
+            ["sample", "x", "--seed", "9223372036854775808"],
+            "9223372036854775808 is not in the range",
+        ),
+        (["sample", "x", "--threshold", "nan"], "threshold=nan must be at least 0"),
+        (["sample", "x " * 300], "exceed the model's max_seq_len=512; shorten the prompt"),
     ],
 )
 def test_wrong_arguments(folder: Path, arguments: list[str], message: str) -> None:

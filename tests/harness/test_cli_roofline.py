@@ -33,6 +33,8 @@ def test_wrong_values_are_one_line() -> None:
         (("--size", "9b"), "'9b' is not one of '0.5b', '1b', '8b'"),
         (("--block-size", "0"), "0 is not in the range x>=1"),
         (("--tokens-per-s", "0"), "0.0 is not in the range x>0.0"),
+        (("--tokens-per-s", "nan"), "nan is no speed"),
+        (("--tokens-per-s", "inf"), "inf is no speed"),
     ):
         result = call(*arguments)
         assert result.exit_code == 2
