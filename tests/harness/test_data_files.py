@@ -169,7 +169,6 @@ def test_nothing_is_fetched_unasked_nor_without_a_folder(
         ("ADDRESS/moved", "/moved sent for set/rows.jsonl is not the published data"),
         ("ADDRESS/moved.gz", "cannot fetch set/rows.jsonl .*: Not a gzipped file"),
         ("ADDRESS/cut", "cannot reach http.*/cut .*go online"),
-        (r"cannot reach the hub for cut of some/set \(.*\); go",),
         ("ADDRESS/absent", "/absent answers 404; ask its authors"),
         ("http://127.0.0.1:9/rows", "cannot reach http://127.0.0.1:9/rows .*go online"),
     ],
