@@ -56,6 +56,7 @@ FILES = (
     _describe("test5.jsonl", "7f77571c2a6df0c2a72a3277650309f67e01e0008e18117e624633df53f81214"),
     _describe("test6.jsonl", "bb4c364f71921c4495a6ad15abe1a927350b720009f4933e2e71f8af0f6fd1f5"),
 )
+"""The hashes are those that public projects record for this commit; we have not fetched them."""
 RELEASES = ("v1", "v2", "v3", "v4", "v5", "v6")
 """Cumulative: release n is the first n files, of 400, 111, 101, 101, 167 and 175 problems."""
 
