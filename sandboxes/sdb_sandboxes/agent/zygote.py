@@ -94,7 +94,7 @@ class Zygote:
                 self.base_rules, self.readable = (keep(rules),), ["/"]
         self.has_own_pids = self.has_jail or self.has_container
         self.rules, self.rules_for = -1, ""
-        self.work_state = (0, 0)
+        self.work_state: tuple[tuple[int, ...], int] = ((), 0)
         self.key: tuple[bytes, tuple[int, ...]] = b"", ()
         self.order: dict[str, Any] = {}
         self.locks: Locks | None = None
@@ -120,7 +120,7 @@ class Zygote:
             os.mkdir(self.work, 0o700)
             if self.uid is not None:
                 os.chown(self.work, owner, owner)
-        self.work_state = (os.stat(self.work).st_ctime_ns, file_bytes)
+        self.work_state = (read_state(self.work), file_bytes)
         self.rules_for = ""
 
     def empty_surroundings(self) -> None:
@@ -137,8 +137,7 @@ class Zygote:
             return False
         try:
             # The clock of older kernels is coarse: a file may be as young as the folder.
-            is_same = self.work_state[0] == os.stat(self.work).st_ctime_ns
-            return is_same and not os.listdir(self.work)
+            return self.work_state[0] == read_state(self.work) and not os.listdir(self.work)
         except FileNotFoundError:
             return False
 
@@ -287,6 +286,15 @@ class Zygote:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.dirname(self.work))
         os._exit(0)
+
+
+def read_state(path: str) -> tuple[int, ...]:
+    """What a cell could leave at an empty folder: mode and dates.
+
+    All three: where the clock is coarse, a change right after the folder was made is not dated.
+    """
+    state = os.stat(path)
+    return state.st_mode, state.st_mtime_ns, state.st_ctime_ns
 
 
 def open_folder(path: str) -> int:
