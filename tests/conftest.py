@@ -11,6 +11,17 @@ from sdb_sandboxes.errors import SandboxUnavailable
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small tensors, few cores
 
 
+def pytest_configure() -> None:
+    """Let Triton interpret kernels where no GPU can run them.
+
+    Triton reads this when it is imported, which the first test that imports `transformers` does.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """The container engine. The only reason to skip a test is that there is none."""

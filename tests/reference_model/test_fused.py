@@ -127,7 +127,7 @@ def test_steps_fill_a_block_as_the_rule_says_and_then_change_nothing() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(
     find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
-    reason="needs Triton and TRITON_INTERPRET=1, which the tests of the kernels set",
+    reason="needs Triton and TRITON_INTERPRET=1, which tests set where there is no GPU",
 )
 def test_a_step_on_the_interpreter_writes_the_same_block() -> None:
     expected = make_step("reference")
