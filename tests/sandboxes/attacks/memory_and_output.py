@@ -241,7 +241,7 @@ for number in range(8):
         "id": "inodes",
         "about": "empty files by the thousand",
         "allowed": "runtime_error wrong_answer cpu_time",
-        "limits": "usual",
+        "limits": "patient",
         "body": "for number in range(3000): open(f'{number}', 'w').close()",
     },
     {
