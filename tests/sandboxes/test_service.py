@@ -161,7 +161,7 @@ def test_what_is_too_long_is_refused_unread(running: Running) -> None:
     pieces = (b"#" * 50_000 for _ in range(100))
     try:
         assert running.client.post("/verify", content=pieces).status_code == 413
-    except httpx.WriteError:
+    except (httpx.WriteError, httpx.ReadError):
         pass  # refused and closed while we still sent: the answer may not arrive
     assert running.client.get("/health").status_code == 200
 
