@@ -4,9 +4,9 @@ Place in the flow: the composition root makes a data set and calls `train`; out 
 folder. The same loop serves one processor, one GPU, and many under `torchrun`.
 
 A batch is cut into pieces; a rank takes every world-size-th piece and adds up their gradients.
-Everything random is drawn from (seed, train_step, piece), so neither a kill nor another number of
-ranks changes what is computed: a resumed run ends with the weights of one that was not stopped, on
-the same machine and thread count; other numbers of ranks differ by the order of sums.
+Everything random is drawn from (seed, train_step, piece), so a resumed run ends with the weights of
+one that was not stopped, on the same machine, ranks and thread count. Where `piece_size` is set,
+other numbers of ranks differ only by the order of sums; at 0 the ranks set the pieces.
 
 What this does not do: packing (batches are bucketed by length instead), streamed data sets.
 """
