@@ -127,8 +127,8 @@ def save_state(
 ) -> None:
     """Write a resumable state; a kill leaves the old one or the new one, never half of one.
 
-    Weights and optimizer moments go to `folder/state-STEP` by `torch.distributed.checkpoint`, so
-    that a run can go on with another number of ranks. `folder/latest` names the one that counts.
+    Weights and optimizer moments go to `folder/state-STEP` by `torch.distributed.checkpoint`, whose
+    form is the same for any number of ranks. `folder/latest` names the one that counts.
 
     Args:
         folder: of the run.
