@@ -305,6 +305,39 @@ def test_workers_open_their_own_sandbox(judge: Judge, method: str) -> None:
     assert judge.verify(f"{RIGHT}# after {method}", CHECK).is_passed
 
 
+RAY_WORKERS = """
+import ray
+from sdb_sandboxes.rewards import Judge
+from sdb_sandboxes.rewards.verl import VerlReward
+from sdb_sandboxes.types import Case, FunctionCheck
+from sdb_sandboxes.wire import check_to_json
+
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+judge = Judge(num_slots=1)
+right, wrong = "def f(x): return x", "def f(x): return 3"
+check = FunctionCheck("f", (Case((3,), 3), Case((4,), 4)))
+assert judge.verify(right, check).is_passed  # this process's sandbox is open
+reward = VerlReward(judge)
+
+
+@ray.remote
+def score(program):
+    return reward("minipy", program, check_to_json(check))["score"]
+
+
+print(ray.get([score.remote(program) for program in [right, wrong] * 2], timeout=120))
+judge.close()
+ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_ray_workers_open_their_own_sandbox() -> None:
+    pytest.importorskip("ray")
+    result = subprocess.run([sys.executable, "-c", RAY_WORKERS], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1:] == ["[1.0, 0.0, 1.0, 0.0]"], result.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"max_waiting": 0}, "max_waiting=0"), ({"num_remembered": -1}, "num_remembered=-1")],
