@@ -101,16 +101,19 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset") -> None:
     """Print memory, arithmetic and time of a run, from the lengths of its first examples."""
     import torch
 
+    from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.data import BatchStream, tokenize
     from sdb_reference_model.estimate import estimate_training
-    from sdb_reference_model.train import choose_dtype, make_tokenizer
+    from sdb_reference_model.train import choose_dtype, find_shape, make_tokenizer
 
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     sample = dataset.select(range(min(len(dataset), max(4096, config.batch_size))))
-    stream = BatchStream(tokenize(sample, make_tokenizer(config, sample)), config.batch_size, 0)
+    start = load_checkpoint(config.init_from) if config.init_from else None
+    tokenized = tokenize(sample, make_tokenizer(config, start, sample))
+    stream = BatchStream(tokenized, config.batch_size, 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = choose_dtype(config, device)
-    estimate = estimate_training(config, stream, num_ranks, dtype)
+    estimate = estimate_training(config, find_shape(config, start), stream, num_ranks, dtype)
     rows = (
         ("parameters", f"{estimate.num_parameters:,}"),
         ("ranks", f"{num_ranks} ({device.type}, {str(dtype).removeprefix('torch.')})"),

@@ -63,7 +63,12 @@ def save_checkpoint(
     weights = {name: w.detach().bfloat16().contiguous() for name, w in model.state_dict().items()}
     save_tensors(folder / "model.safetensors", weights)
     tokenizer.save(folder / "tokenizer.json")
-    config = {"model": asdict(model.config), "objective": objective, "training": training}
+    config = {
+        "model": asdict(model.config),
+        "objective": objective,
+        "special_ids": [tokenizer.pad_id, tokenizer.end_id, tokenizer.mask_id],
+        "training": training,
+    }
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -98,7 +103,10 @@ def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         config = json.loads((folder / "config.json").read_text())
         model_config = ModelConfig(**config["model"])
         objective, training = config["objective"], config["training"]
-        tokenizer = CodeTokenizer.load(folder / "tokenizer.json")
+        special_ids = config.get("special_ids")  # the first checkpoints have the usual spelling
+        tokenizer = CodeTokenizer.load(
+            folder / "tokenizer.json", special_ids and tuple(map(int, special_ids))
+        )
     except Exception as error:  # `tokenizers` raises bare Exception on bad JSON
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({type(error).__name__}: {error}); "

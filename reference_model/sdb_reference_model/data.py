@@ -32,7 +32,7 @@ def tokenize(dataset: Dataset, tokenizer: CodeTokenizer) -> Dataset:
         )
 
     def encode(rows: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        answers = tokenizer.encode_batch(rows["completion"])
+        answers = tokenizer.encode_batch(rows["completion"], is_start=False)
         return {
             "prompt_ids": tokenizer.encode_batch(rows["prompt"]),
             "answer_ids": [[*ids, tokenizer.end_id] for ids in answers],

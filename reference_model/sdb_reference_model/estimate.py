@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from sdb_reference_model.data import BatchStream
-from sdb_reference_model.model import SIZES, ModelConfig, Transformer
+from sdb_reference_model.model import ModelConfig, Transformer
 from sdb_reference_model.train import TrainConfig
 
 
@@ -60,17 +60,17 @@ def count_positions(config: TrainConfig, stream: BatchStream) -> float:
 
 
 def estimate_training(
-    config: TrainConfig, stream: BatchStream, num_ranks: int, dtype: torch.dtype
+    config: TrainConfig, shape: ModelConfig, stream: BatchStream, num_ranks: int, dtype: torch.dtype
 ) -> TrainingEstimate:
     """Estimate one step of `config` on the data of `stream`.
 
     Args:
         config: the run.
+        shape: of its model.
         stream: its data, or a sample of it.
         num_ranks: processes that share a batch.
         dtype: of the matrix products.
     """
-    shape = SIZES[config.size]
     num_parameters = count_parameters(shape)
     per_example = count_positions(config, stream)
     positions = per_example * config.batch_size

@@ -65,13 +65,33 @@ class CodeTokenizer:
         return cls(tokenizer)
 
     @classmethod
-    def load(cls, path: Path) -> "CodeTokenizer":
-        """Read `tokenizer.json`."""
-        return cls(Tokenizer.from_file(str(path)))
+    def load(cls, path: Path, special_ids: tuple[int, int, int] | None = None) -> "CodeTokenizer":
+        """Read `tokenizer.json`; `special_ids` as for the constructor."""
+        return cls(Tokenizer.from_file(str(path)), special_ids)
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""
         self.inner.save(str(path))
+
+    def with_mask(self, token: str, limit: int) -> "CodeTokenizer":
+        """This tokenizer with a mask: an unused token it has, or a new one on a spare id.
+
+        Args:
+            token: how the mask is spelled.
+            limit: number of ids that the model has rows for.
+
+        Raises:
+            ValueError: if the tokenizer lacks it and every id of the model is taken.
+        """
+        inner = Tokenizer.from_str(self.inner.to_str())
+        inner.add_special_tokens([token])
+        mask_id = inner.token_to_id(token)
+        if mask_id >= limit:
+            raise ValueError(
+                f"mask_token={token!r} is not in the tokenizer, and the model has no spare id "
+                f"beyond its {limit}; name a token that its text never uses"
+            )
+        return CodeTokenizer(inner, (self.pad_id, self.end_id, mask_id))
 
     @property
     def vocab_size(self) -> int:
@@ -82,9 +102,10 @@ class CodeTokenizer:
         """Ids of `text`; special-token spellings inside it stay plain text."""
         return list(self.inner.encode(text).ids)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of many texts, on all cores."""
-        return [list(encoding.ids) for encoding in self.inner.encode_batch(list(texts))]
+    def encode_batch(self, texts: Sequence[str], *, is_start: bool = True) -> list[list[int]]:
+        """Ids of many texts, on all cores; `is_start` lets a tokenizer put its start token."""
+        encodings = self.inner.encode_batch(list(texts), add_special_tokens=is_start)
+        return [list(encoding.ids) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens."""

@@ -16,14 +16,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from sdb_reference_model.checkpoint import (
+    Checkpoint,
     CheckpointError,
     Objective,
     load_checkpoint,
@@ -34,7 +37,7 @@ from sdb_reference_model.config import read_config
 from sdb_reference_model.curriculum import compute_edit_ratio
 from sdb_reference_model.data import BatchStream, tokenize
 from sdb_reference_model.edits import EditProcess, EditSource, weigh_tokens
-from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.objective import (
     Attention,
     EditPlace,
@@ -59,7 +62,7 @@ from sdb_reference_model.parallel import (
     synchronise,
 )
 from sdb_reference_model.states import Batch
-from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.tokenizer import CodeTokenizer, find_forbidden_id
 
 TOKENIZER_EXAMPLES = 20_000
 """Examples on which the tokenizer is trained: its merges no longer change beyond this."""
@@ -69,7 +72,6 @@ TOKENIZER_EXAMPLES = 20_000
 class TrainConfig:
     """One training run. `data` is handed to the composition root, which makes the data set."""
 
-    size: str
     objective: Objective
     batch_size: int
     num_train_steps: int
@@ -80,8 +82,14 @@ class TrainConfig:
     block_sizes: tuple[int, ...] = ()
     """One is drawn per step: the blocks that sampling will use. Empty under full attention."""
     attention: Attention = "block_causal"
+    size: str = ""
+    """A name of `SIZES`; may be left out where `init_from` brings its own."""
     init_from: str = ""
-    """Checkpoint to start from, a shipped name or a folder; its tokenizer comes along."""
+    """Checkpoint to start from: a shipped name, a folder, or `hf:` and a folder or id of other
+    people's. Its tokenizer comes along."""
+    mask_token: str = "<|mask|>"
+    """What an autoregressive start without a mask uses as one: any token that its text never has,
+    or a new one, for which most models have a spare id."""
 
     edit_fraction: float = 0.2
     """Last part of the steps that has both terms of Eq. 6; 0 is never."""
@@ -136,8 +144,11 @@ def load_config(name: str) -> TrainConfig:
 
 def check_config(config: TrainConfig, name: str) -> None:
     """Reject values that cannot be trained, with the way out."""
-    if config.size not in SIZES:
-        raise ValueError(f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}")
+    if config.size not in SIZES and (config.size or not config.init_from):
+        raise ValueError(
+            f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}; "
+            "or leave it out where init_from brings its own"
+        )
     is_blockwise = config.objective == "diffusion" and config.attention == "block_causal"
     if is_blockwise != bool(config.block_sizes):
         raise ValueError(
@@ -241,10 +252,11 @@ def train(
     """
     with join_world() as world:
         out.mkdir(parents=True, exist_ok=True)
-        tokenizer = prepare_tokenizer(config, dataset, out, world)
+        start = load_checkpoint(config.init_from) if config.init_from else None
+        tokenizer = prepare_tokenizer(config, start, dataset, out, world)
         stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
-        model = build_model(config, tokenizer).to(world.device)
-        check_fit(config, model, stream, world)
+        model = build_model(config, start).to(world.device)
+        check_fit(config, model, stream, tokenizer, world)
         dtype = choose_dtype(config, world.device)
         loss = shard(Loss(model, config, tokenizer), model.blocks, world, config.parallel, dtype)
         optimizers = build_optimizers(
@@ -397,55 +409,87 @@ def find_edit_ratio(train_step: int, config: TrainConfig) -> float:
 
 
 def prepare_tokenizer(
-    config: TrainConfig, dataset: Dataset, out: Path, world: World
+    config: TrainConfig, start: Checkpoint | None, dataset: Dataset, out: Path, world: World
 ) -> CodeTokenizer:
-    """Load the run's tokenizer, or let rank 0 make it."""
-    path = out / "tokenizer.json"
-    if world.rank == 0 and not path.is_file():
-        make_tokenizer(config, dataset).save(path)
-    world.wait()
-    return CodeTokenizer.load(path)
-
-
-def make_tokenizer(config: TrainConfig, dataset: Dataset) -> CodeTokenizer:
-    """Take the tokenizer of `init_from`, or train one on the first examples."""
-    if config.init_from:
-        return load_checkpoint(config.init_from).tokenizer
-    rows = dataset.select(range(min(TOKENIZER_EXAMPLES, len(dataset))))
-    texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
-    return CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
-
-
-def build_model(config: TrainConfig, tokenizer: CodeTokenizer) -> Transformer:
-    """Draw the weights from the seed, or read them from `init_from`.
+    """Take the start's tokenizer, or load the run's own, which rank 0 makes.
 
     Raises:
-        ValueError: if the start is of another size or tokenizer.
+        ValueError: if the folder holds another one, or the start has no id to spare for a mask.
     """
-    model = Transformer(SIZES[config.size])
-    if config.init_from:
-        start = load_checkpoint(config.init_from)
-        if start.model.config != model.config:
-            raise ValueError(
-                f"init_from={config.init_from!r} is not of size {config.size!r} "
-                f"({start.model.config} against {model.config}); name the size it has"
-            )
-        if start.tokenizer.inner.to_str() != tokenizer.inner.to_str():
+    path = out / "tokenizer.json"
+    if start is None:
+        if world.rank == 0 and not path.is_file():
+            make_tokenizer(config, None, dataset).save(path)
+        world.wait()
+        return CodeTokenizer.load(path)
+    tokenizer = make_tokenizer(config, start, dataset)
+    if world.rank == 0:
+        if path.is_file() and Tokenizer.from_file(str(path)).to_str() != tokenizer.inner.to_str():
             raise ValueError(
                 f"init_from={config.init_from!r} has another tokenizer than this run's folder; "
                 "use another --out"
             )
-        model.load_state_dict(start.model.state_dict())
-    else:
+        tokenizer.save(path)
+    return tokenizer
+
+
+def make_tokenizer(
+    config: TrainConfig, start: Checkpoint | None, dataset: Dataset
+) -> CodeTokenizer:
+    """Take the start's tokenizer, with a mask if one is needed, or train one on some examples."""
+    if start is None:
+        rows = dataset.select(range(min(TOKENIZER_EXAMPLES, len(dataset))))
+        texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+        return CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
+    if config.objective == "diffusion" and find_forbidden_id(start.tokenizer) is None:
+        return start.tokenizer.with_mask(config.mask_token, start.model.config.vocab_size)
+    return start.tokenizer
+
+
+def find_shape(config: TrainConfig, start: Checkpoint | None) -> ModelConfig:
+    """The named shape, or the start's.
+
+    Raises:
+        ValueError: if both are given and differ.
+    """
+    if start is None:
+        return SIZES[config.size]
+    shape = start.model.config
+    if config.size and SIZES[config.size] != shape:
+        raise ValueError(
+            f"init_from={config.init_from!r} is not of size {config.size!r} "
+            f"({shape} against {SIZES[config.size]}); name the size it has, or none"
+        )
+    return shape
+
+
+def build_model(config: TrainConfig, start: Checkpoint | None) -> Transformer:
+    """Draw the weights from the seed, or copy the start's.
+
+    An autoregressive start spoke of the next token; the model learns to speak of its own.
+
+    Raises:
+        ValueError: if the start is of another size.
+    """
+    model = Transformer(find_shape(config, start))
+    if start is None:
         model.initialise(torch.Generator().manual_seed(config.seed))
+    else:
+        model.load_state_dict(start.model.state_dict())
     model.recomputes_activations = config.recompute_activations
     if config.compile:
         model.compile(dynamic=True)
     return model
 
 
-def check_fit(config: TrainConfig, model: Transformer, stream: BatchStream, world: World) -> None:
-    """Reject pieces that the ranks cannot share, and examples longer than the model can read."""
+def check_fit(
+    config: TrainConfig,
+    model: Transformer,
+    stream: BatchStream,
+    tokenizer: CodeTokenizer,
+    world: World,
+) -> None:
+    """Reject pieces that the ranks cannot share, and examples that the model cannot be shown."""
     piece_size = config.piece_size or config.batch_size // world.size
     if (
         piece_size < 1
@@ -460,8 +504,13 @@ def check_fit(config: TrainConfig, model: Transformer, stream: BatchStream, worl
     longest = int(max(stream.prompt_lengths + -(-stream.answer_lengths // width) * width))
     if longest > model.config.max_seq_len:
         raise ValueError(
-            f"the longest example takes {longest} positions, size {config.size!r} has "
+            f"the longest example takes {longest} positions, this model has "
             f"max_seq_len={model.config.max_seq_len}; leave long examples out"
+        )
+    if any((ids == tokenizer.mask_id).any() for ids in chain(stream.prompts, stream.answers)):
+        raise ValueError(
+            f"the data has the mask in it, token {tokenizer.mask_id}; name another mask_token, "
+            "which no text has"
         )
 
 

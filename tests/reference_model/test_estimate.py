@@ -8,7 +8,11 @@ from datasets import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdb_reference_model.data import BatchStream, tokenize
-from sdb_reference_model.estimate import count_parameters, estimate_training
+from sdb_reference_model.estimate import (
+    TrainingEstimate,
+    count_parameters,
+    estimate_training,
+)
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import compute_autoregressive_loss
 from sdb_reference_model.tokenizer import CodeTokenizer
@@ -27,6 +31,10 @@ CONFIG = TrainConfig(
 )
 
 
+def estimate(config: TrainConfig, stream: BatchStream, num_ranks: int) -> TrainingEstimate:
+    return estimate_training(config, SIZES[config.size], stream, num_ranks, torch.float32)
+
+
 @pytest.fixture
 def stream() -> BatchStream:
     tokenizer = CodeTokenizer.train(DATASET["prompt"], 300)
@@ -35,19 +43,19 @@ def stream() -> BatchStream:
 
 def test_arithmetic_is_what_a_counter_counts(stream: BatchStream) -> None:
     """All rows are equally long, so there is no padding, which the estimate leaves out."""
-    estimate = estimate_training(CONFIG, stream, 1, torch.float32)
+    flops = estimate(CONFIG, stream, 1).flops_per_step
     model = Transformer(SIZES["demo"])
     batch = stream.collate(stream.select(0), 0, 1, 1)
     with FlopCounterMode(display=False) as counter:
         compute_autoregressive_loss(model, batch, 2).mask.backward()  # type: ignore[no-untyped-call]
-    assert estimate.flops_per_step == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert flops == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_memory_follows_optimizer_shards_and_recomputation(stream: BatchStream) -> None:
-    plain = estimate_training(CONFIG, stream, 2, torch.float32)
-    sharded = estimate_training(replace(CONFIG, parallel="fsdp"), stream, 2, torch.float32)
-    muon = estimate_training(replace(CONFIG, optimizer="muon"), stream, 2, torch.float32)
-    lean = estimate_training(replace(CONFIG, recompute_activations=True), stream, 2, torch.float32)
+    plain = estimate(CONFIG, stream, 2)
+    sharded = estimate(replace(CONFIG, parallel="fsdp"), stream, 2)
+    muon = estimate(replace(CONFIG, optimizer="muon"), stream, 2)
+    lean = estimate(replace(CONFIG, recompute_activations=True), stream, 2)
     assert plain.state_bytes == 16 * plain.num_parameters == 2 * sharded.state_bytes
     assert muon.state_bytes == 12 * plain.num_parameters
     assert lean.activation_bytes < plain.activation_bytes / 5
@@ -60,7 +68,7 @@ def test_two_terms_cost_another_copy_of_the_answer(stream: BatchStream) -> None:
     width = -(-answer // 4) * 4
     prompt = int(stream.prompt_lengths[0])
     estimates = [
-        estimate_training(replace(config, **change), stream, 1, torch.float32).positions_per_step
+        estimate(replace(config, **change), stream, 1).positions_per_step
         for change in ({}, {"edit_fraction": 1.0}, {"edit_fraction": 1.0, "edit_place": "visible"})
     ]
     assert estimates == [8 * (prompt + n * width - 4) for n in (2, 3, 2)]

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
 from sdb_reference_model.data import BatchStream, tokenize
@@ -322,6 +324,68 @@ def test_a_start_gives_weights_and_tokenizer(tmp_path: Path) -> None:
     assert (tmp_path / "next/tokenizer.json").read_text() == (
         tmp_path / "start/tokenizer.json"
     ).read_text()
+
+
+def write_autoregressive_start(folder: Path, vocab_size: int) -> CodeTokenizer:
+    """A tiny random Qwen2 with a tokenizer of its own, as `save_pretrained` leaves them."""
+    texts = [p + c for p, c in zip(DATASET["prompt"], DATASET["completion"], strict=True)]
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>", "<unused>"], initial_alphabet=alphabet
+    )
+    inner.train_from_iterator(texts, trainer)
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    shape = Qwen2Config(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        eos_token_id=1,
+    )
+    Qwen2ForCausalLM(shape).save_pretrained(folder)
+    inner.save(str(folder / "tokenizer.json"))
+    return CodeTokenizer(inner, (1, 1, -1))
+
+
+def test_somebody_elses_autoregressive_model_is_a_start(tmp_path: Path) -> None:
+    theirs = write_autoregressive_start(tmp_path / "theirs", 320)
+    name = f"hf:{tmp_path / 'theirs'}"
+    config = replace(DIFFUSION, size="", init_from=name, num_train_steps=3, adam_lr=0.0)
+    run(replace(config, muon_lr=0.0), tmp_path / "ours")
+    start, trained = load_checkpoint(name), load_checkpoint(str(tmp_path / "ours"))
+    assert (start.objective, trained.objective) == ("autoregressive", "diffusion")
+    assert trained.tokenizer.mask_id == theirs.vocab_size < 320
+    assert trained.tokenizer.end_id == 1
+    assert trained.model.config == start.model.config
+    for ours, before in zip(trained.model.parameters(), start.model.parameters(), strict=True):
+        assert torch.equal(ours, before.bfloat16().float())  # the rate was zero
+    ids = tokenize(DATASET, trained.tokenizer)[0]
+    assert (ids["prompt_ids"][0], 0 in ids["answer_ids"]) == (0, False)
+    reports = run(replace(config, adam_lr=0.01, num_train_steps=8), tmp_path / "more")
+    assert reports[-1].mask_loss < reports[0].mask_loss
+    run(replace(config, adam_lr=0.01, num_train_steps=8), tmp_path / "more")  # resumes at its end
+
+
+def test_a_start_without_an_id_to_spare_is_told_to_name_one(tmp_path: Path) -> None:
+    theirs = write_autoregressive_start(tmp_path / "theirs", 320)
+    full = write_autoregressive_start(tmp_path / "full", theirs.vocab_size)
+    config = replace(DIFFUSION, size="", init_from=f"hf:{tmp_path / 'full'}", num_train_steps=1)
+    with pytest.raises(ValueError, match="has no spare id beyond its") as caught:
+        run(config, tmp_path / "x")
+    assert "\n" not in str(caught.value)
+    run(replace(config, mask_token="<unused>"), tmp_path / "y")
+    assert load_checkpoint(str(tmp_path / "y")).tokenizer.mask_id == 2
+    last = full.inner.id_to_token(full.vocab_size - 1)
+    with pytest.raises(ValueError, match="the data has the mask in it"):
+        run(replace(config, mask_token=last), tmp_path / "z")
 
 
 def test_a_start_of_another_size_and_overlong_examples_are_refused(
