@@ -86,7 +86,7 @@ class CodeTokenizer:
         inner = Tokenizer.from_str(self.inner.to_str())
         inner.add_special_tokens([token])
         mask_id = inner.token_to_id(token)
-        if mask_id >= limit:
+        if mask_id is None or mask_id >= limit:
             raise ValueError(
                 f"mask_token={token!r} is not in the tokenizer, and the model has no spare id "
                 f"beyond its {limit}; name a token that its text never uses"

@@ -384,6 +384,7 @@ def test_a_start_without_an_id_to_spare_is_told_to_name_one(tmp_path: Path) -> N
     run(replace(config, mask_token="<unused>"), tmp_path / "y")
     assert load_checkpoint(str(tmp_path / "y")).tokenizer.mask_id == 2
     last = full.inner.id_to_token(full.vocab_size - 1)
+    assert last is not None
     with pytest.raises(ValueError, match="the data has the mask in it"):
         run(replace(config, mask_token=last), tmp_path / "z")
 
