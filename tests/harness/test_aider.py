@@ -12,7 +12,6 @@ from sdb_harness.benchmarks.aider import (
     TryScores,
     clean_output,
     drop_skipped,
-    list_tests,
     make_problem,
     make_protocols,
     score_tries,
@@ -28,7 +27,7 @@ from sdb_harness.store import Store
 from sdb_harness.sweep import PlannedCell, parse_sweep, resolve_cells
 from sdb_harness.verification import judge_programs
 from sdb_sandboxes.by_language import LanguageSandbox
-from sdb_sandboxes.types import ExitCodeCheck, ResourceLimits, Status, SuiteCheck
+from sdb_sandboxes.types import ExitCodeCheck, ObjectCheck, ResourceLimits, Status, SuiteCheck
 
 TESTS = """import unittest
 from leap import leap
@@ -125,10 +124,26 @@ class TestPrompts:
 
 class TestChecks:
     def test_skipped_tests_are_not_counted(self) -> None:
-        assert list_tests("leap_test.py", drop_skipped(TESTS)) == [
-            "leap_test.LeapTest.test_1996",
-            "leap_test.LeapTest.test_1997",
-        ]
+        check = make_problem(ROW, "python", CLOSING).check
+        assert check == ObjectCheck(
+            drop_skipped(TESTS),
+            module="leap",
+            test_ids=("LeapTest.test_1996", "LeapTest.test_1997"),
+        )
+
+    def test_tests_with_files_beside_them_share_the_process(self, sandbox: LanguageSandbox) -> None:
+        files = {**dict(ROW["files"]), "years.py": "LEAP = 1996\n"}  # type: ignore[call-overload]
+        files["leap_test.py"] = TESTS.replace("1996)", "years.LEAP)").replace(
+            "from leap", "import years\nfrom leap"
+        )
+        problem = make_problem({**ROW, "files": files}, "python", CLOSING)
+        assert isinstance(problem.check, SuiteCheck)
+        assert problem.check.program_path == problem.entry_point
+        programs = [(problem, problem.reference), (problem, problem.starter)]
+        verdicts = judge_programs(make_benchmark(), sandbox, programs)
+        assert [verdict.is_passed for verdict in verdicts] == [True, False]
+        shown = find_protocol().observe(sandbox, problem, problem.starter, make_benchmark().limits)
+        assert "AssertionError: None != True" in (shown or "")
 
     def test_other_languages_are_not_judged_yet(self, sandbox: LanguageSandbox) -> None:
         problem = make_problem(ROW, "rust", CLOSING)
@@ -348,10 +363,8 @@ class TestPublishedData:
 
     def test_every_python_check_names_its_tests(self) -> None:
         checked: list[Problem] = list(load_benchmark("aider_edit").problems)
-        for problem in checked:
-            assert isinstance(problem.check, SuiteCheck)
-            assert problem.check.test_ids
-            assert problem.check.program_path == problem.entry_point
+        assert all(getattr(problem.check, "test_ids", ()) for problem in checked)
+        assert sum(isinstance(problem.check, ObjectCheck) for problem in checked) == 130
 
 
 def test_missing_data_and_options_say_what_to_do(

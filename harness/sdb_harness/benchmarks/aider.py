@@ -4,8 +4,9 @@ Place in the flow: `aider_edit.py` and `aider_polyglot.py` name their data and c
 and `make_protocols`. Source: the benchmark folder of Aider-AI/aider and the exercises of Exercism.
 The model sees the task and the files to change, and replies in an edit format (`edit_formats.py`).
 If the tests fail, it is shown their output and replies once more, in the same chat and on top of
-its own edits. Python is judged by `SuiteCheck` (L1 with a negative control): the tests come from
-the trusted copy, whatever the model wrote.
+its own edits. Python's tests come from the trusted copy, whatever the model wrote, and run in a
+process of their own (L2b); those that replace parts of the module, or need other files beside them,
+share its process (L1). Both have a negative control.
 
 Choice: the closing sentences of each request are aider's, as is the order of the chat; the system
 prompt that explains the format is in this project's words, so a score can differ a little from
@@ -27,11 +28,13 @@ from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     Check,
     ExitCodeCheck,
+    ObjectCheck,
     ProgramRequest,
     ResourceLimits,
     Status,
     SuiteCheck,
 )
+from sdb_sandboxes.verifiers.test_sources import build_unittest_check
 
 RECIPE = "one JSON line an exercise: language, name, solution, test, example, files, skipped"
 """What a data file holds of a repository of exercises."""
@@ -103,15 +106,20 @@ def make_check(row: Mapping[str, Any], language: str) -> Check:
         return ExitCodeCheck(
             f"{language} project with its test framework", files[row["test"][0]], name
         )
-    tests = tuple((path, drop_skipped(files[path])) for path in row["test"])
-    shown = {*row["solution"], *row["test"]}
+    path = next(name for name in row["test"] if name.endswith("_test.py"))
+    (solution,) = row["solution"]
     others = tuple(
-        (path, text)
-        for path, text in files.items()
-        if path not in shown and not path.startswith(".")
+        (name, text)
+        for name, text in files.items()
+        if name not in (path, solution) and not name.startswith(".")
     )
-    ids = tuple(found for path, text in tests for found in list_tests(path, text))
-    return SuiteCheck((*tests, *others), ids, row["solution"][0])
+    return build_unittest_check(
+        drop_skipped(files[path]),
+        files[row["example"][0]],
+        PurePosixPath(solution).stem,
+        path,
+        others,
+    )
 
 
 def drop_skipped(text: str) -> str:
@@ -126,18 +134,6 @@ def drop_skipped(text: str) -> str:
     return "\n".join(lines)
 
 
-def list_tests(path: str, text: str) -> list[str]:
-    """`module.Class.method` of every unittest case in a test file."""
-    module = PurePosixPath(path).stem
-    return [
-        f"{module}.{found.name}.{part.name}"
-        for found in ast.parse(text).body
-        if isinstance(found, ast.ClassDef)
-        for part in found.body
-        if isinstance(part, ast.FunctionDef) and part.name.startswith("test")
-    ]
-
-
 RUNNER = """\
 import os, sys, unittest
 sys.path.insert(0, os.getcwd())
@@ -145,6 +141,8 @@ suite = unittest.defaultTestLoader.discover(".", pattern="*_test.py")
 unittest.TextTestRunner(stream=sys.stdout).run(suite)
 """
 """Shows a model what its tests say; the verdict comes from elsewhere."""
+SHOWN_TESTS = "exercise_test.py"
+"""What a test file is called there whose own name the check does not keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +218,9 @@ class EditProtocol:
     ) -> str | None:
         """What the tests of a failed program print; None if the sandbox broke."""
         check = problem.check
-        assert isinstance(check, SuiteCheck), "only what was judged is observed"
-        files = {"main.py": RUNNER, problem.entry_point: program, **dict(check.files)}
+        assert isinstance(check, ObjectCheck | SuiteCheck), "only what was judged is observed"
+        tests = check.files if isinstance(check, SuiteCheck) else ((SHOWN_TESTS, check.tests),)
+        files = {"main.py": RUNNER, problem.entry_point: program, **dict(tests)}
         request = ProgramRequest("python", tuple(files.items()), ("",), limits)
         result = sandbox.run_program(request)
         if result.status is Status.INFRASTRUCTURE:
