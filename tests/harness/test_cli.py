@@ -199,6 +199,7 @@ def test_benchmarks_are_listed_shown_and_verified(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SDBENCH_DATA", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     listed = call("benchmarks", "list")
     assert listed.exit_code == 0
     assert "humaneval" in listed.output

@@ -13,6 +13,8 @@ import json
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ import httpx
 from sdb_harness.errors import UserError
 
 _TIMEOUT = httpx.Timeout(30.0)
+_found: set[Path] = set()
+"""What `find_file` found since `watch_files` was entered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +100,21 @@ def find_file(file: DataFile) -> Path | None:
     if not folder:
         return None
     path = Path(folder) / file.path
-    return next(
-        (found for found in (path, path.with_name(f"{path.name}.gz")) if found.exists()), None
-    )
+    found = next((one for one in (path, path.with_name(f"{path.name}.gz")) if one.exists()), None)
+    if found:
+        _found.add(found)
+    return found
+
+
+@contextmanager
+def watch_files() -> Iterator[set[Path]]:
+    """The data files that are found meanwhile; not for several threads."""
+    global _found
+    before, _found = _found, set()
+    try:
+        yield _found
+    finally:
+        _found = before
 
 
 def locate_file(file: DataFile) -> Path:

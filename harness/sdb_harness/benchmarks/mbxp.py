@@ -10,20 +10,14 @@ The Seed reports take their Python entry from EvalPlus instead (MBPP base tests,
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from sdb_harness.benchmarks import Benchmark
-from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
-from sdb_harness.benchmarks.mxeval import LIMITS, PROTOCOLS, load_languages, write_cheat
+from sdb_harness.benchmarks.mxeval import describe_file, load_languages
 
-_COMMIT = "e09974f990eeaf0c0e8f2b5eaff4be66effb2c86"
-_URL = f"https://github.com/amazon-science/mxeval/raw/{_COMMIT}/data/mbxp/"
-
-
-def _describe(name: str, sha256: str) -> DataFile:
-    return DataFile(f"mbxp/{name}.jsonl", sha256, f"{_URL}{name}.jsonl")
-
-
+_describe = partial(describe_file, "mbxp")
 FILES: dict[str, DataFile] = {
     "python": _describe(
         "mbpp_release_v1",
@@ -171,28 +165,16 @@ def load(options: Mapping[str, str]) -> Benchmark:
     Raises:
         UserError: an unknown option or language, or a file that is missing or damaged.
     """
-    check_options("mbxp", options, ("language",))
-    languages = choose_names("mbxp", options, "language", FILES)
-    problems, revision = load_languages({language: FILES[language] for language in languages})
-    by_id = {problem.problem_id: problem for problem in problems}
+    benchmark = load_languages("mbxp", options, FILES, "CC BY 4.0")
+    by_id = {problem.problem_id: problem for problem in benchmark.problems}
+    languages = list(dict.fromkeys(problem.group for problem in benchmark.problems))
 
     def read_samples(language: str) -> list[tuple[str, str]]:
         rows = read_rows(SAMPLES[language])
         return [(row["task_id"], by_id[row["task_id"]].prompt + row["completion"]) for row in rows]
 
-    return Benchmark(
-        name="mbxp",
-        revision=revision,
-        problems=problems,
-        protocols=PROTOCOLS,
-        licence="CC BY 4.0",
-        citation="Athiwaratkun et al., Multi-lingual Evaluation of Code Generation Models, "
-        "arXiv 2210.14868",
-        limits=LIMITS,
-        version=f"mxeval {_COMMIT[:8]}",
-        split="+".join(languages),
-        is_multilingual=True,
-        write_cheat=write_cheat,
+    return replace(
+        benchmark,
         published={language: PUBLISHED[language] for language in languages},
         read_samples=read_samples,
         faults=FAULTS if "python" in languages else {},

@@ -5,20 +5,13 @@ Option `language`: one or several joined by `+`; all 12 if not given.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 from sdb_harness.benchmarks import Benchmark
-from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import DataFile
-from sdb_harness.benchmarks.mxeval import LIMITS, PROTOCOLS, load_languages, write_cheat
+from sdb_harness.benchmarks.mxeval import describe_file, load_languages
 
-_COMMIT = "e09974f990eeaf0c0e8f2b5eaff4be66effb2c86"
-_URL = f"https://github.com/amazon-science/mxeval/raw/{_COMMIT}/data/multilingual_humaneval/"
-
-
-def _describe(name: str, sha256: str) -> DataFile:
-    return DataFile(f"multilingual_humaneval/{name}.jsonl", sha256, f"{_URL}{name}.jsonl")
-
-
+_describe = partial(describe_file, "multilingual_humaneval")
 FILES: dict[str, DataFile] = {
     "python": _describe(
         "HumanEval",
@@ -80,20 +73,4 @@ def load(options: Mapping[str, str]) -> Benchmark:
     Raises:
         UserError: an unknown option or language, or a file that is missing or damaged.
     """
-    check_options("multilingual_humaneval", options, ("language",))
-    languages = choose_names("multilingual_humaneval", options, "language", FILES)
-    problems, revision = load_languages({language: FILES[language] for language in languages})
-    return Benchmark(
-        name="multilingual_humaneval",
-        revision=revision,
-        problems=problems,
-        protocols=PROTOCOLS,
-        licence="MIT",
-        citation="Athiwaratkun et al., Multi-lingual Evaluation of Code Generation Models, "
-        "arXiv 2210.14868",
-        limits=LIMITS,
-        version=f"mxeval {_COMMIT[:8]}",
-        split="+".join(languages),
-        is_multilingual=True,
-        write_cheat=write_cheat,
-    )
+    return load_languages("multilingual_humaneval", options, FILES, "MIT")

@@ -17,7 +17,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sdb_harness.benchmarks import ChatMessage
+from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import Preset, ask_as_is, continue_prompt, keep_all
 from sdb_harness.extract import Extract, cut_at_stops, find_fenced_blocks
@@ -25,6 +26,7 @@ from sdb_harness.records import Problem
 from sdb_sandboxes.types import AssertionCheck, Check, ExitCodeCheck, ResourceLimits
 from sdb_sandboxes.verifiers.conversion import convert_assertions
 
+_COMMIT = "e09974f990eeaf0c0e8f2b5eaff4be66effb2c86"
 LIMITS = ResourceLimits(cpu_s=10.0, wall_s=120.0)
 """The 10 seconds of mxeval, but of CPU time; compilers have limits of their own."""
 
@@ -58,19 +60,48 @@ EXITS = {
 that could; Swift's import nothing at all."""
 
 
-def load_languages(files: Mapping[str, DataFile]) -> tuple[tuple[Problem, ...], str]:
-    """The problems of these languages, and one SHA-256 over the files.
+def describe_file(folder: str, name: str, sha256: str) -> DataFile:
+    """A file of mxeval's repository at the pinned commit."""
+    url = f"https://github.com/amazon-science/mxeval/raw/{_COMMIT}/data/{folder}/{name}.jsonl"
+    return DataFile(f"{folder}/{name}.jsonl", sha256, url)
+
+
+def load_languages(
+    name: str, options: Mapping[str, str], files: Mapping[str, DataFile], licence: str
+) -> Benchmark:
+    """Read the problems of the chosen languages.
+
+    Args:
+        name: The benchmark's.
+        options: `language`: one or several joined by `+`; all if not given.
+        files: Language -> its file.
+        licence: Of the data.
 
     Raises:
-        UserError: a file is missing, damaged or not the published one.
+        UserError: an unknown option or language, or a file that is missing or damaged.
     """
-    problems = tuple(
-        make_problem(task, language) for language, file in files.items() for task in read_rows(file)
+    check_options(name, options, ("language",))
+    languages = choose_names(name, options, "language", files)
+    hashes = [f"{language}={files[language].sha256}" for language in languages]
+    joined = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    return Benchmark(
+        name=name,
+        revision=joined if len(languages) > 1 else files[languages[0]].sha256,
+        problems=tuple(
+            make_problem(task, language)
+            for language in languages
+            for task in read_rows(files[language])
+        ),
+        protocols=PROTOCOLS,
+        licence=licence,
+        citation="Athiwaratkun et al., Multi-lingual Evaluation of Code Generation Models, "
+        "arXiv 2210.14868",
+        limits=LIMITS,
+        version=f"mxeval {_COMMIT[:8]}",
+        split="+".join(languages),
+        is_multilingual=True,
+        write_cheat=write_cheat,
     )
-    if len(files) == 1:
-        return problems, next(iter(files.values())).sha256
-    joined = " ".join(f"{language}={file.sha256}" for language, file in files.items())
-    return problems, hashlib.sha256(joined.encode()).hexdigest()
 
 
 def make_problem(task: Mapping[str, Any], language: str) -> Problem:

@@ -186,6 +186,10 @@ def evaluate(node: ast.expr) -> tuple[object] | None:
     Constant means a literal, or + - * / ** between small numbers and texts, also inside displays.
     """
     try:
+        with contextlib.suppress(ValueError):
+            return (ast.literal_eval(node),)
+        if not any(isinstance(part, ast.BinOp) for part in ast.walk(node)):
+            return None
         return (ast.literal_eval(Folder().visit(copy.deepcopy(node))),)
     except (ValueError, TypeError, SyntaxError, ArithmeticError, MemoryError, RecursionError):
         return None

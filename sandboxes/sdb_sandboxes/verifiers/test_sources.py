@@ -113,17 +113,17 @@ def needs_one_interpreter(tests: str, reference: str, module: str = "") -> bool:
 
     `module` is what they import the program as.
     """
-    tree = ast.parse(tests)
-    defined = set(list_defined(ast.parse(reference)))
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(tests)))
+    reference_nodes = list(ast.walk(ast.parse(reference)))
+    foreign = {*list_defined(reference_nodes), *({*list_imported(nodes)} - {"TestCase"})}
+    for node in nodes:
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) if name in PATCHES:
                 return True
             case ast.ClassDef(bases=bases):
-                names = {ast.unparse(base).rpartition(".")[2] for base in bases}
-                if names & (defined | set(list_imported(tree)) - {"TestCase"}):
+                if foreign & {ast.unparse(base).rpartition(".")[2] for base in bases}:
                     return True
-    imports = [*list_imports(tree), *list_imports(ast.parse(reference))]
+    imports = [*list_imports(nodes), *list_imports(reference_nodes)]
     packages = {name for node in imports for name in roots(node)} - {module.partition(".")[0]}
     return not packages <= sys.stdlib_module_names
 
@@ -135,23 +135,23 @@ def roots(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [] if node.level else [(node.module or "").partition(".")[0]]
 
 
-def list_imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
-    """Import statements anywhere in a source."""
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+def list_imports(nodes: Sequence[ast.AST]) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements among them."""
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
-def list_imported(tree: ast.Module) -> list[str]:
-    """Names that a source's import statements bind."""
+def list_imported(nodes: Sequence[ast.AST]) -> list[str]:
+    """Names that the import statements among them bind."""
     return [
         (alias.asname or alias.name).partition(".")[0]
-        for node in list_imports(tree)
+        for node in list_imports(nodes)
         for alias in node.names
     ]
 
 
-def list_defined(tree: ast.Module) -> Iterator[str]:
-    """Names that a source's top level defines."""
-    for node in ast.walk(tree):
+def list_defined(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Names that the functions, classes and assignments among them bind."""
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 yield name
