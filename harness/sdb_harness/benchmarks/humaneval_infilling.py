@@ -52,6 +52,17 @@ PARTS: dict[str, DataFile] = {
     ),
 }
 
+FAULTS = {
+    f"SingleLineInfilling/HumanEval/{line}": "the function passes its tests without this line"
+    for line in (
+        *("20/L0", "20/L8", "33/L0", "46/L6", "66/L0", "68/L0", "81/L16", "92/L4", "95/L8"),
+        *("95/L18", "96/L6", "99/L3", "105/L6", "105/L7", "109/L3", "111/L7", "118/L5", "124/L1"),
+        *("124/L6", "124/L10", "127/L3", "127/L5", "127/L6", "127/L8", "129/L1", "129/L9"),
+        "150/L5",
+    )
+}
+"""Problems of `single-line` that an empty answer solves."""
+
 
 def load(options: Mapping[str, str]) -> Benchmark:
     """Read one part.
@@ -76,6 +87,8 @@ def load(options: Mapping[str, str]) -> Benchmark:
         citation="Bavarian et al., Efficient Training of Language Models to Fill in the Middle, "
         "arXiv 2207.14255",
         limits=LIMITS,
+        split=part,
+        faults=FAULTS if part == "single-line" else {},
     )
 
 
