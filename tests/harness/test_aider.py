@@ -43,18 +43,19 @@ class LeapTest(unittest.TestCase):
     def test_slow(self):
         self.assertEqual(leap(10 ** 9), True)
 """
+FILES = {
+    ".docs/instructions.md": "Is it a leap year?\n",
+    ".meta/example.py": "def leap(year):\n    return year % 4 == 0\n",
+    "leap.py": "def leap(year):\n    pass\n",
+    "leap_test.py": TESTS,
+}
 ROW = {
     "language": "python",
     "name": "leap",
     "solution": ["leap.py"],
     "test": ["leap_test.py"],
     "example": [".meta/example.py"],
-    "files": {
-        ".docs/instructions.md": "Is it a leap year?\n",
-        ".meta/example.py": "def leap(year):\n    return year % 4 == 0\n",
-        "leap.py": "def leap(year):\n    pass\n",
-        "leap_test.py": TESTS,
-    },
+    "files": FILES,
 }
 CLOSING = "\n####\nModify {files}\n"
 WRONG = "leap.py\n```\ndef leap(year):\n    return True\n```\n"
@@ -132,10 +133,10 @@ class TestChecks:
         )
 
     def test_tests_with_files_beside_them_share_the_process(self, sandbox: LanguageSandbox) -> None:
-        files = {**dict(ROW["files"]), "years.py": "LEAP = 1996\n"}  # type: ignore[call-overload]
-        files["leap_test.py"] = TESTS.replace("1996)", "years.LEAP)").replace(
+        tests = TESTS.replace("1996)", "years.LEAP)").replace(
             "from leap", "import years\nfrom leap"
         )
+        files = {**FILES, "years.py": "LEAP = 1996\n", "leap_test.py": tests}
         problem = make_problem({**ROW, "files": files}, "python", CLOSING)
         assert isinstance(problem.check, SuiteCheck)
         assert problem.check.program_path == problem.entry_point
