@@ -111,7 +111,9 @@ def read_as_ours(model: nn.Module, config: dict[str, Any]) -> Transformer:
         weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
         save_file(weights, Path(folder) / "model.safetensors")
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        return load_hugging_face(Path(folder)).model
+        ours = load_hugging_face(Path(folder)).model
+    ours.pack()
+    return ours
 
 
 def load_file(name: str, path: Path) -> Any:

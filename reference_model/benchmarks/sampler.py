@@ -140,6 +140,8 @@ def main() -> None:
     diffusion, twin = load_checkpoint("demo-diffusion"), load_checkpoint("demo-ar")
     problems = load_problems(split="test", levels=(1,), num_problems=NUM_PROBLEMS, seed=1)
     prompts = [diffusion.tokenizer.encode(problem.prompt) for problem in problems]
+    for checkpoint in (diffusion, twin):
+        checkpoint.model.pack()
     contestants = build_contestants(diffusion, twin)
     check_equal(contestants, prompts)
     rows = measure(contestants, prompts)

@@ -35,7 +35,7 @@ def sample_tokens(
     """
     started = time.perf_counter()
     check_canvas(model, prompts, 1, max_new_tokens)
-    select = make_select(model.head_weight, tokenizer, temperature, top_p)
+    select = make_select(model.head_operand, tokenizer, temperature, top_p)
     device = model.head_weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     width = prompt.shape[1]

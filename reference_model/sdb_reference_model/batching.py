@@ -52,7 +52,7 @@ def sample_queue(
     check_canvas(model, prompts, block_size, max_new_tokens)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
-    select = make_select(model.head_weight, tokenizer, temperature, top_p)
+    select = make_select(model.head_operand, tokenizer, temperature, top_p)
     device = model.head_weight.device
     row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)
     canvas = torch.empty(1, max_new_tokens, dtype=torch.int64)  # as long as any answer

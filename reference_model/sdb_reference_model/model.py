@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sdb_kernels.packed import PackedWeight, Weight
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -120,6 +122,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Apply rotary positions (rotate-half form) to x [B, heads, L, E]; see `compute_rope`."""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)  # which may be lower under autocast
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer for inference on a CPU, in the place of the one it was made of."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = PackedWeight(linear.weight), linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight.multiply(x, self.bias)
 
 
 class Attention(nn.Module):
@@ -228,6 +241,7 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, config.norm_eps)
         if not config.tie_embeddings:
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.packed_head: PackedWeight | None = None
         self.recomputes_activations = False
         """In training, keep only each layer's input and compute its inside again when needed."""
 
@@ -235,6 +249,26 @@ class Transformer(nn.Module):
     def head_weight(self) -> Tensor:
         """Weight [V, D] of the language-model head; the embedding itself when tied."""
         return self.embedding.weight if self.config.tie_embeddings else self.head.weight
+
+    @property
+    def head_operand(self) -> Weight:
+        """What samplers multiply by: the head weight, or its packed copy after `pack`."""
+        return self.head_weight if self.packed_head is None else self.packed_head
+
+    def pack(self) -> None:
+        """Lay out all weights for this processor: for good, for inference only, see `packed.py`.
+
+        Embedding and head weight are kept as they are beside the packed head.
+
+        Raises:
+            ValueError: on another device than a CPU with oneDNN.
+        """
+        self.packed_head = PackedWeight(self.head_weight.float())
+        for block in self.blocks:
+            for part in block.children():
+                for name, module in list(part.named_children()):
+                    if isinstance(module, nn.Linear):
+                        setattr(part, name, PackedLinear(module))
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights: normal(0, 0.02), residual outputs scaled down by depth (GPT-2)."""

@@ -99,7 +99,7 @@ def sample_blocks(
     """
     started = time.perf_counter()
     check_canvas(model, prompts, block_size, max_new_tokens)
-    select = make_select(model.head_weight, tokenizer, temperature, top_p)
+    select = make_select(model.head_operand, tokenizer, temperature, top_p)
     device = model.head_weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)

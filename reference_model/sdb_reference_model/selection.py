@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sdb_kernels.head_select import head_select
 from sdb_kernels.head_select.reference import exponential_noise
+from sdb_kernels.packed import Weight, multiply
 from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id
 
 Select = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -22,9 +23,9 @@ A row depends on its own hidden state and seed only; probabilities are those at 
 
 
 def make_select(
-    weight: Tensor, tokenizer: SpecialIds, temperature: float, top_p: float = 1.0
+    weight: Weight, tokenizer: SpecialIds, temperature: float, top_p: float = 1.0
 ) -> Select:
-    """Bind the head weight [V, D], the forbidden mask id and the settings of the draw.
+    """Bind the head weight [V, D], which may be packed, the mask id and the settings of the draw.
 
     Raises:
         ValueError: a share that is not in (0, 1].
@@ -35,7 +36,7 @@ def make_select(
 
     def select(hidden: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         if top_p < 1.0 and temperature > 0.0:
-            logits = hidden.float() @ weight.float().T
+            logits = multiply(hidden, weight)
             if forbidden_id is not None:
                 logits[:, forbidden_id] = -math.inf
             return draw_from_nucleus(logits, temperature, top_p, seeds)

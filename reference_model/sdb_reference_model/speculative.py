@@ -65,7 +65,7 @@ class DraftModel:
             self.read += new
             self.num_forwards += 1
             token, _ = head_select(
-                hidden, self.model.head_weight, forbidden_id=self.forbidden_id, temperature=0.0
+                hidden, self.model.head_operand, forbidden_id=self.forbidden_id, temperature=0.0
             )
             new = token.tolist()
             guesses += new
@@ -107,7 +107,7 @@ def sample_speculatively(
     check_canvas(model, prompts, 1, max_new_tokens)
     if num_draft < 1:
         raise ValueError(f"num_draft={num_draft} must be at least 1; or use sample_tokens")
-    select = make_select(model.head_weight, tokenizer, temperature, top_p)
+    select = make_select(model.head_operand, tokenizer, temperature, top_p)
     results = []
     for prompt, seed in zip(prompts, seeds or range(len(prompts)), strict=True):
         before = draft.num_forwards if isinstance(draft, DraftModel) else 0

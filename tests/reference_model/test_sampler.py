@@ -1,12 +1,15 @@
 """The block sampler against its definition, and the autoregressive twin against a plain loop."""
 
+import copy
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 
+from sdb_kernels.packed import is_available
 from sdb_reference_model.autoregressive import sample_tokens
-from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.past import Cached, Past, Uncached
 from sdb_reference_model.policies import (
     Policy,
@@ -30,12 +33,12 @@ def make_tokenizer() -> CodeTokenizer:
 
 
 @functools.cache
-def make_model(end_bias: float = -1.0) -> Transformer:
+def make_model(end_bias: float = -1.0, config: ModelConfig = SIZES["test"]) -> Transformer:
     """Random weights, wide enough that confidences differ.
 
     An `end_bias` of -1 makes the end token impossible, a positive one makes it likely.
     """
-    model = Transformer(SIZES["test"])
+    model = Transformer(config)
     model.initialise(torch.Generator().manual_seed(7))
     for block in model.blocks:
         for weight in block.parameters():
@@ -96,6 +99,33 @@ def test_cached_equals_uncached(
         assert [g.nfe_denoise for g in fast] == [g.nfe_denoise for g in other]
         assert [g.nfe_commit for g in other] == [0, 0]
     assert end_bias > 0 or all(len(g.token_ids) == 32 for g in fast)
+
+
+@pytest.mark.skipif(not is_available("cpu"), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "config",
+    [SIZES["test"], replace(SIZES["test"], tie_embeddings=False, qkv_bias=True)],
+    ids=["tied", "head and biases"],
+)
+def test_packed_weights_give_the_same_tokens(config: ModelConfig, temperature: float) -> None:
+    plain = make_model(config=config)
+    packed = copy.deepcopy(plain)
+    packed.pack()
+    texts = [
+        sample_blocks(
+            model,
+            make_tokenizer(),
+            PROMPTS,
+            block_size=8,
+            policy=commit_above(0.6),
+            max_new_tokens=32,
+            temperature=temperature,
+        )
+        for model in (plain, packed)
+    ]
+    assert [g.token_ids for g in texts[0]] == [g.token_ids for g in texts[1]]
+    assert not any(isinstance(module, torch.nn.Linear) for module in packed.blocks.modules())
 
 
 REVISIONS = {

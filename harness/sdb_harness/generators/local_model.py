@@ -5,6 +5,7 @@ here is the translation between records and token ids, the same for both, so tha
 the two compares the decoding and nothing else. A batch runs as one tensor.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -14,7 +15,8 @@ import torch
 from sdb_harness.benchmarks import Gap, Prompt
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, SamplingConfig
-from sdb_kernels.backend import choose
+from sdb_kernels import packed
+from sdb_kernels.backend import REQUEST_VARIABLE, choose
 from sdb_reference_model.checkpoint import Checkpoint, Objective, load_checkpoint
 from sdb_reference_model.sampler import Generation
 from sdb_reference_model.tokenizer import CodeTokenizer
@@ -49,6 +51,9 @@ class LocalModel:
         self.sample = sample
         self.revision = self.checkpoint.revision
         head_select, num_threads = choose("head_select", None, device), torch.get_num_threads()
+        if not os.environ.get(REQUEST_VARIABLE) and packed.is_available(device):
+            self.checkpoint.model.pack()
+            head_select = "onednn"
         # Part of the cell's identity: a run resumed with other threads must not mix two speeds.
         self.engine = (
             f"{engine}/{version('seed-diffusion-bench')} torch/{torch.__version__} {device} "

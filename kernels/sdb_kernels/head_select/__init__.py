@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sdb_kernels import backend as kernel_backend
 from sdb_kernels.head_select import reference
+from sdb_kernels.packed import DTYPES, PackedWeight, Weight
 
 MIN_TEMPERATURE = 1e-6
 
@@ -22,7 +23,7 @@ MIN_TEMPERATURE = 1e-6
 @torch.no_grad()
 def head_select(
     hidden: Tensor,
-    weight: Tensor,
+    weight: Weight,
     *,
     forbidden_id: int | None,
     temperature: float = 0.0,
@@ -42,7 +43,8 @@ def head_select(
 
     Args:
         hidden: [N, D] float32 or bfloat16; N may be 0.
-        weight: [V, D], same dtype and device as `hidden`.
+        weight: [V, D], same dtype and device as `hidden`; or packed, in float32, for a CPU, where
+            the definition runs on it.
         forbidden_id: The id that may never be chosen and has no probability (the mask token), or
             None.
         temperature: 0, or at least 1e-6.
@@ -58,6 +60,15 @@ def head_select(
         RuntimeError: The requested backend cannot run here.
     """
     _check(hidden, weight, forbidden_id, temperature, seeds)
+    if isinstance(weight, PackedWeight):
+        if backend is not None:
+            raise ValueError(
+                f"a packed weight is multiplied by oneDNN; drop backend={backend!r} or pass the "
+                "weight itself"
+            )
+        return reference.head_select(
+            hidden, weight, forbidden_id=forbidden_id, temperature=temperature, seeds=seeds
+        )
     name = kernel_backend.choose("head_select", backend, hidden.device)
     if name == "reference":
         return reference.head_select(
@@ -73,17 +84,18 @@ def head_select(
 
 def _check(
     hidden: Tensor,
-    weight: Tensor,
+    weight: Weight,
     forbidden_id: int | None,
     temperature: float,
     seeds: Tensor | None,
 ) -> None:
-    if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
+    if hidden.dim() != 2 or len(weight.shape) != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
             f"hidden {list(hidden.shape)} and weight {list(weight.shape)} do not fit; "
             "pass [N, D] and [V, D]"
         )
-    if hidden.dtype != weight.dtype or hidden.dtype not in (torch.float32, torch.bfloat16):
+    is_wide = isinstance(weight, PackedWeight) and weight.dtype == torch.float32
+    if not (is_wide or hidden.dtype == weight.dtype) or hidden.dtype not in DTYPES:
         raise ValueError(
             f"hidden is {hidden.dtype} and weight {weight.dtype}; pass both as torch.float32 or "
             "both as torch.bfloat16"
