@@ -206,6 +206,8 @@ def _count_independent_samples(cell: Cell) -> int:
 @click.option("--block-size", type=int, help="Tokens in one diffusion block.")
 @click.option("--threshold", type=float, help="Commit tokens with more probability than this.")
 @click.option("--num-steps", type=int, help="Fixed denoising steps per block instead.")
+@click.option("--policy", help="Another commit policy: top:2, entropy:0.3, edit:0.9:0.8:8, ...")
+@click.option("--top-p", type=float, help="Draw among the tokens of this share, default 1 (all).")
 @click.option("--temperature", type=float, help="0 is greedy, the default.")
 @click.option("--samples-per-problem", type=int, help="Programs per problem, default 1.")
 @click.option("--batch-size", type=int, help="Programs at once, default 1.")
@@ -222,7 +224,7 @@ def run(
     templates: int | None,
     name: str | None,
     sandbox_name: str,
-    **settings: int | float | None,
+    **settings: int | float | str | None,
 ) -> None:
     """Run or resume a sweep FILE or one cell.
 
@@ -251,7 +253,7 @@ def _make_one_cell_sweep(
     protocol: str | None,
     templates: int | None,
     name: str | None,
-    given: dict[str, int | float],
+    given: dict[str, int | float | str],
 ) -> Sweep:
     spec = f"{spell_benchmark_spec(*parse_benchmark_spec(benchmark))}-{generator}"
     document: dict[str, object] = {

@@ -11,8 +11,16 @@ import json
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from sdb_reference_model.policy_specs import parse_policy
 from sdb_sandboxes.types import Check
 
 SCHEMA_VERSION = 2
@@ -76,7 +84,12 @@ class SamplingConfig(Wire):
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     """Commit every masked token whose probability is strictly above; 1.0 = one token a forward."""
     num_steps: int | None = Field(default=None, gt=0)
-    """Denoising steps per block, fixed; the other policy. Exactly one of the two for diffusion."""
+    """Denoising steps per block, fixed; another policy."""
+    policy: str | None = None
+    """Any other one, as `sdb_reference_model.policy_specs` writes it. Exactly one of the three for
+    diffusion."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Draw among the most probable tokens that make up this share; 1.0 from all."""
     batch_size: int = Field(default=1, gt=0)
     """Programs submitted at once: rows of a tensor, or requests in flight at a server."""
     seed: int = 0
@@ -84,15 +97,27 @@ class SamplingConfig(Wire):
     @model_validator(mode="after")
     def check_policy(self) -> Self:
         """A diffusion block needs exactly one policy; without a block there is none."""
-        num_policies = (self.threshold is not None) + (self.num_steps is not None)
+        given = (self.threshold, self.num_steps, self.policy)
+        num_policies = sum(value is not None for value in given)
         if self.block_size is None and num_policies:
-            raise ValueError("threshold and num_steps need a block_size; set it or drop them")
+            raise ValueError("threshold, num_steps and policy need a block_size; set it, drop them")
         if self.block_size is not None and num_policies != 1:
             raise ValueError(
-                f"block_size={self.block_size} needs exactly one of threshold, num_steps; "
-                f"got threshold={self.threshold}, num_steps={self.num_steps}"
+                f"block_size={self.block_size} needs exactly one of threshold, num_steps, policy; "
+                f"got threshold={self.threshold}, num_steps={self.num_steps}, policy={self.policy}"
             )
+        if self.policy is not None:
+            parse_policy(self.policy)
         return self
+
+    @model_serializer(mode="wrap")
+    def leave_out_later_fields(self, serialise: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write fields that came later only where they are used: older cells keep their hash."""
+        fields: dict[str, object] = serialise(self)
+        for name, default in (("policy", None), ("top_p", 1.0)):
+            if fields[name] == default:
+                del fields[name]
+        return fields
 
 
 class Cell(Wire):

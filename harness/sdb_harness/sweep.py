@@ -12,12 +12,12 @@ pin what really would run (revisions, engine, precision, hardware) as frozen, ha
 
     [grid]
     block_size = [4, 8, 16, 32]
-    threshold = [1.0, 0.9]        # num_steps = [...] adds points of the other policy
+    threshold = [1.0, 0.9]        # num_steps = [...], policy = ["entropy:0.3"] add points
     max_new_tokens = [128]
-    # also: temperature, batch_size, samples_per_problem, seeds
+    # also: temperature, top_p, batch_size, samples_per_problem, seeds
 
-The grid is the product of its lists, except that `threshold` and `num_steps` are two kinds of one
-policy and add up. Axes a generator does not use are dropped for it and equal points collapse: an
+The grid is the product of its lists, except that `threshold`, `num_steps` and `policy` are kinds of
+one thing and add up. Axes a generator does not use are dropped for it and equal points collapse: an
 autoregressive baseline appears once, not once per block size.
 """
 
@@ -47,17 +47,23 @@ from sdb_harness.generators import (
 )
 from sdb_harness.records import Cell, SamplingConfig
 
-GRID_AXES: dict[str, type[int] | type[float]] = {
+AxisValue = int | float | str
+GRID_AXES: dict[str, type[int] | type[float] | type[str]] = {
     "block_size": int,
     "threshold": float,
     "num_steps": int,
+    "policy": str,
     "temperature": float,
+    "top_p": float,
     "samples_per_problem": int,
     "batch_size": int,
     "max_new_tokens": int,
     "seeds": int,
 }
 """Keys of `[grid]` and the type of their entries."""
+
+POLICY_AXES = ("threshold", "num_steps", "policy")
+"""A grid point has one of these."""
 
 SWEEP_KEYS = ("name", "benchmarks", "protocol", "templates", "generators", "grid")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -74,7 +80,7 @@ class Sweep:
     """Prompt preset; None means the first one of each benchmark."""
     templates: int = 1
     """In how many wordings the preset asks."""
-    grid: Mapping[str, tuple[int | float, ...]] = field(default_factory=dict)
+    grid: Mapping[str, tuple[AxisValue, ...]] = field(default_factory=dict)
     """Axis name of `GRID_AXES` -> values."""
 
 
@@ -187,21 +193,21 @@ def _read_strings(document: Mapping[str, object], key: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _read_axis(axis: str, values: object) -> tuple[int | float, ...]:
+def _read_axis(axis: str, values: object) -> tuple[AxisValue, ...]:
     kind = GRID_AXES[axis]
-    example = "[4, 8]" if kind is int else "[1.0, 0.9]"
+    example = {int: "[4, 8]", float: "[1.0, 0.9]", str: '["top:2"]'}[kind]
     if not isinstance(values, list) or not values:
         raise UserError(f"[grid] {axis} = {values!r}; write a list, as in {axis} = {example}")
-    numbers: list[int | float] = []
+    entries: list[AxisValue] = []
     for value in values:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or (kind is int and isinstance(value, float)):
+        allowed = int | float if kind is float else kind
+        if not isinstance(value, allowed) or isinstance(value, bool):
             raise UserError(
                 f"[grid] {axis} has the entry {value!r}; write a list of {kind.__name__}, "
                 f"as in {axis} = {example}"
             )
-        numbers.append(kind(value))
-    return tuple(numbers)
+        entries.append(kind(value))
+    return tuple(entries)
 
 
 def expand_grid(sweep: Sweep, generator_spec: str) -> tuple[GridPoint, ...]:
@@ -214,20 +220,19 @@ def expand_grid(sweep: Sweep, generator_spec: str) -> tuple[GridPoint, ...]:
     entry, _ = find_generator(generator_spec)
     is_diffusion = "block_size" in entry.axes
     if is_diffusion and not (
-        "block_size" in sweep.grid and ("threshold" in sweep.grid or "num_steps" in sweep.grid)
+        "block_size" in sweep.grid and any(axis in sweep.grid for axis in POLICY_AXES)
     ):
         raise UserError(
-            f"generator {generator_spec!r} needs block_size and threshold or num_steps in the grid"
+            f"generator {generator_spec!r} needs block_size and threshold, num_steps or policy in "
+            "the grid"
         )
     axes = [
         [(name_setting(axis), value) for value in values]
         for axis, values in sweep.grid.items()
-        if axis not in ("threshold", "num_steps")
+        if axis not in POLICY_AXES
     ]
-    policies: list[tuple[tuple[str, int | float], ...]] = [
-        ((axis, value),)
-        for axis in ("threshold", "num_steps")
-        for value in sweep.grid.get(axis, ())
+    policies: list[tuple[tuple[str, AxisValue], ...]] = [
+        ((axis, value),) for axis in POLICY_AXES for value in sweep.grid.get(axis, ())
     ]
     points: dict[GridPoint, None] = {}
     for choice, policy in itertools.product(itertools.product(*axes), policies or [()]):
@@ -400,8 +405,12 @@ def describe_sampling(cell: Cell) -> str:
         parts.append("one token a forward" if is_sequential else f"threshold {sampling.threshold}")
     if sampling.num_steps is not None:
         parts.append(f"{sampling.num_steps} steps")
+    if sampling.policy is not None:
+        parts.append(sampling.policy)
     if sampling.temperature:
         parts.append(f"temperature {sampling.temperature}")
+    if sampling.top_p < 1.0:
+        parts.append(f"top_p {sampling.top_p}")
     if sampling.batch_size > 1:
         parts.append(f"batch {sampling.batch_size}")
     if cell.samples_per_problem > 1:

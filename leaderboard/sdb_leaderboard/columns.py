@@ -97,8 +97,8 @@ COLUMNS = (
     Column(
         "threshold",
         "Commit policy",
-        "A probability threshold, or a fixed number of denoising steps per block.",
-        lambda line: format_policy(line["threshold"], line["num_steps"]),
+        "A probability threshold, a fixed number of denoising steps per block, or another's name.",
+        lambda line: format_policy(line["threshold"], line["num_steps"], line["policy"]),
     ),
     Column(
         "tokens_per_forward",

@@ -35,6 +35,7 @@ _CURVE_COLUMNS = [
     "generator_revision",
     "block_size",
     "temperature",
+    "top_p",
     "batch_size",
     "max_new_tokens",
     "seed",
@@ -126,10 +127,12 @@ def list_speed_ticks(left: float, right: float) -> list[float]:
 
 
 def label_point(line: pd.Series) -> str:
-    """What stands beside a frontier point: its commit threshold, its steps, or nothing."""
+    """What stands beside a frontier point: its commit threshold, steps, policy, or nothing."""
     if not math.isnan(line["threshold"]):
         return f"{line['threshold']:g}"
-    return "" if math.isnan(line["num_steps"]) else f"{line['num_steps']:.0f} steps"
+    if not math.isnan(line["num_steps"]):
+        return f"{line['num_steps']:.0f} steps"
+    return str(line["policy"])
 
 
 def describe_cell(line: pd.Series, num_problems: int) -> list[tuple[str, str]]:
@@ -148,7 +151,7 @@ def describe_cell(line: pd.Series, num_problems: int) -> list[tuple[str, str]]:
             f"{line['nfe_commit_mean']:.1f} commit",
         ),
         ("block size", _format_number(line["block_size"], ".0f")),
-        ("commit policy", format_policy(line["threshold"], line["num_steps"])),
+        ("commit policy", format_policy(line["threshold"], line["num_steps"], line["policy"])),
         (
             "first block",
             f"{_format_seconds(line['first_block_s_p50'])} p50, "
@@ -191,10 +194,11 @@ def _add_staircase(figure: go.Figure, drawn: pd.DataFrame, left: float, bottom: 
 def _add_curves(
     figure: go.Figure, drawn: pd.DataFrame, looks: Mapping[tuple[str, str], Series]
 ) -> None:
-    """Join cells that differ in threshold or steps only, in order of speed."""
+    """Join cells that differ in the numbers of one policy only, in order of speed."""
     diffusion = drawn[drawn["kind"] == "diffusion"]
-    is_threshold = diffusion["threshold"].notna()
-    for _, curve in diffusion.groupby([diffusion[c] for c in _CURVE_COLUMNS] + [is_threshold]):
+    kind = diffusion["policy"].astype(str).str.split(":").str[0]
+    kind = kind.mask(diffusion["threshold"].notna(), "threshold").rename("policy_kind")
+    for _, curve in diffusion.groupby([*(diffusion[c] for c in _CURVE_COLUMNS), kind]):
         look = looks[compute_series_key(curve.iloc[0])]
         ordered = curve.sort_values("tok_s_user")
         figure.add_trace(

@@ -174,7 +174,7 @@ def label_cells(table: pd.DataFrame) -> list[str]:
         if line["kind"] == "diffusion":
             parts += [
                 f"block {line['block_size']:.0f}",
-                format_policy(line["threshold"], line["num_steps"]),
+                format_policy(line["threshold"], line["num_steps"], line["policy"]),
             ]
         parts += [extras[column].format(line[column]) for column in varying]
         labels.append(" · ".join(parts))

@@ -144,13 +144,13 @@ def classify_cell(cell: Cell) -> CellKind:
     return "autoregressive" if cell.sampling.block_size is None else "diffusion"
 
 
-def format_policy(threshold: float, num_steps: float) -> str:
-    """How positions are committed: `p > 0.9`, `one by one`, `8 steps`, or `-`."""
+def format_policy(threshold: float, num_steps: float, policy: str) -> str:
+    """How positions are committed: `p > 0.9`, `one by one`, `8 steps`, another's text, or `-`."""
     if not np.isnan(threshold):
         return f"p > {threshold:g}" if threshold < 1.0 else "one by one"
     if not np.isnan(num_steps):
         return f"{num_steps:.0f} steps"
-    return "-"
+    return policy or "-"
 
 
 def _count_problems_seen(cells: Mapping[str, Cell], samples: pd.DataFrame) -> dict[str, int]:
@@ -175,7 +175,9 @@ def _describe_cell(cell_hash: str, cell: Cell) -> dict[str, object]:
         "block_size": np.nan if sampling.block_size is None else sampling.block_size,
         "threshold": np.nan if sampling.threshold is None else sampling.threshold,
         "num_steps": np.nan if sampling.num_steps is None else sampling.num_steps,
+        "policy": sampling.policy or "",
         "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
         "batch_size": sampling.batch_size,
         "max_new_tokens": sampling.max_new_tokens,
         "seed": sampling.seed,
@@ -268,7 +270,8 @@ def summarise_spreads(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
     setting = [*VIEW_COLUMNS, "generator", "generator_revision", "block_size", "threshold"]
-    setting += ["num_steps", "temperature", "max_new_tokens", "seed", "precision", "engine"]
+    setting += ["num_steps", "policy", "temperature", "top_p", "max_new_tokens", "seed"]
+    setting += ["precision", "engine"]
     family = table["protocol"].str.replace(r"(/\d+)?(@\d+)?$", "", regex=True)
     groups = table.assign(protocol=family).groupby([*setting, "protocol"], dropna=False)
     spreads = groups["pass_at_1"].agg(["count", "min", "max"]).reset_index()

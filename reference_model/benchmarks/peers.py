@@ -2,6 +2,7 @@
 
     python reference_model/benchmarks/peers.py --peers DIR     (`make bench-sampler PEERS=DIR`)
     python reference_model/benchmarks/peers.py                 shows the committed results
+    --quick                                                    what is fast, once, in minutes
 
 DIR holds plain checkouts, under these names, of
 `NVlabs/Fast-dLLM` `ML-GSAI/LLaDA` `inclusionAI/dInfer` `JetAstra/SDAR` `ZHZisZZ/dllm`;
@@ -443,6 +444,12 @@ def name_schedule(threshold: float | None) -> str:
     return f"{STEPS_PER_BLOCK} steps a block" if threshold is None else f"threshold {threshold}"
 
 
+def leave_slow_ones_out(field: Field) -> Field:
+    """Without LLaDA's plain loop and the prefix cache, which compute the most."""
+    slow = ("LLaDA", "prefix")
+    return {name: run for name, run in field.items() if not any(word in name for word in slow)}
+
+
 def race(setting: str, field: Field, num_rounds: int) -> list[Row]:
     """Run all contestants in turn, once for the tokens and `num_rounds` times for the clock."""
     answers = {name: run()[PROMPT_TOKENS:] for name, (run, _) in field.items()}
@@ -501,8 +508,13 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, nargs="+", default=[4096, 32_768])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--quick", action="store_true", help="one thread, three rounds, block-wise caches alone"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
+    if options.quick:
+        options.threads, options.rounds = [1], 3
     if options.peers is None:
         if not OUT.exists():
             print("no committed results yet; give --peers DIR (make bench-sampler PEERS=DIR)")
@@ -520,6 +532,8 @@ def main() -> None:
         fields: dict[str, Field] = {}
         for entry in entries.values():
             fields |= entry(options.peers, special, vocab_size)
+        if options.quick:
+            fields = {setting: leave_slow_ones_out(field) for setting, field in fields.items()}
         for threads in options.threads:
             torch.set_num_threads(threads)
             rows = [row for s, field in fields.items() for row in race(s, field, options.rounds)]

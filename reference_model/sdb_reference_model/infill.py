@@ -16,6 +16,7 @@ from sdb_reference_model.model import Transformer
 from sdb_reference_model.past import Cached, Past
 from sdb_reference_model.policies import Policy, Revision
 from sdb_reference_model.sampler import Generation, sample_blocks
+from sdb_reference_model.selection import Measure
 from sdb_reference_model.tokenizer import SpecialIds
 
 
@@ -29,6 +30,8 @@ def infill(
     policy: Policy,
     revision: Revision | None = None,
     temperature: float = 0.0,
+    top_p: float = 1.0,
+    measure: Measure = "probability",
     seeds: Sequence[int] | None = None,
     past: Past = Cached,
 ) -> list[Generation]:
@@ -63,6 +66,8 @@ def infill(
         revision=revision,
         canvas=canvas,
         temperature=temperature,
+        top_p=top_p,
+        measure=measure,
         seeds=seeds,
         past=past,
     )

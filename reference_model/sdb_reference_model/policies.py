@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 from sdb_kernels.head_select.reference import exponential_noise
+from sdb_reference_model.policy_specs import PolicySpec
+from sdb_reference_model.selection import Measure
 
 Policy = Callable[[Tensor, Tensor, int], Tensor]
 """(confidence [B, b], is_open [B, b], step) -> which open positions to commit, bool [B, b].
@@ -78,8 +80,7 @@ def commit_within(error: float) -> Policy:
     """Commit the most probable whose 1 - p add up to at most `error`, and the best in any case.
 
     By the union bound all of them are right with a probability of 1 - `error` or more, if each is
-    with its own. In the place of the entropy bound of EB-Sampler (arXiv 2505.24857): the head
-    returns probabilities of single tokens, and the entropy of a row is not among its results.
+    with its own. It needs no entropies, and so no logits: see `commit_within_entropy`.
     """
     if not error >= 0:
         raise ValueError(f"error={error} must be at least 0")
@@ -89,6 +90,27 @@ def commit_within(error: float) -> Policy:
         is_within = (1.0 - ordered).cumsum(dim=1) <= error
         is_within[:, 0] = True
         return torch.zeros_like(is_open).scatter(1, order, is_within) & is_open & (confidence >= 0)
+
+    return select
+
+
+def commit_within_entropy(bound: float) -> Policy:
+    """Commit, by rising entropy H, the largest set whose sum of H, its largest left out, is within.
+
+    EB-Sampler (arXiv 2505.24857): tokens of one forward are drawn as if they were independent, and
+    what that can cost is at most the sum of their entropies but for the largest; the best is always
+    committed. To be used with the measure `certainty` of `selection.py`, so that the confidence is
+    exp(-H) with H in nats. SDAR's `entropy_bounded` counts the largest as well, which commits less.
+    """
+    if not bound >= 0:
+        raise ValueError(f"bound={bound} must be at least 0")
+
+    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
+        ordered, order = confidence.sort(dim=1, descending=True, stable=True)
+        entropy = -ordered.clamp(min=0.0).log()  # infinite where nothing may be committed
+        before = torch.nn.functional.pad(entropy.cumsum(dim=1), (1, 0))[:, :-1]
+        is_within = torch.zeros_like(is_open).scatter(1, order, before <= bound)
+        return is_within & is_open & (confidence >= 0)
 
     return select
 
@@ -221,6 +243,38 @@ class Reviser:
         self.num_left = self.num_left - is_revised.sum(dim=1)
         self.removed.append(judgement.block.masked_fill(~is_revised, -1))
         return is_revised
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `sample_blocks` is told to do in a step."""
+
+    policy: Policy
+    revision: Revision | None = None
+    measure: Measure = "probability"
+
+
+def build_plan(spec: PolicySpec) -> Plan:
+    """Make what a text such as `entropy:0.3` names.
+
+    Raises:
+        ValueError: `pipelined`, which is another sampler: `pipelining.sample_pipelined`.
+    """
+    first, rest = spec.values[0], spec.values[1:]
+    match spec.name:
+        case "top":
+            return Plan(commit_top(int(first)))
+        case "error":
+            return Plan(commit_within(first))
+        case "entropy":
+            return Plan(commit_within_entropy(first), measure="certainty")
+        case "hierarchical":
+            return Plan(commit_hierarchically(first, rest[0]))
+        case "edit":
+            return Plan(commit_above(first), edit_above(rest[0], int(rest[1])))
+        case "remask":
+            return Plan(commit_above(first), remask_above(rest[0], int(rest[1])))
+    raise ValueError(f"policy {spec.name} is no policy of one block; use sample_pipelined")
 
 
 def start_revision(

@@ -30,7 +30,7 @@ from torch import Tensor
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.past import Cached, Context, Past
 from sdb_reference_model.policies import Judgement, Policy, Reviser, Revision, start_revision
-from sdb_reference_model.selection import Select, make_select
+from sdb_reference_model.selection import Measure, Select, make_select
 from sdb_reference_model.tokenizer import SpecialIds, pad_left
 
 
@@ -69,6 +69,7 @@ def sample_blocks(
     canvas: Tensor | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    measure: Measure = "probability",
     seeds: Sequence[int] | None = None,
     past: Past = Cached,
     on_step: Callable[[int, Tensor], None] | None = None,
@@ -87,6 +88,7 @@ def sample_blocks(
             see `infill.py`; default all masks.
         temperature: of the draw; 0 takes the most probable token.
         top_p: draw among the most probable tokens that make up this share, see `selection.py`.
+        measure: what the policy takes for confidence, see `selection.py`.
         seeds: one per row, so that a row's draw depends on no other row; default 0..B-1.
         past: what a block is read against, see `past.py`; `Uncached` is the definition.
         on_step: called after each step with the start of the block and the block [B, b].
@@ -99,7 +101,7 @@ def sample_blocks(
     """
     started = time.perf_counter()
     check_canvas(model, prompts, block_size, max_new_tokens)
-    select = make_select(model.head_operand, tokenizer, temperature, top_p)
+    select = make_select(model.head_operand, tokenizer, temperature, top_p, measure)
     device = model.head_weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)

@@ -2,28 +2,38 @@
 
 Place in the flow: every sampler of this package makes one `Select` and calls it once per forward.
 Without a nucleus it is the operator `head_select`, which keeps no logits. A nucleus (Holtzman et
-al., arXiv 1904.09751) has to sort them, so it is plain PyTorch.
+al., arXiv 1904.09751) has to sort them and an entropy to sum over them: plain PyTorch.
 """
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sdb_kernels.head_select import head_select
-from sdb_kernels.head_select.reference import exponential_noise
+from sdb_kernels.head_select.reference import exponential_noise, select_token
 from sdb_kernels.packed import Weight, multiply
 from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id
 
 Select = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(hidden [N, D], seeds int64 [N]) -> token ids int64 [N], their probabilities float32 [N].
+"""(hidden [N, D], seeds int64 [N]) -> token ids int64 [N], their confidences float32 [N].
 
-A row depends on its own hidden state and seed only; probabilities are those at temperature 1."""
+A row depends on its own hidden state and seed only; see `Measure`."""
+
+
+Measure = Literal["probability", "certainty"]
+"""What a sampler calls confidence: the probability p of the token, or exp(-H) of its row, where
+H = -sum p log p in nats. Both are in [0, 1], 1 is sure, and at temperature 1."""
 
 
 def make_select(
-    weight: Weight, tokenizer: SpecialIds, temperature: float, top_p: float = 1.0
+    weight: Weight,
+    tokenizer: SpecialIds,
+    temperature: float,
+    top_p: float = 1.0,
+    measure: Measure = "probability",
 ) -> Select:
     """Bind the head weight [V, D], which may be packed, the mask id and the settings of the draw.
 
@@ -35,11 +45,18 @@ def make_select(
     forbidden_id = find_forbidden_id(tokenizer)
 
     def select(hidden: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        if top_p < 1.0 and temperature > 0.0:
+        is_nucleus = top_p < 1.0 and temperature > 0.0
+        if is_nucleus or measure == "certainty":
             logits = multiply(hidden, weight)
             if forbidden_id is not None:
                 logits[:, forbidden_id] = -math.inf
-            return draw_from_nucleus(logits, temperature, top_p, seeds)
+            if is_nucleus:
+                token_ids, confidence = draw_from_nucleus(logits, temperature, top_p, seeds)
+            else:
+                token_ids, confidence = select_token(logits, temperature, seeds)
+            if measure == "certainty":
+                confidence = (-torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1)).exp()
+            return token_ids, confidence
         return head_select(
             hidden, weight, forbidden_id=forbidden_id, temperature=temperature, seeds=seeds
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sdb_harness.benchmarks import Gap
 from sdb_harness.generators import Prompted, load_generator
 from sdb_harness.records import Problem, SamplingConfig
 from sdb_harness.timing import check_times
@@ -20,12 +21,17 @@ AUTOREGRESSIVE = SamplingConfig(max_new_tokens=8)
 
 @pytest.fixture(params=["seed_diffusion", "autoregressive"])
 def spec(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return make_checkpoint(request.param, tmp_path)
+
+
+def make_checkpoint(name: str, folder: Path) -> str:
+    """Write a tiny one of random weights; return the generator that reads it."""
     tokenizer = CodeTokenizer.train(["ab"], 300)
     model = Transformer(ModelConfig(tokenizer.vocab_size, 32, 1, 4, 2, 64, 128))
     model.initialise(torch.Generator().manual_seed(0))
-    objective: Objective = "diffusion" if request.param == "seed_diffusion" else "autoregressive"
-    save_checkpoint(tmp_path / "model", model, tokenizer, objective, {})
-    return f"{request.param}:{tmp_path / 'model'}"
+    objective: Objective = "diffusion" if name == "seed_diffusion" else "autoregressive"
+    save_checkpoint(folder / "model", model, tokenizer, objective, {})
+    return f"{name}:{folder / 'model'}"
 
 
 def test_another_number_of_threads_is_another_engine(
@@ -87,3 +93,39 @@ def test_a_canvas_longer_than_the_model_is_an_error(spec: str) -> None:
     sampling = sampling.model_copy(update={"max_new_tokens": 128})
     with pytest.raises(ValueError, match="max_seq_len=128"):
         list(generator.generate([Prompted(problem, problem.prompt, 0, seed=0)], sampling))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "top:2",
+        "error:0.5",
+        "entropy:2",
+        "hierarchical:0.5:0.1",
+        "edit:0.5:0.5:4",
+        "remask:0.5:0.5:4",
+        "pipelined:0.5:0.5",
+    ],
+)
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_every_policy_of_a_sweep_runs(policy: str, top_p: float, tmp_path: Path) -> None:
+    spec = make_checkpoint("seed_diffusion", tmp_path)
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, problem.prompt, i, seed=i) for i in range(2)]
+    settings = {"max_new_tokens": 8, "block_size": 4, "temperature": 0.7}
+    sampling = SamplingConfig.model_validate({**settings, "policy": policy, "top_p": top_p})
+    completions = [completion for _, completion in load_generator(spec).generate(batch, sampling)]
+    assert len(completions) == 2
+    for completion in completions:
+        assert completion.finish_reason in ("stop", "length")
+        assert completion.output_tokens == len(completion.token_ids) <= 8
+        assert completion.nfe_denoise > 0
+
+
+def test_a_gap_and_a_pipeline_do_not_go_together(tmp_path: Path) -> None:
+    generator = load_generator(make_checkpoint("seed_diffusion", tmp_path))
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    sampling = SamplingConfig(max_new_tokens=8, block_size=4, policy="pipelined:0.5:0.5")
+    batch = [Prompted(problem, Gap("def f():\n", "\n"), 0, seed=0)]
+    with pytest.raises(ValueError, match="needs a block-causal model and a text without a gap"):
+        list(generator.generate(batch, sampling))

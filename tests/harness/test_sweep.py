@@ -38,6 +38,32 @@ def test_grid_is_the_product_of_blocks_and_both_policies() -> None:
     assert SamplingConfig(block_size=4, threshold=0.9, seed=0) in points
 
 
+def test_other_policies_add_up_and_the_share_multiplies() -> None:
+    grid = {"block_size": [8], "threshold": [0.9], "policy": ["entropy:0.3", "top:2"]}
+    grid |= {"temperature": [0.5], "top_p": [1, 0.9]}
+    specs = [DIFFUSION, "autoregressive:demo", "openai:http://127.0.0.1:1/v1,model=m"]
+    sweep = parse_sweep(make_document(generators=specs, grid=grid))
+    points = [point.sampling for point in expand_grid(sweep, DIFFUSION)]
+    assert len(points) == 3 * 2
+    assert SamplingConfig(block_size=8, policy="top:2", temperature=0.5, top_p=0.9) in points
+    assert [len(expand_grid(sweep, spec)) for spec in specs[1:]] == [2, 1]
+
+
+def test_a_cell_of_before_keeps_its_hash_and_a_new_setting_changes_it() -> None:
+    old = SamplingConfig(block_size=8, threshold=0.9)
+    assert old.to_canonical_json() == (
+        '{"batch_size":1,"block_size":8,"max_new_tokens":256,"num_steps":null,"seed":0,'
+        '"temperature":0.0,"threshold":0.9}'
+    )
+    for new in (
+        old.model_copy(update={"top_p": 0.5}),
+        SamplingConfig(block_size=8, policy="top:2"),
+        SamplingConfig(block_size=8, policy="top:3"),
+    ):
+        assert new.compute_hash() != old.compute_hash()
+        assert SamplingConfig.model_validate_json(new.to_canonical_json()) == new
+
+
 def test_axes_a_generator_does_not_use_collapse() -> None:
     grid = {"block_size": [4, 8], "threshold": [1.0, 0.9], "max_new_tokens": [64, 128]}
     generators = [DIFFUSION, "autoregressive:demo", "canonical"]
@@ -67,6 +93,10 @@ def test_whole_numbers_are_good_thresholds() -> None:
         ({"grid": {"block_size": [4.0]}}, r"entry 4.0; write a list of int"),
         ({"grid": {"block_size": [True]}}, r"entry True; write a list of int"),
         ({"grid": {"threshold": ["high"]}}, r"entry 'high'; write a list of float"),
+        (
+            {"grid": {"policy": [0.5]}},
+            r"entry 0.5; write a list of str, as in policy",
+        ),
         ({"grid": {"samples_per_problem": [0]}}, "samples_per_problem=0 is below 1"),
         ({"name": "a/b"}, "name = 'a/b'; write up to"),
         ({"name": ".."}, "name = '..'; write up to"),
@@ -78,7 +108,7 @@ def test_whole_numbers_are_good_thresholds() -> None:
         ({"generators": ["canonicle"]}, "unknown generator 'canonicle'; did you mean 'canonical'?"),
         ({"generators": ["replay"]}, "needs an argument; write replay:FILE.jsonl"),
         ({"generators": ["canonical:x"]}, "takes no argument"),
-        ({"generators": [DIFFUSION]}, "needs block_size and threshold or num_steps"),
+        ({"generators": [DIFFUSION]}, "needs block_size and threshold, num_steps or policy"),
         ({"protocol": 3}, "protocol = 3; write one name"),
     ],
 )
@@ -101,6 +131,12 @@ def test_wrong_documents_name_the_way_out(changes: dict[str, object], message: s
             {"block_size": [8], "threshold": [0.5], "temperature": [float("inf")]},
             "temperature=inf: Input should be a finite number",
         ),
+        (
+            {"block_size": [8], "policy": ["entrop:1"]},
+            "unknown policy 'entrop'; did you mean",
+        ),
+        ({"block_size": [8], "policy": ["top:0"]}, "policy 'top:0' does not fit top:TOKENS"),
+        ({"block_size": [8], "threshold": [0.5], "top_p": [0.0]}, "top_p=0.0: Input should be gre"),
         ({"block_size": [0], "threshold": [0.5]}, "block_size=0: Input should be greater than 0"),
     ],
 )

@@ -49,7 +49,7 @@ def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match="setting 'blocksize' is not known"):
         TextModel("seed_diffusion:demo", {"blocksize": 4})
     odd = TextModel("seed_diffusion:demo", {"block_size": 4})
-    with pytest.raises(ValueError, match="needs exactly one of threshold, num_steps"):
+    with pytest.raises(ValueError, match="needs exactly one of threshold, num_steps, policy"):
         odd.write([Request("x")])
 
 

@@ -135,10 +135,11 @@ def test_no_rows_make_an_empty_table() -> None:
 
 def test_policies_are_spelled() -> None:
     nan = float("nan")
-    assert format_policy(0.9, nan) == "p > 0.9"
-    assert format_policy(1.0, nan) == "one by one"
-    assert format_policy(nan, 8) == "8 steps"
-    assert format_policy(nan, nan) == "-"
+    assert format_policy(nan, nan, "entropy:0.3") == "entropy:0.3"
+    assert format_policy(0.9, nan, "") == "p > 0.9"
+    assert format_policy(1.0, nan, "") == "one by one"
+    assert format_policy(nan, 8, "") == "8 steps"
+    assert format_policy(nan, nan, "") == "-"
 
 
 def test_answers_without_text_or_program_are_counted(make_cell: MakeCell) -> None:

@@ -1,5 +1,8 @@
 """What the policies decide, on numbers that fit on a line."""
 
+import math
+import re
+
 import pytest
 import torch
 
@@ -8,13 +11,16 @@ from sdb_reference_model.policies import (
     Policy,
     Reviser,
     Revision,
+    build_plan,
     commit_hierarchically,
     commit_top,
     commit_within,
+    commit_within_entropy,
     edit_above,
     remask_above,
     remask_randomly,
 )
+from sdb_reference_model.policy_specs import parse_policy
 
 
 def judge(
@@ -112,6 +118,31 @@ def test_error_budget_is_spent_from_the_most_probable_on() -> None:
     assert choose(commit_within(9.0)) == [0, 1, 2, 4, 5, 6]
 
 
+def test_entropy_bound_leaves_the_largest_out() -> None:
+    entropy = [-math.log(p) for p in (0.95, 0.9, 0.7, 0.7)]
+    assert choose(commit_within_entropy(0.0)) == [5]
+    assert choose(commit_within_entropy(entropy[0] - 1e-3)) == [5]
+    assert choose(commit_within_entropy(entropy[0] + 1e-3)) == [0, 5]
+    assert choose(commit_within_entropy(sum(entropy[:2]) + 1e-3)) == [0, 2, 5]
+    assert choose(commit_within_entropy(sum(entropy[:3]) + 1e-3)) == [0, 2, 4, 5]
+    assert choose(commit_within_entropy(99.0)) == [0, 1, 2, 4, 5, 6]
+
+
+def test_entropy_bound_is_that_of_the_paper_on_random_rows() -> None:
+    """Against the definition: rising entropy, sum minus maximum within the bound."""
+    rng = torch.Generator().manual_seed(0)
+    entropy = torch.rand(200, 9, generator=rng).double()
+    is_open = torch.rand(200, 9, generator=rng) < 0.8
+    confidence = torch.where(is_open, (-entropy).exp(), -1.0)
+    for row, chosen in enumerate(commit_within_entropy(0.7)(confidence, is_open, 0).tolist()):
+        order = sorted((float(entropy[row, i]), i) for i in range(9) if is_open[row, i])
+        size = max(
+            (n for n in range(1, len(order) + 1) if sum(h for h, _ in order[: n - 1]) <= 0.7),
+            default=0,
+        )
+        assert {i for i, is_in in enumerate(chosen) if is_in} == {i for _, i in order[:size]}
+
+
 def test_hierarchy_splits_every_run_of_masks() -> None:
     assert choose(commit_hierarchically(0.99, 0.5)) == [0, 5]  # the best of each of two runs
     assert choose(commit_hierarchically(0.65, 0.5)) == [0, 2, 4, 5]
@@ -124,5 +155,58 @@ def test_policies_that_cannot_be_are_refused() -> None:
         commit_top(0)
     with pytest.raises(ValueError, match=r"error=-1"):
         commit_within(-1.0)
+    with pytest.raises(ValueError, match=r"bound=-1"):
+        commit_within_entropy(-1.0)
     with pytest.raises(ValueError, match=r"low_threshold=0\.9"):
         commit_hierarchically(0.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("top:3", [0, 2, 5]),
+        ("error:0.16", [0, 5]),
+        ("entropy:0.06", [0, 5]),
+        ("hierarchical:0.65:0.5", [0, 2, 4, 5]),
+        ("edit:0.8:0.9:4", [0, 5]),
+        ("remask:0.8:0.9:4", [0, 5]),
+    ],
+)
+def test_texts_name_policies(text: str, chosen: list[int]) -> None:
+    plan = build_plan(parse_policy(text))
+    assert choose(plan.policy) == chosen
+    action = text.partition(":")[0]
+    assert (plan.revision.action if plan.revision else "") == (
+        action if action in ("edit", "remask") else ""
+    )
+    assert plan.revision is None or plan.revision.budget == 4
+    assert (plan.measure == "certainty") == text.startswith("entropy")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("entropi:1", "unknown policy 'entropi'; did you mean 'entropy'?"),
+        ("best", "unknown policy 'best'; use top:TOKENS, error:BOUND, entropy:BOUND, hier"),
+        ("top", "policy 'top' does not fit top:TOKENS: tokens, budget are whole and from 1"),
+        ("top:1.5", "'top:1.5' does not fit"),
+        ("top:0", "'top:0' does not fit"),
+        ("entropy:-1", "'entropy:-1' does not fit entropy:BOUND"),
+        ("entropy:inf", "'entropy:inf' does not fit"),
+        ("entropy:nan", "'entropy:nan' does not fit"),
+        ("edit:0.9:0.8", "does not fit edit:THRESHOLD:EDIT_THRESHOLD:BUDGET"),
+        ("edit:1.9:0.8:1", "does not fit"),
+        ("hierarchical:0.5:0.9", "low_threshold at most threshold"),
+        ("top:1:2", "does not fit"),
+        ("top:x", "does not fit"),
+    ],
+)
+def test_texts_that_name_none_are_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        parse_policy(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_pipelining_is_no_policy_of_one_block() -> None:
+    with pytest.raises(ValueError, match="use sample_pipelined"):
+        build_plan(parse_policy("pipelined:0.9:0.5"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sdb_kernels.head_select import head_select
+from sdb_kernels.packed import PackedWeight, is_available
 from sdb_reference_model.selection import draw_from_nucleus, make_select
 
 SPECIAL = SimpleNamespace(pad_id=0, end_id=1, mask_id=2)
@@ -41,3 +42,24 @@ def test_a_wide_nucleus_draws_what_the_operator_draws_and_a_narrow_one_the_best(
 def test_shares_that_are_none_are_refused(top_p: float) -> None:
     with pytest.raises(ValueError, match="top_p="):
         make_select(torch.zeros(4, 2), SPECIAL, 1.0, top_p)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.8, 1.0), (0.8, 0.7)])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_certainty_is_that_of_the_whole_row_and_moves_no_token(
+    is_packed: bool, temperature: float, top_p: float
+) -> None:
+    if is_packed and not is_available("cpu"):
+        pytest.skip("this PyTorch has no oneDNN")
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(64, 16, generator=generator)
+    weight = torch.randn(50, 16, generator=generator)
+    form, seeds = PackedWeight(weight) if is_packed else weight, torch.arange(64)
+    plain, _ = make_select(weight, SPECIAL, temperature, top_p)(hidden, seeds)
+    tokens, certainty = make_select(form, SPECIAL, temperature, top_p, "certainty")(hidden, seeds)
+    assert torch.equal(tokens, plain)
+    logits = hidden.double() @ weight.double().T
+    logits = logits[:, [i for i in range(50) if i != SPECIAL.mask_id]]
+    log_p = logits.log_softmax(dim=-1)
+    entropy = -(log_p.exp() * log_p).sum(dim=-1)
+    torch.testing.assert_close(-certainty.double().log(), entropy, rtol=1e-4, atol=1e-5)

@@ -85,7 +85,8 @@ class LimitedGenerator(Protocol):
 AUTOREGRESSIVE_AXES = frozenset(
     {"max_new_tokens", "temperature", "batch_size", "seed", "samples_per_problem"}
 )
-DIFFUSION_AXES = AUTOREGRESSIVE_AXES | {"block_size", "threshold", "num_steps"}
+LOCAL_AXES = AUTOREGRESSIVE_AXES | {"top_p"}
+DIFFUSION_AXES = LOCAL_AXES | {"block_size", "threshold", "num_steps", "policy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class GeneratorEntry:
 
 GENERATORS: dict[str, GeneratorEntry] = {
     "autoregressive": GeneratorEntry(
-        "sdb_harness.generators.autoregressive:load", AUTOREGRESSIVE_AXES, "demo, a folder or hf:ID"
+        "sdb_harness.generators.autoregressive:load", LOCAL_AXES, "demo, a folder or hf:ID"
     ),
     "canonical": GeneratorEntry(
         "sdb_harness.generators.canonical:load", frozenset({"samples_per_problem"}), ""

@@ -46,5 +46,6 @@ def sample(
         prompts,
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
+        top_p=sampling.top_p,
         seeds=seeds,
     )

@@ -322,7 +322,7 @@ def build_request(
     if sampling.block_size is not None:
         raise UserError(
             f"openai: block_size={sampling.block_size} cannot be sent to a server; drop "
-            "block_size, threshold and num_steps from the grid of this generator"
+            "block_size, threshold, num_steps and policy from the grid of this generator"
         )
     payload: Payload = {
         "model": options.model,

@@ -15,9 +15,9 @@ from sdb_harness.generators import Prompted, load_generator
 from sdb_harness.records import Completion, Problem, SamplingConfig
 from sdb_sandboxes.types import FunctionCheck
 
-SETTINGS: dict[str, type[int] | type[float]] = {
+SETTINGS: dict[str, type[int] | type[float] | type[str]] = {
     **{"block_size": int, "num_steps": int, "batch_size": int, "seed": int},
-    "threshold": float,
+    **{"threshold": float, "top_p": float, "policy": str},
 }
 """What may be set for all requests; length and temperature come with each."""
 

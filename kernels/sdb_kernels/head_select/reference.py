@@ -30,10 +30,15 @@ def head_select(
     logits = multiply(hidden, weight)  # [N, V]
     if forbidden_id is not None:
         logits[:, forbidden_id] = -math.inf
+    return select_token(logits, temperature, seeds)
+
+
+def select_token(logits: Tensor, temperature: float, seeds: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Select from logits float32 [N, V]: the second half of `head_select`."""
     scores = logits
     if temperature > 0.0:
         assert seeds is not None
-        log_noise = exponential_noise(seeds, weight.shape[0]).log_()  # minus a Gumbel variate
+        log_noise = exponential_noise(seeds, logits.shape[1]).log_()  # minus a Gumbel variate
         scores = (logits * (1.0 / temperature)).sub_(log_noise)
     token_ids = scores.argmax(dim=-1)  # the first of equals, so the smallest id
     confidence = logits.softmax(dim=-1).gather(-1, token_ids[:, None]).squeeze(-1)
