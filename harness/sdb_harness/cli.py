@@ -21,6 +21,7 @@ from rich.table import Table
 from sdb_harness.benchmarks import parse_benchmark_spec, spell_benchmark_spec
 from sdb_harness.cli_benchmarks import EXIT_FAULTS, SANDBOX_OPTION, benchmarks
 from sdb_harness.cli_data import decontaminate, export
+from sdb_harness.cli_experiments import experiment
 from sdb_harness.cli_model import generate, train
 from sdb_harness.cli_roofline import roofline
 from sdb_harness.cli_sandbox import sandbox
@@ -419,6 +420,7 @@ def demo(runs_folder: Path) -> None:
 
 main.add_command(benchmarks)
 main.add_command(decontaminate)
+main.add_command(experiment)
 main.add_command(export)
 main.add_command(train)
 main.add_command(generate)

@@ -1,0 +1,38 @@
+"""The claims of the paper that a small model can check, as experiments with committed results.
+
+Place in the flow: `sdbench experiment NAME` finds an `Experiment` here, hands over problems, tests
+and data, and `laboratory.run` does the rest. Reading order: `laboratory.py` (units, journal,
+intervals, report), `answering.py` (greedy answers with everything that is counted about them); then
+`decoding.py`, `pools.py`, `mistakes.py`, which need the shipped checkpoints only, and `tuning.py`,
+which trains.
+"""
+
+from sdb_reference_model.experiments.decoding import AR_VS_DIFFUSION, BLOCK_SIZE
+from sdb_reference_model.experiments.laboratory import Experiment
+from sdb_reference_model.experiments.mistakes import EDIT_DISTRIBUTION
+from sdb_reference_model.experiments.pools import TRAJECTORY_QUALITY
+from sdb_reference_model.experiments.tuning import CORRUPTION_MIX, ORDER, VERIFIER_ROBUSTNESS
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        CORRUPTION_MIX,
+        BLOCK_SIZE,
+        ORDER,
+        TRAJECTORY_QUALITY,
+        EDIT_DISTRIBUTION,
+        VERIFIER_ROBUSTNESS,
+        AR_VS_DIFFUSION,
+    )
+}
+
+
+def find_experiment(name: str) -> Experiment:
+    """Find an experiment by its name.
+
+    Raises:
+        ValueError: there is none of that name; the message lists them.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"no experiment {name!r}; use one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
