@@ -94,6 +94,8 @@ def experiment(name: str, config_file: str | None, out: Path | None, threads: in
     kill the same command goes on with what is missing.
     """
     provenance = prepare(threads)
+    from datasets import disable_progress_bars
+
     from sdb_harness.benchmarks.minipy import LIMITS
     from sdb_harness.training_data import read_training_data
     from sdb_reference_model.config import read_config
@@ -104,6 +106,7 @@ def experiment(name: str, config_file: str | None, out: Path | None, threads: in
     found = find_experiment(name)
     config = found.config() if config_file is None else read_config(config_file, found.config)
     out = out or Path("runs/experiments") / name
+    disable_progress_bars()
     console = Console(stderr=True)
     judge = Judge(limits=LIMITS)
     try:

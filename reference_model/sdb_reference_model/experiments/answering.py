@@ -26,6 +26,8 @@ from sdb_reference_model.sampler import Generation, sample_blocks
 
 NGRAM = 4
 
+NUM_WARM_UPS = 3
+
 Sample = Callable[[list[list[int]]], list[Generation]]
 """Prompt ids -> one generation each."""
 
@@ -74,7 +76,7 @@ def answer(
         checkpoint: for its tokenizer.
         exam: problems and tests.
         sample: how to generate.
-        batch_size: prompts at once; speeds mean something at 1 only.
+        batch_size: prompts at once; speeds mean something at 1 only, which is warmed up.
 
     Returns:
         The completions, and lists per problem: group, passed, malformed, undefined, truncated,
@@ -82,8 +84,8 @@ def answer(
     """
     tokenizer = checkpoint.tokenizer
     prompts = tokenizer.encode_batch(exam.prompts)
-    for _ in range(3):
-        sample(prompts[:batch_size])
+    for _ in range(NUM_WARM_UPS if batch_size == 1 else 0):
+        sample(prompts[:1])
     generations: list[Generation] = []
     seconds: list[float] = []
     for start in range(0, len(prompts), batch_size):

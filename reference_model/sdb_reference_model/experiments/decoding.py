@@ -259,8 +259,8 @@ def report_twins(config: TwinConfig, rows: Sequence[Row]) -> Report:
         f"times at {say(differences[fastest], points=True)} points, and the twin with prompt "
         f"lookup {sums[SPECULATIVE]['tokens/CPU s'].mean / speed:.2f} times at "
         f"{say(differences[SPECULATIVE], points=True)}. "
-        f"{'No' if differences[best].high < -0.02 else 'Some'} diffusion setting comes within two "
-        "points of the twin's quality."
+        f"{'Some' if differences[best].mean >= -0.02 else 'No'} diffusion setting comes within two "
+        "points of the twin's quality in these means."
     )
 
     def draw(figure: "Figure") -> None:

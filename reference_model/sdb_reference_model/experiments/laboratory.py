@@ -13,7 +13,6 @@ callables (`Supplies`), tests' findings as `Finding`.
 """
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,7 +93,7 @@ class ExperimentConfig:
     checkpoint: str = "demo-diffusion"
     """Shipped name or folder of the diffusion model."""
     num_seeds: int = 3
-    num_problems: int = 40
+    num_problems: int = 34
     """Held-out problems per seed, each seed another sample."""
     levels: tuple[int, ...] = (1, 2)
     max_new_tokens: int = 64
@@ -172,6 +171,7 @@ def run(experiment: Experiment, config: ExperimentConfig, out: Path, supplies: S
     for arm, seed in units:
         if (arm, seed) in done:
             continue
+        claim(experiment, config, out, supplies)  # the checkpoint may have been replaced meanwhile
         supplies.on_unit(len(done), len(units), f"{arm}, seed {seed}")
         measured = experiment.measure(config, arm, seed, supplies, out / "work")
         rows.append({"arm": arm, "seed": seed, **measured})
@@ -277,14 +277,14 @@ def estimate_ratio(
     mean = float(total[0] / total[1])
     random = np.random.default_rng(0)
     groups = pairs if are_runs else [np.concatenate(pairs, axis=1)]
-    draws = np.empty(NUM_DRAWS)
-    for index in range(NUM_DRAWS):
-        drawn = np.zeros(2)
-        for group in random.integers(len(groups), size=len(groups)):
-            own = groups[group]
-            drawn += own[:, random.integers(own.shape[1], size=own.shape[1])].sum(axis=1)
-        draws[index] = drawn[0] / drawn[1] if drawn[1] else math.nan
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    drawn = np.zeros((2, NUM_DRAWS))
+    for _ in groups:
+        chosen = random.integers(len(groups), size=NUM_DRAWS)
+        for index, own in enumerate(groups):
+            problems = random.integers(own.shape[1], size=(NUM_DRAWS, own.shape[1]))
+            drawn += own[:, problems].sum(axis=2) * (chosen == index)
+    is_known = drawn[1] > 0
+    low, high = np.percentile(drawn[0, is_known] / drawn[1, is_known], [2.5, 97.5])
     if low == high and mean in (0.0, 1.0):
         edge = 0.025 ** (1.0 / sum(pair.shape[1] for pair in pairs))
         low, high = (0.0, 1.0 - edge) if mean == 0.0 else (edge, 1.0)

@@ -51,7 +51,7 @@ class TrajectoryConfig(ExperimentConfig):
 
     policies: tuple[str, ...] = ("threshold:1.0", "threshold:0.9", "leftmost:1", RANDOM)
     temperature: float = 0.7
-    runs_per_policy: int = 3
+    runs_per_policy: int = 2
     num_elbo_samples: int = 4
 
 
