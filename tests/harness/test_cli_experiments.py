@@ -73,12 +73,25 @@ def test_an_unknown_name_is_one_line_that_lists_the_known_ones() -> None:
     assert all(name in line for name in TINY)
 
 
-def test_an_unknown_key_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text("block_sises = [4]\n")
-    result = call("block-size", "--config", str(tmp_path / "own.toml"))
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("block-size", "block_sises = [4]", "unknown key 'block_sises'"),
+        ("block-size", "tokens_per_step = [4]", "at most the smallest of block_sizes=[2, "),
+        ("ar-vs-diffusion", "thresholds = []", "thresholds=[] leaves no diffusion setting"),
+        ("trajectory-quality", 'policies = ["steps:4"]', "policies needs random:1"),
+        ("edit-distribution", 'checkpoint = "nowhere"', "no checkpoint 'nowhere'"),
+    ],
+)
+def test_wrong_values_are_one_line_and_leave_nothing(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(text + "\n")
+    out = tmp_path / "out"
+    result = call(name, "--config", str(tmp_path / "own.toml"), "--out", str(out))
     assert result.exit_code == 2
-    (line,) = result.output.strip().splitlines()
-    assert "unknown key 'block_sises'" in line
+    assert message in result.output.strip().splitlines()[-1]
+    assert not out.exists()
 
 
 def test_the_exam_tells_right_from_wrong_and_half_of_the_tests_know_less() -> None:

@@ -62,6 +62,11 @@ class BlockSizeConfig(ExperimentConfig):
 
 
 def plan_block_size(config: BlockSizeConfig) -> list[str]:
+    if not (config.thresholds and 0 < config.tokens_per_step[0] <= min(config.block_sizes)):
+        raise ValueError(
+            "block-size needs thresholds, and a first number of tokens_per_step that is at most "
+            f"the smallest of block_sizes={list(config.block_sizes)}"
+        )
     arms = [FORWARD]
     for block_size in config.block_sizes:
         steps = [block_size // k for k in config.tokens_per_step if k <= block_size]
@@ -134,23 +139,25 @@ def report_block_size(config: BlockSizeConfig, rows: Sequence[Row]) -> Report:
         {"block": "block size", "rule": "of committing, see `distill.build_policy`", **COLUMNS},
         lines,
     )
-    one_token = {b: sums[f"b={b} steps:{b}"] for b in config.block_sizes}
+    slowest = {b: f"b={b} steps:{b // config.tokens_per_step[0]}" for b in config.block_sizes}
     adaptive = [f"b={b} threshold:{config.thresholds[0]}" for b in config.block_sizes]
     best = max(adaptive, key=lambda arm: sums[arm]["tokens/CPU s"].mean)
-    smallest = f"b={config.block_sizes[0]} steps:{config.block_sizes[0]}"
-    worst = min(config.block_sizes, key=lambda b: one_token[b]["pass@1 %"].mean)
+    first_block = config.block_sizes[0]
+    worst = min(config.block_sizes, key=lambda b: sums[slowest[b]]["pass@1 %"].mean)
     loss = compare(
-        select(rows, f"b={worst} steps:{worst}", "passed"), select(rows, smallest, "passed")
+        select(rows, slowest[worst], "passed"), select(rows, slowest[first_block], "passed")
     )
     coarse = f"b={config.block_sizes[-1]} steps:" + str(
         config.block_sizes[-1] // config.tokens_per_step[-1]
     )
     reading = (
-        f"One forward of {config.forward_sizes[-1]} positions takes {relative[-1].mean:.1f} times "
-        f"as long as one of a single position, and one of 16 takes "
-        f"{dict(zip(config.forward_sizes, relative, strict=True))[16].mean:.2f} times. At one "
-        f"token per forward the worst block size is {worst}; against {config.block_sizes[0]} its "
-        f"pass@1 differs by {say(loss, points=True)} points, paired over "
+        "A forward of b positions takes T(b) / T(1) = "
+        + ", ".join(
+            f"{ratio.mean:.2f} (b = {size})"
+            for size, ratio in zip(config.forward_sizes, relative, strict=True)
+        )
+        + f". At {config.tokens_per_step[0]} tokens per step the worst block size is {worst}; "
+        f"against {first_block} its pass@1 differs by {say(loss, points=True)} points, paired over "
         f"{config.num_seeds * config.num_problems} problems. With {adaptive[0].split()[1]} the "
         f"fastest setting is {best}: {sums[best]['tokens/CPU s'].mean:.0f} tokens per CPU second "
         f"at {sums[best]['tokens/forward'].mean:.1f} tokens per forward, pass@1 "
@@ -204,6 +211,8 @@ PLAIN, SPECULATIVE = "autoregressive", "autoregressive, prompt lookup"
 
 
 def plan_twins(config: TwinConfig) -> list[str]:
+    if not config.thresholds:
+        raise ValueError("thresholds=[] leaves no diffusion setting; name at least one")
     return [PLAIN, SPECULATIVE, *(f"diffusion threshold:{number}" for number in config.thresholds)]
 
 

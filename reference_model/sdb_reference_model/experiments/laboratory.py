@@ -164,10 +164,11 @@ def run(experiment: Experiment, config: ExperimentConfig, out: Path, supplies: S
     """
     if min(config.num_seeds, config.num_problems, config.max_new_tokens) < 1 or not config.levels:
         raise ValueError("num_seeds, num_problems, max_new_tokens and levels must be positive")
+    arms = experiment.plan(config)
     claim(experiment, config, out, supplies)
     rows = read_journal(out / "rows.jsonl")
     done = {(row["arm"], row["seed"]) for row in rows}
-    units = [(arm, seed) for seed in range(config.num_seeds) for arm in experiment.plan(config)]
+    units = [(arm, seed) for seed in range(config.num_seeds) for arm in arms]
     for arm, seed in units:
         if (arm, seed) in done:
             continue
