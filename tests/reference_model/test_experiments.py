@@ -32,8 +32,9 @@ from sdb_reference_model.experiments.laboratory import (
     select,
 )
 from sdb_reference_model.experiments.mistakes import align, classify
+from sdb_reference_model.experiments.mixing import compute_calibration_error
 from sdb_reference_model.experiments.pools import compute_auc
-from sdb_reference_model.experiments.tuning import add_noise, compute_calibration_error
+from sdb_reference_model.experiments.tuning import add_noise
 
 PASSED = Finding(is_passed=True, is_malformed=False, is_undefined_name=False)
 

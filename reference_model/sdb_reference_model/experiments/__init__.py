@@ -2,16 +2,17 @@
 
 Place in the flow: `sdbench experiment NAME` finds an `Experiment` here, hands over problems, tests
 and data, and `laboratory.run` does the rest. Reading order: `laboratory.py` (units, journal,
-intervals, report), `answering.py` (greedy answers with everything that is counted about them); then
-`decoding.py`, `pools.py`, `mistakes.py`, which need the shipped checkpoints only, and `tuning.py`,
-which trains.
+intervals, report), `answering.py` (greedy answers with everything that is counted about them);
+`decoding.py`, `pools.py` and `mistakes.py` need the shipped checkpoints only, `tuning.py` and
+`mixing.py` train.
 """
 
 from sdb_reference_model.experiments.decoding import AR_VS_DIFFUSION, BLOCK_SIZE
 from sdb_reference_model.experiments.laboratory import Experiment
 from sdb_reference_model.experiments.mistakes import EDIT_DISTRIBUTION
+from sdb_reference_model.experiments.mixing import CORRUPTION_MIX
 from sdb_reference_model.experiments.pools import TRAJECTORY_QUALITY
-from sdb_reference_model.experiments.tuning import CORRUPTION_MIX, ORDER, VERIFIER_ROBUSTNESS
+from sdb_reference_model.experiments.tuning import ORDER, VERIFIER_ROBUSTNESS
 
 EXPERIMENTS = {
     experiment.name: experiment
