@@ -149,6 +149,7 @@ def test_certain_outcomes_keep_an_honest_interval() -> None:
     assert same.high > 0.8
     assert compare([[1.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]]).mean == pytest.approx(2 / 3)
     assert estimate_ratio([[10.0, 30.0]], [[5.0, 5.0]]).mean == 4.0
+    assert estimate_ratio([[5.0, 3.0]], [[5.0, 3.0]]) == Estimate(1.0, 1.0, 1.0)
     assert say(Estimate(0.5, 0.25, 0.75), points=True) == "50.0 (25.0 to 75.0)"
     with pytest.raises(ValueError, match="nothing was measured"):
         estimate([[]])

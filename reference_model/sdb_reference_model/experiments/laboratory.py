@@ -257,7 +257,12 @@ def estimate(values: Sequence[Sequence[float]], *, are_runs: bool = False) -> Es
     Where all numbers are the same 0 or 1, the far end is the exact bound for nothing seen.
     """
     weights = [[1.0] * len(own) for own in values]
-    return estimate_ratio(values, weights, are_runs=are_runs)
+    found = estimate_ratio(values, weights, are_runs=are_runs)
+    if found.low < found.high or found.mean not in (0.0, 1.0):
+        return found
+    edge = 0.025 ** (1.0 / sum(len(own) for own in values))
+    low, high = (0.0, 1.0 - edge) if found.mean == 0.0 else (edge, 1.0)
+    return Estimate(found.mean, low, high)
 
 
 def estimate_ratio(
@@ -286,9 +291,6 @@ def estimate_ratio(
             drawn += own[:, problems].sum(axis=2) * (chosen == index)
     is_known = drawn[1] > 0
     low, high = np.percentile(drawn[0, is_known] / drawn[1, is_known], [2.5, 97.5])
-    if low == high and mean in (0.0, 1.0):
-        edge = 0.025 ** (1.0 / sum(pair.shape[1] for pair in pairs))
-        low, high = (0.0, 1.0 - edge) if mean == 0.0 else (edge, 1.0)
     return Estimate(mean, float(low), float(high))
 
 

@@ -100,22 +100,25 @@ def report(config: TrajectoryConfig, rows: Sequence[Row]) -> Report:
     whole = [p for p in pools if set(config.policies) <= set(p["policy"])]
     mean_of_pool = [float(np.mean(pool["passed"])) for pool in whole]
     mean_of_random = [mean_of(pool, RANDOM) for pool in whole]
+    mean_of_first = [mean_of(pool, config.policies[0]) for pool in whole]
     best = [float(max(pool["passed"])) for pool in whole]
     lines = []
     separations, gains = {}, {}
     for name, key in SCORES.items():
         aucs = [compute_auc(pool[key], pool["passed"]) for pool in pools]
-        separations[name] = estimate([[auc for auc in aucs if auc is not None]])
+        separations[name] = estimate([[auc for auc in aucs if auc is not None] or [0.5]])
         kept = [pool["passed"][int(np.argmax(pool[key]))] for pool in whole]
         gains[name] = compare([kept], [mean_of_pool])
         lines.append(
             {
                 "score": name,
                 "AUC": separations[name],
+                "AUC, same order": estimate([compute_aucs_within(pools, config.policies, key)]),
                 "rho across": correlate_across(pools, key),
                 "pass@1 of kept %": estimate([kept]),
                 "minus pool %": gains[name],
                 "minus random order %": compare([kept], [mean_of_random]),
+                "minus first policy %": compare([kept], [mean_of_first]),
             }
         )
     first = Table(
@@ -124,10 +127,13 @@ def report(config: TrajectoryConfig, rows: Sequence[Row]) -> Report:
             "score": "of a candidate",
             "AUC": "chance that a passing candidate scores above a failing one to the same prompt "
             "(0.5: none; 2 AUC - 1 is the rank correlation), mean over problems with both",
+            "AUC, same order": "the same among candidates of one policy: what is left when the "
+            "score cannot tell orders apart; mean over problems and policies with both",
             "rho across": "Spearman correlation over problems, mean score against pass rate",
             "pass@1 of kept %": "of the candidate with the best score of each pool",
             "minus pool %": "that, minus the mean of the pool, paired by problem",
             "minus random order %": "that, minus the mean of the random-order runs, paired",
+            "minus first policy %": f"that, minus the mean of {config.policies[0]}, paired",
         },
         lines,
     )
@@ -158,14 +164,18 @@ def report(config: TrajectoryConfig, rows: Sequence[Row]) -> Report:
     num_mixed = sum(0 < sum(pool["passed"]) < len(pool["passed"]) for pool in pools)
     elbo, gain = separations["trajectory ELBO"], gains["trajectory ELBO"]
     rival = max((n for n in SCORES if n != "trajectory ELBO"), key=lambda n: separations[n].mean)
-    versus_random = lines[0]["minus random order %"]
+    versus_random, versus_first = (
+        lines[0][f"minus {k} %"] for k in ("random order", "first policy")
+    )
     assert isinstance(versus_random, Estimate)
+    assert isinstance(versus_first, Estimate)
     verdict = "does" if elbo.excludes(0.5) and elbo.mean > 0.5 else "does not"
     reading = (
         f"The trajectory ELBO {verdict} tell right from wrong answers to the same prompt: AUC "
         f"{say(elbo)} over the {num_mixed} of {len(pools)} problems whose pool holds both. "
         f"Keeping the candidate of greatest ELBO gives {say(gain, points=True)} points over the "
-        f"mean of the pool and {say(versus_random, points=True)} over random-order runs, paired; "
+        f"mean of the pool, {say(versus_random, points=True)} over random-order runs and "
+        f"{say(versus_first, points=True)} over {config.policies[0]} alone, paired; "
         f"a perfect choice would pass {100 * float(np.mean(best)):.1f} % where the pool's mean is "
         f"{100 * float(np.mean(mean_of_pool)):.1f} %. The best rival is '{rival}' with AUC "
         f"{say(separations[rival])}."
@@ -213,6 +223,18 @@ def compute_auc(scores: Sequence[float], passed: Sequence[int]) -> float | None:
         return None
     gaps = right[:, None] - wrong[None, :]
     return float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
+
+
+def compute_aucs_within(pools: Sequence[Row], policies: Sequence[str], key: str) -> list[float]:
+    """AUC of each problem and policy whose candidates hold both; 0.5 if there is none at all."""
+    aucs = []
+    for pool in pools:
+        for policy in policies:
+            own = [index for index, name in enumerate(pool["policy"]) if name == policy]
+            scores, passed = ([pool[k][index] for index in own] for k in (key, "passed"))
+            auc = compute_auc(scores, passed)
+            aucs += [] if auc is None else [auc]
+    return aucs or [0.5]
 
 
 def correlate_across(pools: Sequence[Row], key: str) -> float:
