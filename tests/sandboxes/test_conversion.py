@@ -2,8 +2,14 @@
 
 import pytest
 
-from sdb_sandboxes.types import AssertionCheck, Case, FunctionCheck
-from sdb_sandboxes.verifiers.conversion import build_assertion_check, convert_assertions
+from sdb_sandboxes.open import open_sandbox
+from sdb_sandboxes.types import AssertionCheck, Case, FunctionCheck, ObjectCheck
+from sdb_sandboxes.verifiers import verify
+from sdb_sandboxes.verifiers.conversion import (
+    build_assertion_check,
+    build_process_check,
+    convert_assertions,
+)
 
 HEAD = "METADATA = {'author': 'x'}\n\ndef check(candidate):\n"
 
@@ -86,3 +92,20 @@ def test_a_list_of_assertions_becomes_data_where_it_is_data() -> None:
 def test_a_list_of_other_assertions_keeps_a_process_of_its_own() -> None:
     check = build_assertion_check(["assert f(1) == n"], "f", "n = 2")
     assert check == AssertionCheck("f", "def check(candidate):\n    assert f(1) == n\n", "n = 2")
+
+
+def test_a_type_is_handed_over_from_afar() -> None:
+    prompt = "def f(values, kind):\n    'Leave out a kind.'\n"
+    right = prompt + "    return [v for v in values if not isinstance(v, kind)]\n"
+    tests = "def check(candidate):\n    assert candidate((1, 'a'), int) == ['a']\n"
+    checks = (
+        build_process_check(tests, "f", prompt),
+        build_assertion_check(["assert f((1, 'a'), int) == ['a']"], "f", "import math"),
+    )
+    with open_sandbox(num_slots=1) as sandbox:
+        for check in checks:
+            assert isinstance(check, ObjectCheck)
+            verdicts = [verify(sandbox, text, check) for text in (right, prompt, "")]
+            assert [verdict.is_passed for verdict in verdicts] == [True, False, False]
+    plain = "def check(candidate):\n    assert isinstance(candidate(1), int)\n"
+    assert build_process_check(plain, "f") == AssertionCheck("f", plain)

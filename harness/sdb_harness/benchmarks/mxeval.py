@@ -23,8 +23,8 @@ from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import Preset, ask_as_is, continue_prompt, keep_all
 from sdb_harness.extract import Extract, cut_at_stops, find_fenced_blocks
 from sdb_harness.records import Problem
-from sdb_sandboxes.types import AssertionCheck, Check, ExitCodeCheck, ResourceLimits
-from sdb_sandboxes.verifiers.conversion import convert_assertions
+from sdb_sandboxes.types import Check, ExitCodeCheck, ResourceLimits
+from sdb_sandboxes.verifiers.conversion import build_process_check, convert_assertions
 
 _COMMIT = "e09974f990eeaf0c0e8f2b5eaff4be66effb2c86"
 LIMITS = ResourceLimits(cpu_s=10.0, wall_s=120.0)
@@ -122,8 +122,8 @@ def make_check(task: Mapping[str, Any], language: str) -> Check:
     tests, entry_point = task["test"], task["entry_point"]
     if language != "python":
         return ExitCodeCheck(language, tests)
-    return convert_assertions(tests, entry_point) or AssertionCheck(
-        entry_point, tests, prelude=task["prompt"]
+    return convert_assertions(tests, entry_point) or build_process_check(
+        tests, entry_point, prelude=task["prompt"]
     )
 
 

@@ -23,7 +23,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sdb_sandboxes.types import AssertionCheck, Case, FunctionCheck, ValueRule
+from sdb_sandboxes.types import AssertionCheck, Case, FunctionCheck, ObjectCheck, ValueRule
 
 
 def convert_assertions(tests: str, entry_point: str) -> FunctionCheck | None:
@@ -56,7 +56,7 @@ def convert_assertions(tests: str, entry_point: str) -> FunctionCheck | None:
 
 def build_assertion_check(
     tests: Sequence[str], entry_point: str, prelude: str = ""
-) -> FunctionCheck | AssertionCheck:
+) -> FunctionCheck | AssertionCheck | ObjectCheck:
     """The check of a list of assertions about one function, at the strongest level that fits.
 
     Args:
@@ -65,7 +65,8 @@ def build_assertion_check(
         prelude: Source that the assertions need: imports, values.
 
     Returns:
-        Data (L3) if all of it is data, else assertions in a process of their own (L2).
+        Data (L3) if all of it is data, else assertions in a process of their own: L2, or L2b where
+        they hand over a type, which is no data.
     """
     source = "\n".join(test.replace("\r\n", "\n").strip() for test in tests)
     try:
@@ -73,7 +74,41 @@ def build_assertion_check(
     except (SyntaxError, ValueError):
         check = None
     body = textwrap.indent(source, "    ")
-    return check or AssertionCheck(entry_point, f"def check(candidate):\n{body}\n", prelude)
+    tests = f"def check(candidate):\n{body}\n"
+    return check or build_process_check(tests, entry_point, prelude, called=entry_point)
+
+
+def build_process_check(
+    tests: str, entry_point: str, prelude: str = "", called: str = "candidate"
+) -> AssertionCheck | ObjectCheck:
+    """The check of a test source that is more than data, in a process of its own.
+
+    Args:
+        tests: Source that defines `check(candidate)`.
+        entry_point: The function that it is called with.
+        prelude: Source that the tests need.
+        called: What the tests call the function.
+
+    Returns:
+        Assertions (L2), or where they hand over a type, which is no data, L2b.
+    """
+    if hands_over_a_type(tests, called):
+        return ObjectCheck(f"{tests}\ncheck({entry_point})\n", (entry_point,), prelude=prelude)
+    return AssertionCheck(entry_point, tests, prelude)
+
+
+def hands_over_a_type(tests: str, called: str) -> bool:
+    """Whether `called` is called with a built-in type, as in `f(values, int)`."""
+    try:
+        nodes = list(ast.walk(ast.parse(tests)))
+    except (SyntaxError, ValueError):
+        return False
+    return any(
+        isinstance(argument, ast.Name) and isinstance(getattr(builtins, argument.id, None), type)
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == called
+        for argument in node.args
+    )
 
 
 def convert_statements(
