@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sdb_kernels.head_select import head_select
+from sdb_kernels.head_select.packed import find_first_maximum
 from sdb_kernels.packed import PackedWeight, is_available, multiply
 
 pytestmark = pytest.mark.skipif(not is_available("cpu"), reason="this PyTorch has no oneDNN")
@@ -76,3 +77,15 @@ def test_float32_logits_of_either_form() -> None:
         logits = multiply(x, form)
         assert logits.dtype == torch.float32
         torch.testing.assert_close(logits, (x.double() @ weight.double().T).float())
+
+
+@pytest.mark.parametrize("num_columns", [1, 7, 255, 256, 257, 512, 1000])
+@pytest.mark.parametrize("num_rows", [0, 1, 40])
+def test_first_maximum_is_the_argmax(num_rows: int, num_columns: int) -> None:
+    rng = torch.Generator().manual_seed(num_columns)
+    values = torch.randint(0, 4, (num_rows, num_columns), generator=rng).float()  # many ties
+    values[values == 3] = -torch.inf
+    assert torch.equal(find_first_maximum(values), values.argmax(dim=1))
+    values[:, num_columns // 2] = torch.nan
+    columns = find_first_maximum(values)
+    assert bool(((columns >= 0) & (columns < num_columns)).all())

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sdb_kernels import backend as kernel_backend
-from sdb_kernels.head_select import reference
+from sdb_kernels.head_select import packed, reference
 from sdb_kernels.packed import DTYPES, PackedWeight, Weight
 
 MIN_TEMPERATURE = 1e-6
@@ -43,8 +43,7 @@ def head_select(
 
     Args:
         hidden: [N, D] float32 or bfloat16; N may be 0.
-        weight: [V, D], same dtype and device as `hidden`; or packed, in float32, for a CPU, where
-            the definition runs on it.
+        weight: [V, D], same dtype and device as `hidden`; or packed, in float32, for a CPU.
         forbidden_id: The id that may never be chosen and has no probability (the mask token), or
             None.
         temperature: 0, or at least 1e-6.
@@ -66,7 +65,7 @@ def head_select(
                 f"a packed weight is multiplied by oneDNN; drop backend={backend!r} or pass the "
                 "weight itself"
             )
-        return reference.head_select(
+        return packed.head_select(
             hidden, weight, forbidden_id=forbidden_id, temperature=temperature, seeds=seeds
         )
     name = kernel_backend.choose("head_select", backend, hidden.device)
