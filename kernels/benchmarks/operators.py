@@ -9,7 +9,7 @@ measured in the same run. Every result is compared with its definition first, an
 the run. Medians with the caches cleared before each call, so that weights come from memory as they
 do in a model.
 
-Without a CUDA device it exits with one line.
+Without a CUDA device it exits with status 2 and one line.
 """
 
 import argparse
@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "operators_cuda.json")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit(NO_GPU)
+        print(NO_GPU, file=sys.stderr)
+        sys.exit(2)
     device, started = torch.device("cuda"), time.perf_counter()
     bandwidth = measure_copy_bandwidth(device)
     print(f"{torch.cuda.get_device_name()}: a large copy runs at {bandwidth / 1e12:.2f} TB/s")

@@ -486,7 +486,8 @@ def median_ratio(slow: list[float], fast: list[float]) -> float:
 def show(record: dict[str, Any]) -> None:
     """Print one run."""
     title = f"vocabulary {record['vocab_size']:,}, {record['threads']} thread(s), {record['cpu']}"
-    table = Table("setting", "sampler", "tokens/s", "range", "equal tokens", "x peer", title=title)
+    columns = ("setting", "sampler", "tokens/s", "range", "equal tokens", "x peer", "in CPU time")
+    table = Table(*columns, title=title)
     for row in record["rows"]:
         low, high = row["tokens_per_s_range"]
         equal, ratio = row["equal_tokens"], row["speed_over_peer"]
@@ -497,6 +498,7 @@ def show(record: dict[str, Any]) -> None:
             f"{low:.0f}-{high:.0f}",
             "" if equal is None else f"{100 * equal:.1f} %",
             "" if ratio is None else f"{ratio:.2f} of {row['peer']}",
+            "" if ratio is None else f"{row['cpu_speed_over_peer']:.2f}",
         )
     Console().print(table)
 

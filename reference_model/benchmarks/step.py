@@ -10,7 +10,7 @@ to read a block, take the most probable token of each position and commit the co
     fused       `fused.Step`, captured once as a CUDA graph and replayed
 
 Fused and modules must agree before anything is timed, and a replay on a finished block must change
-nothing. Without a CUDA device it exits with one line.
+nothing. Without a CUDA device it exits with status 2 and one line.
 """
 
 import argparse
@@ -48,7 +48,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "step_cuda.json")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit(NO_GPU)
+        print(NO_GPU, file=sys.stderr)
+        sys.exit(2)
     name, started = torch.cuda.get_device_name(), time.perf_counter()
     gpu = find_gpu(name)
     rows = []

@@ -129,3 +129,18 @@ def test_a_gap_and_a_pipeline_do_not_go_together(tmp_path: Path) -> None:
     batch = [Prompted(problem, Gap("def f():\n", "\n"), 0, seed=0)]
     with pytest.raises(ValueError, match="needs a block-causal model and a text without a gap"):
         list(generator.generate(batch, sampling))
+
+
+def test_a_full_gpu_says_what_fits_in_one_line(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = load_generator(spec)
+
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\na lot")
+
+    monkeypatch.setattr(generator, "sample", run_out)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1 << 30, 1 << 31))
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, problem.prompt, i, seed=i) for i in range(3)]
+    with pytest.raises(ValueError, match=r"out of GPU memory: 3 rows .*batch_size=2 should fit$"):
+        list(generator.generate(batch, DIFFUSION if "seed" in spec else AUTOREGRESSIVE))

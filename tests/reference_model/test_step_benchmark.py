@@ -75,5 +75,5 @@ def test_without_a_gpu_it_says_so_in_one_line(benchmark: ModuleType) -> None:
     process = subprocess.run(
         [sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False
     )
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert process.stderr.strip() == benchmark.NO_GPU

@@ -18,6 +18,7 @@ from sdb_harness.records import Completion, SamplingConfig
 from sdb_kernels import packed
 from sdb_kernels.backend import REQUEST_VARIABLE, choose
 from sdb_reference_model.checkpoint import Checkpoint, Objective, load_checkpoint
+from sdb_reference_model.memory import explain_out_of_memory
 from sdb_reference_model.sampler import Generation
 from sdb_reference_model.tokenizer import CodeTokenizer
 
@@ -83,8 +84,8 @@ class LocalModel:
         refused: an unanswered problem of this model, not a fault of ours.
 
         Raises:
-            ValueError: a chat prompt, a canvas longer than the model can read, or a block that
-                does not divide the canvas.
+            ValueError: a chat prompt, a canvas longer than the model can read, a block that does
+                not divide the canvas, or a batch that the GPU has no memory for.
         """
         started = time.perf_counter()
         texts = [split_prompt(prompted.prompt) for prompted in batch]
@@ -103,7 +104,12 @@ class LocalModel:
         prompts = [ids[i][0] for i in fitting]
         suffixes = [behind for i in fitting if (behind := ids[i][1]) is not None]
         seeds = [batch[i].seed for i in fitting]
-        generations = self.sample(self.checkpoint, prompts, suffixes or None, seeds, sampling)
+        try:
+            generations = self.sample(self.checkpoint, prompts, suffixes or None, seeds, sampling)
+        except torch.OutOfMemoryError as error:
+            num_positions = max(sizes[i] for i in fitting) + sampling.max_new_tokens
+            line = explain_out_of_memory(self.checkpoint.model, len(prompts), num_positions)
+            raise ValueError(line) from error
         for position, generation in zip(fitting, generations, strict=True):
             yield position, to_completion(generation, self.checkpoint.tokenizer, encode_s)
 

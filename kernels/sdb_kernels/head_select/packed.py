@@ -39,9 +39,11 @@ def head_select(
 
 def find_first_maximum(values: Tensor) -> Tensor:
     """Argmax of each row of [N, V], of equals the first; int64 [N]. NaN: any column."""
-    num_columns = values.shape[1]
-    num_whole = num_columns // TILE_V * TILE_V
-    peaks = [values[:, :num_whole].unflatten(1, (-1, TILE_V)).amax(dim=2)]  # [N, V / TILE_V]
+    num_rows, num_columns = values.shape
+    num_tiles = num_columns // TILE_V
+    num_whole = num_tiles * TILE_V
+    tiles = values[:, :num_whole].reshape(num_rows, num_tiles, TILE_V)
+    peaks = [tiles.amax(dim=2)]  # [N, V / TILE_V]
     if num_whole < num_columns:
         peaks.append(values[:, num_whole:].amax(dim=1, keepdim=True))
     start = torch.cat(peaks, dim=1).argmax(dim=1, keepdim=True) * TILE_V  # [N, 1]
