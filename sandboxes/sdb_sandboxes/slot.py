@@ -26,12 +26,14 @@ from sdb_sandboxes.agent.codec import (
     ProtocolError,
     UnsendableError,
     decode,
+    pack_data,
     pack_order,
     simplify,
 )
 from sdb_sandboxes.commands import run_commands
 from sdb_sandboxes.errors import RunStopped, SlotLost
 from sdb_sandboxes.launch import Launcher, Server
+from sdb_sandboxes.remember import Remember
 from sdb_sandboxes.scripts import run_python
 from sdb_sandboxes.types import (
     AssertionCheck,
@@ -50,6 +52,8 @@ REPLY_S = 30.0
 MAX_PROGRAM_BYTES = 1 << 20
 SIGKILL = 9
 CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
+SUSPECT = CONTAINERS | {Foreign}
+"""Types of decoded values that may be, or hold, an object that could not travel."""
 
 
 class Zygote:
@@ -144,7 +148,8 @@ class Slot:
 
     def call_functions(self, request: ExecutionRequest) -> ExecutionResult:
         """Run one L3 request. Raises SlotLost if the slot must be thrown away."""
-        frame = pack_calls(request)
+        calls = find_packed_calls(request.calls)
+        frame = pack_order({"program": request.program, "calls": calls})
         answers: list[dict[str, Any]] = []
         outcomes: list[CallOutcome] = []
 
@@ -315,18 +320,21 @@ def check_limits(limits: ResourceLimits, most: ResourceLimits) -> None:
             )
 
 
-def pack_calls(request: ExecutionRequest) -> bytes:
-    """The program and its calls. Raises ValueError if an argument is not plain data."""
-    calls = []
-    for number, (name, arguments) in enumerate(request.calls, 1):
+def pack_calls(calls: tuple[tuple[str, tuple[object, ...]], ...]) -> bytes:
+    """The calls as they travel. Raises ValueError if an argument is not plain data."""
+    packed = []
+    for number, (name, arguments) in enumerate(calls, 1):
         try:
-            calls.append((name, simplify(arguments)))
+            packed.append((name, simplify(arguments)))
         except UnsendableError as error:
             raise ValueError(
                 f"call {number} of {name!r} has an argument that is not plain data: {error}; "
                 "use None, bool, int, float, complex, str, bytes and their containers"
             ) from None
-    return pack_order({"program": request.program, "calls": calls})
+    return pack_data(packed)
+
+
+find_packed_calls = Remember(pack_calls)
 
 
 def check_length(program: str) -> None:
@@ -380,9 +388,9 @@ def read_outcome(reply: dict[str, Any], number: int) -> CallOutcome:
         value = decode(reply["v"])
     except (ProtocolError, RecursionError) as error:
         raise RunStopped(Status.RUNTIME_ERROR, f"broke the protocol: {error}") from None
-    if contains_foreign(value):
+    if type(value) in SUSPECT and contains_foreign(value):
         return CallOutcome(exception="Undecodable")
-    return CallOutcome(value=value)
+    return CallOutcome(value)
 
 
 def read_name(name: Any) -> str:

@@ -27,6 +27,7 @@ TREE_SCAN_S = 0.5
 FIRST_LOOK_S = 0.002
 """Answers that come one by one are collected after so long, then twice as long, up to a tick."""
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+LENGTH = struct.Struct("<I")
 CREDENTIALS = struct.Struct("iII")
 CREDENTIALS_BYTES = socket.CMSG_SPACE(CREDENTIALS.size)
 
@@ -250,18 +251,18 @@ class Watch:
         arrived, place = line.arrived, 0
         try:
             while (not line.is_locked or len(answers) < num_answers) and len(arrived) >= place + 4:
-                length = int.from_bytes(arrived[place : place + 4], "little")
+                (length,) = LENGTH.unpack_from(arrived, place)
                 if length > MAX_FRAME_BYTES:
                     break_protocol("frame of a wrong length")
-                if len(arrived) < place + 4 + length:
+                end = place + 4 + length
+                if len(arrived) < end:
                     break
-                frame = bytes(arrived[place : place + 4 + length])
-                place += 4 + length
                 if line.is_locked:
-                    answers.append(parse_frame(frame[4:]))
-                elif frame != LOCKED:
+                    answers.append(parse_frame(arrived[place + 4 : end]))
+                elif arrived[place:end] != LOCKED:
                     break_protocol("spoke before it was locked")
                 line.is_locked = True
+                place = end
         except ProtocolError as error:
             break_protocol(str(error))
         finally:

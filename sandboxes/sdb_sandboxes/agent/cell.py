@@ -23,12 +23,14 @@ from sdb_sandboxes.agent.codec import (
     UnsendableError,
     decode,
     encode,
+    pack_data,
     pack_frame,
     pack_order,
     receive_frame,
     receive_order,
     send_frame,
     simplify,
+    unpack_data,
     write_all,
 )
 from sdb_sandboxes.agent.objects import (
@@ -44,6 +46,7 @@ from sdb_sandboxes.agent.script import run_script
 CHANNEL, VERDICT = 3, 4
 """Descriptors of a cell: calls and answers; for tests also the line to the judge."""
 REHEARSED = "from typing import List\ndef f(x, y):\n    return ([z for z in x], {y: x})\n"
+READY = pack_frame({"ready": True})
 NO_KEYWORDS: Mapping[str, Any] = types.MappingProxyType({})
 
 
@@ -53,18 +56,19 @@ def serve_candidate() -> None:
     order = receive_order(CHANNEL)
     if "files" in order:
         run_script(CHANNEL, order, lambda message: send_frame(CHANNEL, message))
+    calls = unpack_data(order["calls"]) if "calls" in order else None
     names, report = load_program(order["program"])
     if os.getpid() != own_pid:
         os._exit(1)
     flush_output()
-    send_frame(CHANNEL, report)
-    if "calls" not in order:
+    write_all(CHANNEL, pack_frame(report) if "failed" in report else READY)
+    if calls is None:
         serve_tests(names, own_pid)
     if "failed" in report:
         os.close(CHANNEL)
         while True:
             time.sleep(3600)
-    for number, (name, arguments) in enumerate(order["calls"], 1):
+    for number, (name, arguments) in enumerate(calls, 1):
         reply = answer_call(names, number, name, arguments)
         if os.getpid() != own_pid:
             os._exit(1)
@@ -100,11 +104,12 @@ def rehearse() -> None:
     """
     ours, theirs = os.pipe()
     for _ in range(20):
-        write_all(theirs, pack_order({"program": REHEARSED, "calls": [("f", ([1, "a"], 2.0))]}))
+        calls = pack_data([("f", ([1, "a"], 2.0))])
+        write_all(theirs, pack_order({"program": REHEARSED, "calls": calls}))
         order = receive_order(ours)
         names, report = load_program(order["program"])
         flush_output()
-        for number, (name, arguments) in enumerate(order["calls"], 1):
+        for number, (name, arguments) in enumerate(unpack_data(order["calls"]), 1):
             reply = answer_call(names, number, name, arguments)
             write_all(theirs, pack_frame(reply))
             receive_frame(ours)

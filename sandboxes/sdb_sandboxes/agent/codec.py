@@ -74,11 +74,14 @@ def encode(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
     Raises:
         UnsendableError: The value, or one inside it, is not plain data, or there is too much of it.
     """
-    budget = [MAX_NODES] if budget is None else budget
+    kind = type(value)
+    if budget is None:
+        if kind in ATOMS:
+            return value
+        budget = [MAX_NODES]
     budget[0] -= 1
     if depth > MAX_DEPTH or budget[0] < 0:
         raise UnsendableError("too deep or too large")
-    kind = type(value)
     if kind in ATOMS:
         return value
     if kind is int:
@@ -233,7 +236,7 @@ def pack_frame(message: Any) -> bytes:
     return struct.pack("<I", len(body)) + body
 
 
-def parse_frame(body: bytes) -> dict[str, Any]:
+def parse_frame(body: bytes | bytearray) -> dict[str, Any]:
     """Parse a frame's body. Raises ProtocolError for anything but one JSON object."""
     num_containers = body.count(b"[") + body.count(b"{")
     if num_containers > MAX_NODES:
@@ -252,7 +255,7 @@ def parse_frame(body: bytes) -> dict[str, Any]:
     return message
 
 
-def is_nested(body: bytes) -> bool:
+def is_nested(body: bytes | bytearray) -> bool:
     """Whether JSON text nests so deeply that its parser might overflow the stack.
 
     The interpreter's recursion limit stops that too, but programs raise it, and so may tests.
@@ -287,23 +290,37 @@ LOCKED = pack_frame({"locked": True})
 kernel tells the judge which process said it."""
 
 
+def pack_data(data: Any) -> bytes:
+    """Bytes that only a cell may read.
+
+    Raises:
+        UnsendableError: Something in it is not plain data; see `simplify`.
+    """
+    try:
+        return marshal.dumps(data, MARSHAL_VERSION)
+    except ValueError as error:
+        raise UnsendableError(str(error)) from None
+
+
+def unpack_data(packed: bytes) -> Any:
+    """What a side that this cell must trust has packed."""
+    return marshal.loads(packed)
+
+
 def pack_order(message: Any) -> bytes:
     """Four bytes of little-endian length, then what only a cell may read.
 
     Raises:
-        UnsendableError: Something in the message is not plain data; see `simplify`.
+        UnsendableError: As `pack_data`.
     """
-    try:
-        body = marshal.dumps(message, MARSHAL_VERSION)
-    except ValueError as error:
-        raise UnsendableError(str(error)) from None
+    body = pack_data(message)
     return struct.pack("<I", len(body)) + body
 
 
 def receive_order(descriptor: int) -> Any:
     """Read one message of a side that this cell must trust. Raises EOFError if it is gone."""
     length = int.from_bytes(read_exactly(descriptor, 4), "little")
-    return marshal.loads(read_exactly(descriptor, length))
+    return unpack_data(read_exactly(descriptor, length))
 
 
 def send_frame(descriptor: int, message: Any) -> None:
@@ -313,7 +330,8 @@ def send_frame(descriptor: int, message: Any) -> None:
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of it, waiting as long as it takes."""
-    left = memoryview(data)
+    num_sent = os.write(descriptor, data)
+    left = memoryview(data)[num_sent:]
     while left:
         left = left[os.write(descriptor, left) :]
 

@@ -4,6 +4,7 @@ Place in the flow: `verify` with a `FunctionCheck`. The expected answers never l
 What it does not do: nothing of the program runs here, not even a `__eq__`.
 """
 
+from sdb_sandboxes.remember import Remember
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     CallOutcome,
@@ -29,8 +30,7 @@ def verify_function(
         raise ValueError(
             f"the check of {check.entry_point!r} has no case; zero tests prove nothing"
         )
-    calls = tuple((check.entry_point, case.args) for case in check.cases)
-    result = sandbox.call_functions(ExecutionRequest(program, calls, limits))
+    result = sandbox.call_functions(ExecutionRequest(program, find_calls(check), limits))
     status, detail = result.status, result.detail
     num_passed = 0
     for number, (case, outcome) in enumerate(zip(check.cases, result.outcomes, strict=False), 1):
@@ -50,6 +50,14 @@ def verify_function(
         len(result.outcomes),
         check.comparison,
     )
+
+
+def list_calls(check: FunctionCheck) -> tuple[tuple[str, tuple[object, ...]], ...]:
+    """The calls of a check, one a case."""
+    return tuple((check.entry_point, case.args) for case in check.cases)
+
+
+find_calls = Remember(list_calls)
 
 
 def is_answer_right(case: Case, outcome: CallOutcome, check: FunctionCheck) -> bool:
