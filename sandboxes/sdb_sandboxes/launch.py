@@ -116,7 +116,7 @@ class ProcessServer:
         python = getattr(sys, "_base_executable", None) or sys.executable
         with theirs:
             self.process = subprocess.Popen(
-                [str(python), "-s", "-S", "-B", "-P", "-X", "utf8", "-c", BOOT, root],
+                [str(python), "-s", "-S", "-P", "-X", "utf8", "-c", BOOT, root],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

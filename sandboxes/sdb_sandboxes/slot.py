@@ -47,8 +47,9 @@ from sdb_sandboxes.types import (
 )
 from sdb_sandboxes.watch import Line, Watch, read_waiting_s
 
-REPLY_S = 30.0
-"""How long a server may take to fork or to bury before it counts as lost."""
+REPLY_S = 30
+"""Seconds that a server may take to fork or to bury before it counts as lost."""
+TIMEVAL = struct.Struct("ll")
 MAX_PROGRAM_BYTES = 1 << 20
 SIGKILL = 9
 CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
@@ -63,7 +64,9 @@ class Zygote:
         """Configure the server and wait until it is locked up. Raises SlotLost with its reason."""
         self.server = server
         self.control = server.control
-        self.control.settimeout(REPLY_S)
+        # In the kernel: a time-out of Python's would ask before every call whether it may block.
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.control.setsockopt(socket.SOL_SOCKET, direction, TIMEVAL.pack(REPLY_S, 0))
         try:
             hello = json.loads(self.ask(json.dumps(server.config).encode()))
         except SlotLost:
@@ -96,7 +99,9 @@ class Zygote:
             "num_processes": limits.num_processes,
         }
         try:
-            socket.send_fds(self.control, [b"F" + marshal.dumps(numbers)], descriptors)
+            rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            self.control.sendmsg([b"F" + marshal.dumps(numbers)], ancillary)
         except OSError as error:
             raise SlotLost(f"the fork server does not answer: {error}") from None
 

@@ -8,6 +8,7 @@ sample's clocks before the first tick, for most samples have ended by then. What
 never waits without a deadline, it trusts no length, and it listens to no process but the cell.
 """
 
+import _socket
 import contextlib
 import os
 import select
@@ -37,7 +38,7 @@ class Line:
 
     def __init__(self) -> None:
         """Make both ends; `theirs` goes to the cell."""
-        self.socket, self.theirs = socket.socketpair()
+        self.socket, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.socket.setblocking(False)
         self.arrived = bytearray()

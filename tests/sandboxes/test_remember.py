@@ -19,14 +19,14 @@ def test_makes_once_for_each_object_not_for_each_value() -> None:
 
 
 def test_keeps_the_latest_and_never_mistakes_a_new_object_for_a_lost_one() -> None:
-    remember = Remember(lambda source: source[0], max_kept=3)
+    remember: Remember[list[int], int] = Remember(lambda source: source[0], max_kept=3)
     assert [remember([n]) for n in range(1000)] == list(range(1000))
     assert len(remember.kept) == 3
 
 
 def test_a_failure_is_not_kept() -> None:
     empty: list[int] = []
-    remember = Remember(lambda source: source[0])
+    remember: Remember[list[int], int] = Remember(lambda source: source[0])
     for _ in range(2):
         with pytest.raises(IndexError):
             remember(empty)

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 import types
+from _socket import AF_UNIX, SOCK_STREAM, socketpair
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -41,12 +42,15 @@ from sdb_sandboxes.agent.objects import (
     serve_callbacks,
     serve_objects,
 )
+from sdb_sandboxes.agent.script import rehearse as rehearse_script
 from sdb_sandboxes.agent.script import run_script
 
 CHANNEL, VERDICT = 3, 4
 """Descriptors of a cell: calls and answers; for tests also the line to the judge."""
 REHEARSED = "from typing import List\ndef f(x, y):\n    return ([z for z in x], {y: x})\n"
-READY = pack_frame({"ready": True})
+REHEARSED_TESTS = (
+    "def check(candidate):\n    assert candidate([1]) == [1]\n    assert candidate('a') is True\n"
+)
 NO_KEYWORDS: Mapping[str, Any] = types.MappingProxyType({})
 
 
@@ -55,13 +59,13 @@ def serve_candidate() -> None:
     own_pid = os.getpid()
     order = receive_order(CHANNEL)
     if "files" in order:
-        run_script(CHANNEL, order, lambda message: send_frame(CHANNEL, message))
+        run_script(CHANNEL, order)
     calls = unpack_data(order["calls"]) if "calls" in order else None
     names, report = load_program(order["program"])
     if os.getpid() != own_pid:
         os._exit(1)
     flush_output()
-    write_all(CHANNEL, pack_frame(report) if "failed" in report else READY)
+    send_frame(CHANNEL, report)
     if calls is None:
         serve_tests(names, own_pid)
     if "failed" in report:
@@ -118,6 +122,21 @@ def rehearse() -> None:
         del sys.modules["candidate"]
     os.close(ours)
     os.close(theirs)
+    rehearse_script()
+
+
+def rehearse_tests() -> None:
+    """The same for the cells of tests: a check that ends with a wrong answer to its ping."""
+    request = {"entry_point": "f", "prelude": REHEARSED, "tests": REHEARSED_TESTS, "nonce": ""}
+    ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+    for _ in range(20):
+        for reply in ({"id": 1, "v": [1], "m": [[1]]}, {"id": 2, "v": True, "m": ["a"]}, {}):
+            write_all(theirs.fileno(), pack_frame(reply))
+        pack_frame(check_stub(request, Stub("f", ours.fileno())))
+        for _ in range(3):
+            receive_order(theirs.fileno())
+    ours.close()
+    theirs.close()
 
 
 def serve_tests(names: dict[str, Any], own_pid: int) -> NoReturn:
@@ -203,8 +222,9 @@ class CandidateError(Exception):
 class Stub:
     """Stands for the entry point inside the test process; every call is answered over there."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, channel: int = CHANNEL) -> None:
         self.__name__ = name
+        self.channel = channel
         self.num_calls = 0
         self.raised: BaseException | None = None
         self.is_gone = False
@@ -234,8 +254,8 @@ class Stub:
     def exchange(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
             if not self.is_gone:
-                write_all(CHANNEL, pack_order(message))
-                return receive_frame(CHANNEL)
+                write_all(self.channel, pack_order(message))
+                return receive_frame(self.channel)
         except (EOFError, OSError, ProtocolError):
             pass
         self.give_up()
@@ -282,7 +302,11 @@ def run_tests() -> None:
 
 def run_assertions(request: dict[str, Any]) -> None:
     """Run `check` against the stub; the nonce goes back only after the last statement."""
-    stub = Stub(request["entry_point"])
+    send_frame(VERDICT, check_stub(request, Stub(request["entry_point"])))
+
+
+def check_stub(request: dict[str, Any], stub: Stub) -> dict[str, Any]:
+    """What the tests say about the program behind a stub."""
     names: dict[str, Any] = {"__name__": "tests"}
     report: dict[str, Any] = {"stage": "setup"}
     try:
@@ -299,7 +323,7 @@ def run_assertions(request: dict[str, Any]) -> None:
     except BaseException as error:
         report["error"] = type(error).__name__
         report["is_candidates"] = error is stub.raised
-    send_frame(VERDICT, {**report, "num_calls": stub.num_calls})
+    return {**report, "num_calls": stub.num_calls}
 
 
 def run_objects(request: dict[str, Any]) -> None:

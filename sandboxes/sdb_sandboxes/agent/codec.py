@@ -290,6 +290,10 @@ LOCKED = pack_frame({"locked": True})
 kernel tells the judge which process said it."""
 
 
+READY = pack_frame({"ready": True})
+"""Said of a script that is compiled and about to run."""
+
+
 def pack_data(data: Any) -> bytes:
     """Bytes that only a cell may read.
 

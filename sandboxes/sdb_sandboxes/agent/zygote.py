@@ -11,6 +11,7 @@ it can between the two orders. What it does not do: it never reads a byte of a p
 expected value.
 """
 
+import _socket
 import contextlib
 import ctypes
 import fcntl
@@ -24,16 +25,22 @@ import resource
 import select
 import signal
 import site
-import socket
 import struct
 import sys
 from typing import Any, NoReturn
 
 from sdb_sandboxes.agent import kernel
-from sdb_sandboxes.agent.cell import CHANNEL, VERDICT, rehearse, run_tests, serve_candidate
+from sdb_sandboxes.agent.cell import (
+    CHANNEL,
+    VERDICT,
+    rehearse,
+    rehearse_tests,
+    run_tests,
+    serve_candidate,
+)
 from sdb_sandboxes.agent.codec import EXIT_FAILED, EXIT_MEMORY
 from sdb_sandboxes.agent.command import serve_command
-from sdb_sandboxes.agent.locks import OWN_PID, Locks
+from sdb_sandboxes.agent.locks import OWN_PID, Locks, kernel_call, prepare
 
 PRELOADED = (
     "abc bisect builtins collections copy dataclasses datetime decimal enum fractions functools "
@@ -41,6 +48,8 @@ PRELOADED = (
 ).split()
 """Imported once in the zygote. A fresh `import typing` in every cell would cost 8 ms; but every
 megabyte and every library that is here costs every fork 0.03 ms."""
+ANCILLARY_BYTES = _socket.CMSG_SPACE(8 * 4)
+SIGKILL = int(signal.SIGKILL)
 HIGH = 100
 """The server's own descriptors start here; those that come with an order lie below."""
 
@@ -69,7 +78,9 @@ class Zygote:
         # clone(2) must keep the C library's idea of the thread's id right, as fork() does.
         address = ctypes.c_ulong(0)
         has_address = kernel.libc.prctl(40, ctypes.byref(address), 0, 0, 0) == 0
-        self.tid_address = address.value if has_address else 0
+        flags = (kernel.NEW_PIDS if self.has_jail else 0) | signal.SIGCHLD
+        flags |= 0x01200000 if has_address else 0
+        self.clone_call = prepare(kernel.CLONE, flags, 0, 0, address.value, address.value)
         self.landlock = kernel.read_landlock_version()
         own_pid = OWN_PID if config["jail"] == "none" else None
         self.filters = [
@@ -220,31 +231,32 @@ class Zygote:
         Python's own work around a fork repairs what other threads may have held; there are none
         here, and every page that it would touch is a page to copy.
         """
-        flags = (kernel.NEW_PIDS if self.has_jail else 0) | signal.SIGCHLD
-        flags |= 0x01200000 if self.tid_address else 0
-        address = ctypes.c_ulong(self.tid_address)
-        return kernel.call_kernel(kernel.CLONE, ctypes.c_ulong(flags), 0, 0, address, address)
+        cell = int(kernel_call(*self.clone_call))
+        if cell < 0:
+            raise OSError("the kernel refused to start a process")
+        return cell
 
     def kill(self) -> bytes:
         """End the cell and everything it started; returns status, CPU seconds and peak bytes."""
-        if self.has_container:
-            # Everything here but us; a fork in flight sees the signal and starts nothing.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
-        elif not self.has_jail:
-            # One call that no fork can outrun; the filter lets nobody leave the group.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.cell, signal.SIGKILL)
-        os.kill(self.cell, signal.SIGKILL)
+        if not self.has_jail:
+            # In a container everything but us: a fork in flight sees the signal and starts nothing.
+            # Else the group, which the filter lets nobody leave: no fork can outrun one call.
+            try:
+                os.kill(-1 if self.has_container else -self.cell, SIGKILL)
+            except ProcessLookupError:
+                pass
+        os.kill(self.cell, SIGKILL)
         _, status, usage = os.wait4(self.cell, 0)
         self.cell = 0
         cpu_s = usage.ru_utime + usage.ru_stime
         if not self.has_jail:
             # Orphans come to us (subreaper); with a pid namespace there are none.
-            with contextlib.suppress(ChildProcessError):
+            try:
                 while True:
                     usage = os.wait4(-1, 0)[2]
                     cpu_s += usage.ru_utime + usage.ru_stime
+            except ChildProcessError:
+                pass
         return struct.pack("<idq", status, cpu_s, usage.ru_maxrss * 1024)
 
     def wipe(self) -> None:
@@ -383,18 +395,19 @@ def main(address: str = "") -> NoReturn:
     os.environ.clear()
     watcher = select.poll()
     if address:
-        control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         control.connect(address)
         # The first process of a container hears only what it asks to hear.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     else:
-        control = socket.socket(fileno=0)
+        control = _socket.socket(fileno=0)
         watcher.register(kernel.call_kernel(434, os.getppid(), 0), select.POLLIN)
-    control = socket.socket(fileno=fcntl.fcntl(control.detach(), fcntl.F_DUPFD_CLOEXEC, HIGH))
+    control = _socket.socket(fileno=fcntl.fcntl(control.detach(), fcntl.F_DUPFD_CLOEXEC, HIGH))
     null = os.open("/dev/null", os.O_RDWR)
     for target in (0, 1, 2):
         os.dup2(null, target)
     os.close(null)
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     with contextlib.suppress(AttributeError):
         kernel.libc.mallopt(-8, 1)  # One malloc arena: threads must not eat the address space.
@@ -419,8 +432,10 @@ def main(address: str = "") -> NoReturn:
     random.seed(0)
     os.umask(0o077)
     kernel.limit_capabilities()
-    rehearse()
+    rehearse() if zygote.role == "candidate" else rehearse_tests()
     gc.collect()
+    with contextlib.suppress(AttributeError):
+        kernel.libc.malloc_trim(0)  # What imports have left unused need not be shared with cells.
     gc.freeze()
     gc.disable()
     watcher.register(control, select.POLLIN)
@@ -437,15 +452,17 @@ def main(address: str = "") -> NoReturn:
             for descriptor in descriptors:
                 os.close(descriptor)
             if answer:
-                control.send(answer, socket.MSG_NOSIGNAL)
+                control.send(answer, _socket.MSG_NOSIGNAL)
     except ConnectionError:
         pass  # it died in the middle of a question
     zygote.close()
 
 
-def receive_order(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:
+def receive_order(control: _socket.socket) -> tuple[bytes, tuple[int, ...]]:
     """One order and the descriptors that came with it."""
-    order, ancillary, _, _ = control.recvmsg(512, socket.CMSG_SPACE(8 * 4))
+    order, ancillary, _, _ = control.recvmsg(512, ANCILLARY_BYTES)
+    if not ancillary:
+        return order, ()
     numbers = b"".join(data for _, _, data in ancillary)
     return order, struct.unpack(f"{len(numbers) // 4}i", numbers)
 
