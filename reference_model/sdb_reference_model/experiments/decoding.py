@@ -182,6 +182,7 @@ def report_block_size(config: BlockSizeConfig, rows: Sequence[Row]) -> Report:
         right.set(title="tokens per CPU second", xlabel="block size")
         for axes in (middle, right):
             axes.set_xscale("log", base=2)
+            axes.set_xticks(config.block_sizes, [str(b) for b in config.block_sizes])
             axes.set_ylim(bottom=0)
         middle.legend(fontsize=7)
 
