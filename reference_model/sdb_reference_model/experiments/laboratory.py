@@ -88,7 +88,7 @@ class Supplies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentConfig:
-    """What every experiment needs to know; the defaults are the committed runs."""
+    """What every experiment needs to know; small enough for a processor."""
 
     checkpoint: str = "demo-diffusion"
     """Shipped name or folder of the diffusion model."""
