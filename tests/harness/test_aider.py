@@ -365,7 +365,7 @@ class TestPublishedData:
     def test_every_python_check_names_its_tests(self) -> None:
         checked: list[Problem] = list(load_benchmark("aider_edit").problems)
         assert all(getattr(problem.check, "test_ids", ()) for problem in checked)
-        assert sum(isinstance(problem.check, ObjectCheck) for problem in checked) == 130
+        assert sum(isinstance(problem.check, ObjectCheck) for problem in checked) == 129
 
 
 def test_missing_data_and_options_say_what_to_do(

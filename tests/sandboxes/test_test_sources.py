@@ -55,6 +55,9 @@ def test_ids_of_cases_and_functions() -> None:
         ("from shop import Node\nclass Mine(Node): pass", True),
         ("import numpy as np", True),
         ("import other", True),
+        ("from os import path", True),
+        ("assert open('out.csv').read() == build(1)", True),
+        ("import random\nrandom.seed(1)", True),
     ],
 )
 def test_what_needs_one_interpreter(tests: str, is_needed: bool) -> None:

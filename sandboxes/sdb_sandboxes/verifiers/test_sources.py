@@ -18,8 +18,13 @@ from collections.abc import Iterator, Sequence
 
 from sdb_sandboxes.types import ObjectCheck, SuiteCheck
 
-PATCHES = {"patch", "mock", "Mock", "MagicMock", "monkeypatch", "capsys", "inspect", "globals"}
+PATCHES = {
+    *("patch", "mock", "Mock", "MagicMock", "monkeypatch", "capsys", "inspect", "globals"),
+    "seed",
+}
 """Names whose use reaches into the program's interpreter."""
+SHARED = {"glob", "os", "pathlib", "shutil", "subprocess", "tempfile"}
+"""Modules by which tests share files and the environment with a program."""
 
 
 def build_script_check(tests: str, reference: str) -> ObjectCheck | SuiteCheck:
@@ -109,7 +114,10 @@ def is_skipped(decorators: Sequence[ast.expr]) -> bool:
 
 
 def needs_one_interpreter(tests: str, reference: str, module: str = "") -> bool:
-    """Whether tests replace parts of the program, extend its classes or use foreign packages.
+    """Whether tests need more of a program than its objects.
+
+    They replace parts of it, extend its classes, use foreign packages, or share files or
+    the state of a random generator with it.
 
     `module` is what they import the program as.
     """
@@ -120,9 +128,13 @@ def needs_one_interpreter(tests: str, reference: str, module: str = "") -> bool:
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) if name in PATCHES:
                 return True
+            case ast.Name(id="open"):
+                return True
             case ast.ClassDef(bases=bases):
                 if foreign & {ast.unparse(base).rpartition(".")[2] for base in bases}:
                     return True
+    if SHARED & {name for node in list_imports(nodes) for name in roots(node)}:
+        return True
     imports = [*list_imports(nodes), *list_imports(reference_nodes)]
     packages = {name for node in imports for name in roots(node)} - {module.partition(".")[0]}
     return not packages <= sys.stdlib_module_names
