@@ -70,6 +70,7 @@ REASONS: dict[tuple[str, str], str] = {
     ),
     ("humaneval_plus", "HumanEval/83"): LATE,
     ("humaneval_plus", "HumanEval/139"): LATE,
+    ("mbpp_plus", "Mbpp/599"): LATE,
 }
 """(benchmark, task) -> why the two sides differ on it, and which is right."""
 
