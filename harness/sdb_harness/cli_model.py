@@ -145,14 +145,14 @@ train.add_command(onpolicy)
     "--checkpoint",
     "--model",
     "checkpoint",
-    default="demo-diffusion",
+    default="demo-onpolicy",
     show_default=True,
     help="Name, folder, or hf:FOLDER_OR_ID.",
 )
 @click.option("--block-size", default=16, show_default=True, type=click.IntRange(min=1))
 @click.option(
     "--threshold",
-    default=0.9,
+    default=0.99,
     show_default=True,
     type=click.FloatRange(0.0, 1.0),
     help="Commit tokens more probable than this; 1.0 = one token per forward.",

@@ -23,7 +23,7 @@ class Settings(TypedDict):
     seeds: list[int]
 
 
-CHECKPOINTS = {"demo": "demo-diffusion"}
+CHECKPOINTS = {"demo": "demo-onpolicy"}
 
 
 def load(argument: str) -> LocalModel:
