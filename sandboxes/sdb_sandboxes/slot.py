@@ -195,8 +195,9 @@ class Slot:
             counts[:] = report.get("tests", counts)
             read_report(report, nonce)
 
+        # Started before the run: what a server takes to start is not the candidate's time.
+        tests = self.tests = self.tests or Zygote(self.launcher.launch("tests"))
         with self.open_run(limits) as run, contextlib.ExitStack() as stack:
-            tests = self.tests = self.tests or Zygote(self.launcher.launch("tests"))
             verdict = Line()
             stack.callback(verdict.close)
             null = os.open(os.devnull, os.O_WRONLY)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sdb_sandboxes.conformance import find_violations
 from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox, Level
 from sdb_sandboxes.errors import SandboxUnavailable, SlotLost
 from sdb_sandboxes.gate import Gate
+from sdb_sandboxes.launch import ProcessLauncher, ProcessServer, Role
 from sdb_sandboxes.open import open_sandbox
 from sdb_sandboxes.slot import Slot
 from sdb_sandboxes.types import (
@@ -181,6 +183,23 @@ def test_a_host_that_loses_every_slot_is_infrastructure(monkeypatch: pytest.Monk
         assert (result.status, result.detail) == (Status.INFRASTRUCTURE, "no memory on this host")
         monkeypatch.undo()
         assert sandbox.call_functions(ECHO).status is Status.PASSED
+
+
+def test_a_server_slow_to_start_costs_the_candidate_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launch = ProcessLauncher.launch
+
+    def dawdle(self: ProcessLauncher, role: Role) -> ProcessServer:
+        time.sleep(2.0 if role == "tests" else 0.0)
+        return launch(self, role)
+
+    monkeypatch.setattr(ProcessLauncher, "launch", dawdle)
+    check = AssertionCheck("f", "def check(f): assert f(7) == 7")
+    with EmbeddedSandbox(num_slots=1) as sandbox:
+        result = sandbox.run_assertions("def f(x): return x", check, ResourceLimits(wall_s=1.9))
+        assert result.status is Status.PASSED, result
+        assert result.wall_s < 1.9
 
 
 def test_a_stall_is_run_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
