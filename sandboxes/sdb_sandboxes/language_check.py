@@ -189,7 +189,9 @@ def check_small(sandbox: Sandbox, language: str) -> LanguageReport:
 def read_version(sandbox: Sandbox, language: str) -> str:
     """What the compiler or interpreter calls itself."""
     script = shlex.join(LANGUAGES[language].version)
-    result = sandbox.run_program(ProgramRequest("bash", (("version.sh", script),), limits=LIMITS))
+    # A shell's address space is bounded by its memory, and a JVM reserves plenty.
+    limits = replace(LIMITS, memory_bytes=4 << 30)
+    result = sandbox.run_program(ProgramRequest("bash", (("version.sh", script),), limits=limits))
     lines = (result.runs[0].stdout + result.runs[0].stderr_tail).splitlines() if result.runs else []
     return next((line.strip() for line in lines if line.strip()), "unknown")
 

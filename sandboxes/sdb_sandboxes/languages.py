@@ -27,6 +27,9 @@ KOTLIN = ":".join(
     )
 )
 SCALA = "/usr/share/scala-2.11/lib"
+SCALA_COMPILER = ":".join(
+    f"{SCALA}/scala-{name}.jar" for name in ("compiler", "library", "reflect")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ LANGUAGES: dict[str, Language] = {
         run=("/usr/bin/java", *JVM, "-Xmx{heap_mb}m", "-ea", "-cp", ".", "{stem}"),
         num_tasks=32,
         is_address_space_bound=False,
-        version=("/usr/bin/java", "--version"),
+        version=("/usr/bin/java", *COMPILER_JVM, "--version"),
         published_as="mbjp",
         note="the class that the first file is named after is run",
     ),
@@ -104,7 +107,10 @@ LANGUAGES: dict[str, Language] = {
         ),
         num_tasks=32,
         is_address_space_bound=False,
-        version=("/usr/bin/kotlinc", "-version"),
+        version=(
+            *("/usr/bin/java", *COMPILER_JVM),
+            *("-cp", KOTLIN, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-version"),
+        ),
         published_as="mbkp",
         note="top-level main of the first file; Debian's Kotlin is 1.3, so newer syntax fails",
     ),
@@ -113,10 +119,7 @@ LANGUAGES: dict[str, Language] = {
         file_name="Main.scala",
         compile=(
             *("/usr/bin/java", *COMPILER_JVM, "-XX:SharedArchiveFile=/opt/sdbench/scalac.jsa"),
-            *(
-                "-cp",
-                f"{SCALA}/scala-compiler.jar:{SCALA}/scala-library.jar:{SCALA}/scala-reflect.jar",
-            ),
+            *("-cp", SCALA_COMPILER),
             *("-Dscala.usejavacp=true", "scala.tools.nsc.Main", "-nowarn", "-d", ".", "{files}"),
         ),
         run=(
@@ -125,7 +128,10 @@ LANGUAGES: dict[str, Language] = {
         ),
         num_tasks=32,
         is_address_space_bound=False,
-        version=("/usr/bin/scala", "-version"),
+        version=(
+            *("/usr/bin/java", *COMPILER_JVM),
+            *("-cp", SCALA_COMPILER, "scala.tools.nsc.Main", "-version"),
+        ),
         published_as="mbscp",
         note="the object that the first file is named after is run; Debian's Scala is 2.11",
     ),
