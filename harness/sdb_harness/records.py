@@ -126,7 +126,8 @@ class Cell(Wire):
     benchmark: str
     """Name with options, for example `minipy:split=test,level=2`."""
     benchmark_revision: str
-    """SHA-256 over the problems' ids, prompts and checks: a changed problem is another cell."""
+    """SHA-256 over the data or the options that the problems come from: changed data are other cells.
+    How problems become checks is counted by the judge's stage version instead."""
     num_problems: int = Field(gt=0)
     """Problems of that revision: what a complete cell has answered, whatever other cells have."""
     protocol: str

@@ -130,6 +130,7 @@ def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         objective,
         digest.hexdigest()[:16],
         training,
+        training.get("config", {}).get("attention", "block_causal"),
     )
 
 

@@ -1,7 +1,7 @@
 """How a commit policy is written in a sweep: `top:2`, `entropy:0.3`, `edit:0.9:0.8:8`.
 
 Place in the flow: the harness checks texts with it before any model is opened, so there is no torch
-here; `policies.build_policy` and `pipelining.py` make what a text names. A probability threshold
+here; `policies.build_plan` and `pipelining.py` make what a text names. A probability threshold
 and a number of steps per block are axes of their own and have no text.
 """
 

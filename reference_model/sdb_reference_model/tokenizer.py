@@ -98,9 +98,12 @@ class CodeTokenizer:
         """Number of ids, special ones included."""
         return int(self.inner.get_vocab_size())
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of `text`; special-token spellings inside it stay plain text."""
-        return list(self.inner.encode(text).ids)
+    def encode(self, text: str, *, is_start: bool = True) -> list[int]:
+        """Ids of `text`; special-token spellings inside it stay plain text.
+
+        `is_start` lets a tokenizer that has one put its start token.
+        """
+        return list(self.inner.encode(text, add_special_tokens=is_start).ids)
 
     def encode_batch(self, texts: Sequence[str], *, is_start: bool = True) -> list[list[int]]:
         """Ids of many texts, on all cores; `is_start` lets a tokenizer put its start token."""

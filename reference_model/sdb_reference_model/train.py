@@ -256,6 +256,7 @@ def train(
         tokenizer = prepare_tokenizer(config, start, dataset, out, world)
         stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
         model = build_model(config, start).to(world.device)
+        del start
         check_fit(config, model, stream, tokenizer, world)
         dtype = choose_dtype(config, world.device)
         loss = shard(Loss(model, config, tokenizer), model.blocks, world, config.parallel, dtype)
@@ -423,13 +424,15 @@ def prepare_tokenizer(
         world.wait()
         return CodeTokenizer.load(path)
     tokenizer = make_tokenizer(config, start, dataset)
+    if path.is_file() and Tokenizer.from_file(str(path)).to_str() != tokenizer.inner.to_str():
+        raise ValueError(
+            f"init_from={config.init_from!r} has another tokenizer than this run's folder; "
+            "use another --out"
+        )
+    world.wait()
     if world.rank == 0:
-        if path.is_file() and Tokenizer.from_file(str(path)).to_str() != tokenizer.inner.to_str():
-            raise ValueError(
-                f"init_from={config.init_from!r} has another tokenizer than this run's folder; "
-                "use another --out"
-            )
         tokenizer.save(path)
+    world.wait()
     return tokenizer
 
 

@@ -115,7 +115,8 @@ def make_learned_verifier(
 
     def verify(rows: Sequence[int], completions: Sequence[str]) -> list[float | None]:
         tokenizer = checkpoint.tokenizer
-        answers = [[*ids, tokenizer.end_id] for ids in tokenizer.encode_batch(completions)]
+        encoded = tokenizer.encode_batch(completions, is_start=False)
+        answers = [[*ids, tokenizer.end_id] for ids in encoded]
         prompt_ids = tokenizer.encode_batch([prompts[row] for row in rows])
         features = read_features(checkpoint, prompt_ids, answers, block_size)
         scores: list[float | None] = list(head.score(features).tolist())

@@ -47,6 +47,7 @@ class ExecutionRequest:
 
     Each call is (function name, positional arguments). Arguments and returned values are
     restricted to None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset.
+    They must not change while `calls` is in use: it is packed once for all requests that share it.
     """
 
     program: str

@@ -306,6 +306,7 @@ def test_every_variant_lowers_its_loss(change: dict[str, Any], tmp_path: Path) -
     config = replace(DIFFUSION, num_train_steps=40, edit_ramp=0.0, **change)
     reports = run(config, tmp_path, save_every=1000)
     assert reports[-1].loss < 0.8 * reports[0].loss
+    assert load_checkpoint(str(tmp_path)).attention == config.attention
 
 
 def test_pieces_and_recomputed_activations_change_nothing_but_rounding(tmp_path: Path) -> None:
@@ -369,6 +370,8 @@ def test_somebody_elses_autoregressive_model_is_a_start(tmp_path: Path) -> None:
         assert torch.equal(ours, before.bfloat16().float())  # the rate was zero
     ids = tokenize(DATASET, trained.tokenizer)[0]
     assert (ids["prompt_ids"][0], 0 in ids["answer_ids"]) == (0, False)
+    encode = trained.tokenizer.encode
+    assert encode("x") == [0, *encode("x", is_start=False)]
     reports = run(replace(config, adam_lr=0.01, num_train_steps=8), tmp_path / "more")
     assert reports[-1].mask_loss < reports[0].mask_loss
     run(replace(config, adam_lr=0.01, num_train_steps=8), tmp_path / "more")  # resumes at its end

@@ -7,6 +7,7 @@ the two compares the decoding and nothing else. A batch runs as one tensor.
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
@@ -90,7 +91,10 @@ class LocalModel:
         started = time.perf_counter()
         texts = [split_prompt(prompted.prompt) for prompted in batch]
         encode = self.checkpoint.tokenizer.encode
-        ids = [(encode(text), None if behind is None else encode(behind)) for text, behind in texts]
+        ids = [
+            (encode(text), None if behind is None else encode(behind, is_start=False))
+            for text, behind in texts
+        ]
         encode_s = time.perf_counter() - started
         room = self.checkpoint.model.config.max_seq_len - sampling.max_new_tokens
         # A suffix is closed by one more token. Where the canvas alone is too long, the sampler
@@ -108,6 +112,7 @@ class LocalModel:
             generations = self.sample(self.checkpoint, prompts, suffixes or None, seeds, sampling)
         except torch.OutOfMemoryError as error:
             num_positions = max(sizes[i] for i in fitting) + sampling.max_new_tokens
+            traceback.clear_frames(error.__traceback__)  # they hold the batch that did not fit
             line = explain_out_of_memory(self.checkpoint.model, len(prompts), num_positions)
             raise ValueError(line) from error
         for position, generation in zip(fitting, generations, strict=True):

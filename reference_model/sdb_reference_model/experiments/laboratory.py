@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint, write_text
@@ -187,10 +188,12 @@ def run(experiment: Experiment, config: ExperimentConfig, out: Path, supplies: S
 
 def claim(experiment: Experiment, config: ExperimentConfig, out: Path, supplies: Supplies) -> None:
     """Write config.json, or check that it is of the same run."""
+    names = [config.checkpoint, *filter(None, [getattr(config, "twin", None)])]
     identity = {
         "experiment": experiment.name,
         "config": asdict(config),
-        "checkpoint": load_checkpoint(config.checkpoint).revision,
+        "checkpoints": {name: load_checkpoint(name).revision for name in names},
+        "threads": torch.get_num_threads(),
     }
     identity = json.loads(json.dumps(identity))
     path = out / "config.json"
@@ -303,12 +306,17 @@ def compare(
     """`estimate` of the differences problem by problem: values minus baseline.
 
     Where no problem differs, the ends are the exact bounds for nothing seen, on both sides.
+
+    Raises:
+        ValueError: no problem at all.
     """
     differences = [
         [a - b for a, b in zip(own, other, strict=True)]
         for own, other in zip(values, baseline, strict=True)
     ]
     flat = [value for own in differences for value in own]
+    if not flat:
+        raise ValueError("no problem was answered by both; take more problems")
     if any(flat):
         return estimate(differences, are_runs=are_runs)
     edge = 1.0 - 0.025 ** (1.0 / len(flat))

@@ -145,7 +145,8 @@ def probe_visible(
     start = load_checkpoint(config.checkpoint)
     tokenizer, model = start.tokenizer, checkpoint.model
     generator = torch.Generator().manual_seed(seed)
-    answers = [[*ids, tokenizer.end_id] for ids in tokenizer.encode_batch(exam.references)]
+    references = tokenizer.encode_batch(exam.references, is_start=False)
+    answers = [[*ids, tokenizer.end_id] for ids in references]
     prompts = tokenizer.encode_batch(exam.prompts)
     batch = collate(prompts, answers, tokenizer.pad_id, tokenizer.end_id, config.block_size)
     weights = weigh_tokens(tokenizer, model.config.vocab_size)

@@ -227,7 +227,7 @@ def report_order(config: OrderConfig, rows: Sequence[Row]) -> Report:
     clear = [
         line["arm"]
         for line in rivals
-        if line["elbo minus this %"].excludes(0) or line["elbo minus this, fast %"].excludes(0)
+        if line["elbo minus this %"].low > 0 or line["elbo minus this, fast %"].low > 0
     ]
     verdict = f"clear of {', '.join(clear)}" if clear else "clear of none of the others"
     reading = (
