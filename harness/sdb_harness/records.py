@@ -126,7 +126,7 @@ class Cell(Wire):
     benchmark: str
     """Name with options, for example `minipy:split=test,level=2`."""
     benchmark_revision: str
-    """SHA-256 over the data or the options that the problems come from: changed data are other cells.
+    """SHA-256 over the data or options that the problems come from: changed data are other cells.
     How problems become checks is counted by the judge's stage version instead."""
     num_problems: int = Field(gt=0)
     """Problems of that revision: what a complete cell has answered, whatever other cells have."""
