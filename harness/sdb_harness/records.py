@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -106,9 +107,13 @@ class SamplingConfig(Wire):
                 f"block_size={self.block_size} needs exactly one of threshold, num_steps, policy; "
                 f"got threshold={self.threshold}, num_steps={self.num_steps}, policy={self.policy}"
             )
-        if self.policy is not None:
-            parse_policy(self.policy)
         return self
+
+    @field_validator("policy")
+    @classmethod
+    def spell_policy(cls, text: str | None) -> str | None:
+        """Give one policy one spelling, so that it is one cell."""
+        return None if text is None else str(parse_policy(text))
 
     @model_serializer(mode="wrap")
     def leave_out_later_fields(self, serialise: SerializerFunctionWrapHandler) -> dict[str, object]:

@@ -30,6 +30,10 @@ class PolicySpec:
     name: str
     values: tuple[float, ...]
 
+    def __str__(self) -> str:
+        """The one spelling of it: `top:2` for `top: 2.0`."""
+        return ":".join((self.name, *(f"{value:.15g}" for value in self.values)))
+
 
 def parse_policy(text: str) -> PolicySpec:
     """Take `name:number:number` apart.
