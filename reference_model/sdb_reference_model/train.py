@@ -111,6 +111,7 @@ class TrainConfig:
     """Examples of one forward; 0 is the batch over the ranks. Smaller ones need less memory."""
     recompute_activations: bool = False
     compile: bool = False
+    """Through `torch.compile`, on GPUs; tested on none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,11 @@ def train(
             pieces do not fit the ranks, or the loss stops being finite.
     """
     with join_world() as world:
+        if config.compile and world.device.type == "cpu":
+            raise ValueError(
+                "compile=true is for GPUs: on a processor, compiled attention with grouped heads fails "
+                "inside torch 2.13; leave it out"
+            )
         out.mkdir(parents=True, exist_ok=True)
         start = load_checkpoint(config.init_from) if config.init_from else None
         tokenizer = prepare_tokenizer(config, start, dataset, out, world)

@@ -404,6 +404,9 @@ def test_a_start_of_another_size_and_overlong_examples_are_refused(
         run(replace(DIFFUSION, size="short"), tmp_path / "y")
     with pytest.raises(ValueError, match=r"in pieces of 3 .* make batch_size a multiple of 3"):
         run(replace(DIFFUSION, piece_size=3), tmp_path / "z")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="compile=true is for GPUs"):
+            run(replace(DIFFUSION, compile=True), tmp_path / "c")
 
 
 def test_a_damaged_state_is_one_clear_line(tmp_path: Path) -> None:
