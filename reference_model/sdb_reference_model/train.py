@@ -254,8 +254,8 @@ def train(
     with join_world() as world:
         if config.compile and world.device.type == "cpu":
             raise ValueError(
-                "compile=true is for GPUs: on a processor, compiled attention with grouped heads fails "
-                "inside torch 2.13; leave it out"
+                "compile=true is for GPUs: on a processor compiled attention with grouped heads "
+                "fails inside torch 2.13; leave it out"
             )
         out.mkdir(parents=True, exist_ok=True)
         start = load_checkpoint(config.init_from) if config.init_from else None
