@@ -104,3 +104,5 @@ def read_turns(benchmark: Benchmark, protocol: str) -> list[str]:
 def test_published_files_hold_what_their_names_say() -> None:
     assert len(load_benchmark("bigcodebench").problems) == 1140
     assert len(load_benchmark("bigcodebench:subset=hard,version=v0.1.0_hf").problems) == 148
+    hard = load_benchmark("bigcodebench:subset=hard")
+    assert set(hard.faults) <= {problem.problem_id for problem in hard.problems}

@@ -97,6 +97,15 @@ def test_a_script_is_one_test(sandbox: Sandbox) -> None:
     assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, "solution failed")
 
 
+def test_a_program_has_its_folder_for_a_home(sandbox: Sandbox) -> None:
+    """Packages that keep data there (nltk, librosa) refuse to be imported without one."""
+    tests = "import os, pathlib\nassert f() == pathlib.Path.home() == pathlib.Path(os.getcwd())"
+    check = SuiteCheck((("solution.py", tests),), ("solution",), is_joined=True)
+    program = "from pathlib import Path\ndef f(): return Path('~').expanduser()"
+    verdict = verify(sandbox, program, check, LIMITS)
+    assert verdict.is_passed, verdict.stderr_tail
+
+
 PATCH_ALL = (
     "import unittest\nfor name in dir(unittest.TestCase):\n"
     "    if name.startswith('assert') and 'Raises' not in name:\n"

@@ -133,7 +133,8 @@ class Benchmark:
     read_samples: Callable[[str], Sequence[tuple[str, str]]] | None = None
     """Group -> (problem id, whole program) of each of those samples."""
     faults: Mapping[str, str] = field(default_factory=dict)
-    """Problems whose own data are broken or judge unsteadily: id -> what is wrong."""
+    """Problems whose data are broken, judge unsteadily or want what no sandbox gives: id -> what is
+    wrong."""
 
     def describe(self) -> str:
         """One line that stands beside every score: which data it is a score of."""

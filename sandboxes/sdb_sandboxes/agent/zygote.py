@@ -342,9 +342,13 @@ def make_folder() -> str:
 
 
 def list_container_paths() -> list[str]:
-    """What a program may read of an image: interpreter, libraries, time zones."""
+    """What a program may read of an image: interpreter, libraries, time zones, file types.
+
+    The last because `mimetypes` fails where that file is seen and cannot be read.
+    """
     folders = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo")
-    return sorted({os.path.realpath(folder) for folder in folders if os.path.isdir(folder)})
+    paths = (*folders, "/etc/mime.types")
+    return sorted({os.path.realpath(path) for path in paths if os.path.exists(path)})
 
 
 def count_tasks(uid: int) -> int:

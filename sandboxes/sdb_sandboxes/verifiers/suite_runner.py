@@ -133,6 +133,7 @@ def main() -> None:
     with open("_suite.json") as file:
         names = json.load(file)
     os.unlink("_suite.json")
+    os.environ["HOME"] = os.getcwd()  # nltk and librosa cannot be imported without one
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
