@@ -42,14 +42,14 @@ def decontaminate(
     clean: Path | None,
     report: Path | None,
 ) -> None:
-    r"""Find documents of DATA (JSON lines, .gz or not) that contain a benchmark's problems.
+    """Find documents of DATA (JSON lines, .gz or not) that contain a benchmark's problems.
 
     A document overlaps if it shares ten words in a row with a problem's prompt and reference
     solution. Words are separated by white space; upper and lower case are the same.
 
     \b
     sdbench decontaminate train.jsonl --against humaneval --clean train.clean.jsonl
-    """
+    """  # noqa: D301
     from sdb_harness.decontaminate import (
         NGRAM_WORDS,
         NgramIndex,
@@ -111,12 +111,12 @@ def decontaminate(
 )
 @click.option("--cell", help="First digits of a cell's hash, where the store holds several.")
 def export(store: Path, out: Path, form: str, cell: str | None) -> None:
-    r"""Write the judged programs of STORE as a sample file OUT of another harness.
+    """Write the judged programs of STORE as a sample file OUT of another harness.
 
     \b
     sdbench export runs/demo/store.sqlite samples.jsonl --format evalplus
     sdbench run --benchmark humaneval --protocol as-is --generator replay:samples.jsonl
-    """
+    """  # noqa: D301
     with Store.open_for_reading(store) as opened:
         cells = opened.list_cells()
         chosen = [cell_hash for cell_hash in cells if cell_hash.startswith(cell or "")]

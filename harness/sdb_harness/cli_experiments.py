@@ -79,7 +79,7 @@ def make_exam(
 )
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
 def experiment(name: str, config_file: str | None, out: Path | None, threads: int) -> None:
-    r"""Run or resume one experiment of the reference model.
+    """Run or resume one experiment of the reference model.
 
     \b
     corruption-mix       edits never, late or always: calibration and repair
@@ -92,7 +92,7 @@ def experiment(name: str, config_file: str | None, out: Path | None, threads: in
 
     OUT then holds config.json, rows.jsonl, table.json, table.md, plot.svg and README.md. After a
     kill the same command goes on with what is missing.
-    """
+    """  # noqa: D301
     provenance = prepare(threads)
     from datasets import disable_progress_bars
 

@@ -171,15 +171,15 @@ def generate(
     seed: int,
     show: bool,
 ) -> None:
-    r"""Continue PROMPT, source code with a signature and a docstring, by diffusion.
+    """Continue PROMPT, source code with a signature and a docstring, by diffusion.
 
     A sentence without `def` is wrapped into a function of one list, which is what the demo model
-    knows; a `\n` in PROMPT is a line break.
+    knows; a `\\n` in PROMPT is a line break.
 
     \b
     Example:
       sdbench generate "Keep the even numbers, then take their sum." --show
-    """
+    """  # noqa: D301
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.generate import generate_text
 

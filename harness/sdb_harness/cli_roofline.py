@@ -40,12 +40,12 @@ def roofline(
     tokens_per_s: float,
     svg: Path | None,
 ) -> None:
-    r"""Bound the speed of one forward of a block: batch 1, one GPU, every weight read once.
+    """Bound the speed of one forward of a block: batch 1, one GPU, every weight read once.
 
     \b
     Example:
       sdbench roofline --gpu H20 --size 8b --tokens-per-s 2146
-    """
+    """  # noqa: D301
     if not math.isfinite(tokens_per_s):
         raise click.BadParameter(f"{tokens_per_s} is no speed", param_hint="--tokens-per-s")
     from sdb_reference_model import roofline as model

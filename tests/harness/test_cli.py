@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -237,6 +238,19 @@ def test_ctrl_c_says_how_to_resume(folder: Path, monkeypatch: pytest.MonkeyPatch
     result = call("run", "small.toml")
     assert result.exit_code == 130
     assert "run the same command again to resume" in result.stderr
+
+
+def list_commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(command, click.Group):
+        return [path]
+    return [path, *(p for n, c in command.commands.items() for p in list_commands(c, (*path, n)))]
+
+
+@pytest.mark.parametrize("path", list_commands(cli.main), ids=" ".join)
+def test_no_help_shows_its_own_markup(path: tuple[str, ...]) -> None:
+    result = call(*path, "--help")
+    assert result.exit_code == 0
+    assert "\\b" not in result.output
 
 
 def test_help_has_an_example_and_names_every_command() -> None:
