@@ -77,7 +77,7 @@ def test_an_unknown_name_is_one_line_that_lists_the_known_ones() -> None:
     ("name", "text", "message"),
     [
         ("block-size", "block_sises = [4]", "unknown key 'block_sises'"),
-        ("block-size", "tokens_per_step = [4]", "at most the smallest of block_sizes=[2, "),
+        ("block-size", "tokens_per_step = [5]", "at most the smallest of block_sizes=[4, "),
         ("ar-vs-diffusion", "thresholds = []", "thresholds=[] leaves no diffusion setting"),
         ("trajectory-quality", 'policies = ["steps:4"]', "policies needs random:1"),
         ("edit-distribution", 'checkpoint = "nowhere"', "no checkpoint 'nowhere'"),

@@ -129,7 +129,8 @@ def test_new_judge_version_judges_again_without_generating(
     with open_store(tmp_path) as store:
         add_completion(store)
         add_verdict(store)
-        monkeypatch.setitem(store_module.STAGE_VERSIONS, "judge", 2)
+        newer = store_module.STAGE_VERSIONS["judge"] + 1
+        monkeypatch.setitem(store_module.STAGE_VERSIONS, "judge", newer)
         assert list(store.iterate_rows()) == []
         assert store.list_generated(CELL.compute_hash()) == {("p/0", 0)}
         assert len(store.list_unjudged(CELL.compute_hash())) == 1
