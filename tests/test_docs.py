@@ -13,7 +13,7 @@ README = ROOT / "README.md"
 DOCUMENTS = sorted(
     path for path in ROOT.rglob("*.md") if not {".venv", "runs"} & set(path.relative_to(ROOT).parts)
 )
-LONG_COMMANDS = ("demo", "train", "run sweeps/", "run --benchmark minipy")
+LONG_COMMANDS = ("demo", "train", "experiment", "run sweeps/", "run --benchmark minipy")
 """Commands that tests run elsewhere (the demo in continuous integration) or that take hours."""
 
 
