@@ -654,10 +654,10 @@ def test_an_engine_without_disk_space_loses_nothing(
         def lose_slot_on_a_full_disk(sandbox: DockerSandbox) -> list[ExecutionResult]:
             """Two programs for one slot, whose container dies under the first of them."""
             (before,) = list_containers(watcher)
+            fill_disk(ballast)  # first: it takes a moment, and the program does not wait
             with ThreadPoolExecutor(2) as pool:
                 calls = [pool.submit(sandbox.call_functions, SLOW) for _ in range(2)]
                 wait_for(lambda: count_processes(before) > 1, "the program's start")
-                fill_disk(ballast)
                 before.kill()
                 return [call.result(PATIENCE_S) for call in calls]
 
