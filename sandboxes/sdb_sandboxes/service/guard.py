@@ -6,8 +6,10 @@ turn into basic authentication, so that a client which only knows a URL can use 
 do: it encrypts nothing; put a reverse proxy in front where others share the network.
 """
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import hmac
 import json
 import os
@@ -19,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TOKEN_VARIABLE = "SDBENCH_SANDBOX_TOKEN"
 MIN_TOKEN_LENGTH = 16
+LINGER_S = 2.0
+"""How long a refused client may go on sending, so that it comes to read why."""
 OPEN_PATHS = frozenset({"/health", "/v1/ping", "/openapi.json", "/docs"})
 """What needs no token: whether the service lives, and its documentation."""
 
@@ -66,12 +70,12 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         if scope["path"] not in OPEN_PATHS and not self._knows(headers.get(b"authorization", b"")):
             reason = "wrong or missing token; send `Authorization: Bearer TOKEN`"
-            await refuse(send, 401, reason, {b"www-authenticate": b"Bearer"})
+            await refuse(receive, send, 401, reason, {b"www-authenticate": b"Bearer"})
             return
         body = await read_body(headers, receive, self._max_body_bytes)
         if body is None:
             reason = f"the request is longer than {self._max_body_bytes} bytes; send fewer programs"
-            await refuse(send, 413, reason, {b"connection": b"close"})
+            await refuse(receive, send, 413, reason, {b"connection": b"close"})
             return
         await self._app(scope, replay(body, receive), send)
 
@@ -120,10 +124,20 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-async def refuse(send: Send, status: int, reason: str, headers: dict[bytes, bytes]) -> None:
-    """Answer in the form of every error of this service."""
+async def refuse(
+    receive: Receive, send: Send, status: int, reason: str, headers: dict[bytes, bytes]
+) -> None:
+    """Answer in the form of every error of this service, and throw away what is still being sent.
+
+    A connection that closes on unread bytes is reset, and the client may lose the answer with it.
+    """
     body = json.dumps({"detail": reason}).encode()
     fields = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()}
     start = {"status": status, "headers": list((fields | headers).items())}
     await send({"type": "http.response.start", **start})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while (await receive()).get("more_body", False):
+                pass
+    await send({"type": "http.response.body", "body": b""})
