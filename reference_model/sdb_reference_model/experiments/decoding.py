@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sdb_kernels import packed
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
 from sdb_reference_model.experiments.answering import (
@@ -37,6 +38,7 @@ from sdb_reference_model.experiments.laboratory import (
     estimate,
     say,
     select,
+    take_exam,
 )
 from sdb_reference_model.past import Cached
 from sdb_reference_model.speculative import sample_speculatively
@@ -45,6 +47,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORWARD = "forward"
+
+
+def load_packed(name: str) -> Checkpoint:
+    """A checkpoint with its weights laid out for this processor, as `sdbench run` uses it."""
+    checkpoint = load_checkpoint(name)
+    if packed.is_available(checkpoint.model.head_weight.device):
+        checkpoint.model.pack()
+    return checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +88,11 @@ def plan_block_size(config: BlockSizeConfig) -> list[str]:
 def measure_block_size(
     config: BlockSizeConfig, arm: str, seed: int, supplies: Supplies, work: Path
 ) -> Row:
-    checkpoint = load_checkpoint(config.checkpoint)
+    checkpoint = load_packed(config.checkpoint)
     if arm == FORWARD:
         return {"forward_s": time_forwards(config, checkpoint)}
     size, policy = arm.removeprefix("b=").split()
-    exam = supplies.make_exam(
-        split="test", levels=config.levels, num_problems=config.num_problems, seed=seed
-    )
+    exam = take_exam(config, supplies, seed)
     sample = make_block_sampler(checkpoint, int(size), policy, config.max_new_tokens)
     return answer(checkpoint, exam, sample, batch_size=1)[1]
 
@@ -106,7 +114,7 @@ def time_forwards(config: BlockSizeConfig, checkpoint: Checkpoint) -> list[float
             block = canvas[:, :size]
             started = time.process_time()
             hidden = context.read(block, block == mask_id)
-            _ = hidden @ checkpoint.model.head_weight.T
+            packed.multiply(hidden, checkpoint.model.head_operand)
             own.append(time.process_time() - started)
     return [statistics.median(own[3:]) for own in seconds.values()]
 
@@ -218,12 +226,10 @@ def plan_twins(config: TwinConfig) -> list[str]:
 
 
 def measure_twins(config: TwinConfig, arm: str, seed: int, supplies: Supplies, work: Path) -> Row:
-    exam = supplies.make_exam(
-        split="test", levels=config.levels, num_problems=config.num_problems, seed=seed
-    )
+    exam = take_exam(config, supplies, seed)
     sample: Sample
     if arm in (PLAIN, SPECULATIVE):
-        checkpoint = load_checkpoint(config.twin)
+        checkpoint = load_packed(config.twin)
         decode = sample_tokens if arm == PLAIN else sample_speculatively
         sample = partial(
             decode,
@@ -232,7 +238,7 @@ def measure_twins(config: TwinConfig, arm: str, seed: int, supplies: Supplies, w
             max_new_tokens=config.max_new_tokens,
         )
     else:
-        checkpoint = load_checkpoint(config.checkpoint)
+        checkpoint = load_packed(config.checkpoint)
         policy = arm.split()[1]
         sample = make_block_sampler(checkpoint, config.block_size, policy, config.max_new_tokens)
     return answer(checkpoint, exam, sample, batch_size=1)[1]

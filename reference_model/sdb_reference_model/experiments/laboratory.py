@@ -113,10 +113,6 @@ class Estimate:
     low: float
     high: float
 
-    def excludes(self, value: float) -> bool:
-        """Whether `value` is outside the interval."""
-        return not self.low <= value <= self.high
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -227,6 +223,13 @@ def append_line(path: Path, row: Row) -> None:
         file.write(json.dumps(row, separators=(",", ":")) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def take_exam(config: ExperimentConfig, supplies: Supplies, seed: int) -> Exam:
+    """The held-out problems of one seed."""
+    return supplies.make_exam(
+        split="test", levels=config.levels, num_problems=config.num_problems, seed=seed
+    )
 
 
 def examine(judge: Judge, rows: Sequence[int], completions: Sequence[str]) -> list[Finding]:
@@ -411,3 +414,14 @@ def draw_bars(axes: "Axes", names: Sequence[str], values: Sequence[Estimate], ti
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_title(title, fontsize=9)
+
+
+def draw_panels(
+    figure: "Figure", lines: Sequence[Mapping[str, Any]], panels: Mapping[str, str]
+) -> None:
+    """`draw_bars` side by side: a panel per column of the lines, under its title."""
+    names = [line["arm"] for line in lines]
+    for axes, (key, title) in zip(
+        figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True
+    ):
+        draw_bars(axes, names, [line[key] for line in lines], title)

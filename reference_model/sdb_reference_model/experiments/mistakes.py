@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
 from sdb_reference_model.data import collate
@@ -36,8 +37,9 @@ from sdb_reference_model.experiments.laboratory import (
     Table,
     say,
     select,
+    take_exam,
 )
-from sdb_reference_model.states import read_slabs, split
+from sdb_reference_model.states import Batch, read_slabs, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,9 +84,7 @@ def measure(config: MistakesConfig, arm: str, seed: int, supplies: Supplies, wor
     """Every operation as [problem, type, fifth of the answer, class], and distances per answer."""
     checkpoint = load_checkpoint(config.checkpoint)
     tokenizer = checkpoint.tokenizer
-    exam = supplies.make_exam(
-        split="test", levels=config.levels, num_problems=config.num_problems, seed=seed
-    )
+    exam = take_exam(config, supplies, seed)
     references = tokenizer.encode_batch(exam.references, is_start=False)
     if arm in EDITS:
         generator = torch.Generator().manual_seed(seed)
@@ -131,19 +131,30 @@ def edit(
     generator: torch.Generator,
 ) -> list[list[int]]:
     """References after process B as training applies it, end tokens left out."""
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    tokenizer = checkpoint.tokenizer
     answers = [[*ids, tokenizer.end_id] for ids in references]
     prompts = tokenizer.encode_batch(exam.prompts)
     batch = collate(prompts, answers, tokenizer.pad_id, tokenizer.end_id, block_size)
-    weights = weigh_tokens(tokenizer, model.config.vocab_size)
+    weights = weigh_tokens(tokenizer, checkpoint.model.config.vocab_size)
     replacements = None
     if source == "draft":
-        blank = split(torch.full_like(batch.answer, tokenizer.mask_id), block_size)
-        hidden = read_slabs(model, batch, blank, range(blank.shape[1])).flatten(1, 2)
-        replacements = draw_drafts(hidden, model, batch.answer, weights, generator)
+        replacements = draft(checkpoint, batch, weights, block_size, generator)
     process = EditProcess(weights, substitution_share=substitution_share)
     edited = edit_answers(batch, process, generator, replacements).tolist()
     return [row[: len(ids)] for row, ids in zip(edited, references, strict=True)]
+
+
+def draft(
+    checkpoint: Checkpoint,
+    batch: Batch,
+    weights: Tensor,
+    block_size: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """What the model offers in place of each answer token, every block masked: int64 [B, L]."""
+    blank = split(torch.full_like(batch.answer, checkpoint.tokenizer.mask_id), block_size)
+    hidden = read_slabs(checkpoint.model, batch, blank, range(blank.shape[1])).flatten(1, 2)
+    return draw_drafts(hidden, checkpoint.model, batch.answer, weights, generator)
 
 
 def align(right: Sequence[int], wrong: Sequence[int]) -> list[tuple[Kind, int, int]]:

@@ -15,7 +15,7 @@ import torch
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
 from sdb_reference_model.corruption import MAX_EDIT_RATIO, draw_replacements, edit_tokens
 from sdb_reference_model.data import collate
-from sdb_reference_model.edits import draw_drafts, weigh_tokens
+from sdb_reference_model.edits import weigh_tokens
 from sdb_reference_model.experiments.answering import answer, make_block_sampler
 from sdb_reference_model.experiments.laboratory import (
     Estimate,
@@ -25,19 +25,20 @@ from sdb_reference_model.experiments.laboratory import (
     Row,
     Supplies,
     Table,
-    draw_bars,
+    draw_panels,
     estimate,
     estimate_ratio,
     say,
     select,
+    take_exam,
 )
+from sdb_reference_model.experiments.mistakes import draft
 from sdb_reference_model.experiments.tuning import (
     SHARED_COLUMNS,
     START,
     TuningConfig,
     answer_both,
     tabulate,
-    take_exam,
 )
 from sdb_reference_model.policies import edit_above
 from sdb_reference_model.states import compute_logits, read_slabs, split
@@ -151,9 +152,7 @@ def probe_visible(
     batch = collate(prompts, answers, tokenizer.pad_id, tokenizer.end_id, config.block_size)
     weights = weigh_tokens(tokenizer, model.config.vocab_size)
     if source == "draft":
-        blank = split(torch.full_like(batch.answer, tokenizer.mask_id), config.block_size)
-        hidden = read_slabs(start.model, batch, blank, range(blank.shape[1])).flatten(1, 2)
-        replacements = draw_drafts(hidden, start.model, batch.answer, weights, generator)
+        replacements = draft(start, batch, weights, config.block_size, generator)
     else:
         replacements = draw_replacements(batch.answer, weights, generator)
     lengths = batch.answer_lengths - 1
@@ -253,14 +252,15 @@ def report_mix(config: MixConfig, rows: Sequence[Row]) -> Report:
     )
 
     def draw(figure: "Figure") -> None:
-        panels = figure.subplots(1, 3, sharey=True)
-        for axes, key, title in zip(
-            panels,
-            ("one by one %", "repaired, uniform %", "ECE, uniform %"),
-            ("pass@1, one by one", "injected errors repaired", "calibration error of visible"),
-            strict=True,
-        ):
-            draw_bars(axes, arms, [by_arm[arm][key] for arm in arms], title)
+        draw_panels(
+            figure,
+            lines,
+            {
+                "one by one %": "pass@1, one by one",
+                "repaired, uniform %": "injected errors repaired",
+                "ECE, uniform %": "calibration error of visible",
+            },
+        )
 
     return Report([Table("Mask and edit, equal steps", columns, lines)], reading, draw)
 

@@ -29,6 +29,7 @@ from sdb_reference_model.experiments.laboratory import (
     estimate,
     examine,
     say,
+    take_exam,
 )
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def plan(config: TrajectoryConfig) -> Sequence[str]:
 
 def measure(config: TrajectoryConfig, arm: str, seed: int, supplies: Supplies, work: Path) -> Row:
     """Lists over the complete candidates of one policy: problem, scores, and whether it passed."""
-    exam = supplies.make_exam(
-        split="test", levels=config.levels, num_problems=config.num_problems, seed=seed
-    )
+    exam = take_exam(config, supplies, seed)
     pool = DistillConfig(
         init_from=config.checkpoint,
         block_size=config.block_size,
@@ -169,9 +168,9 @@ def report(config: TrajectoryConfig, rows: Sequence[Row]) -> Report:
     )
     assert isinstance(versus_random, Estimate)
     assert isinstance(versus_first, Estimate)
-    verdict = "does" if elbo.excludes(0.5) and elbo.mean > 0.5 else "does not"
+    verdict = "tells" if elbo.low > 0.5 else "is not shown to tell"
     reading = (
-        f"The trajectory ELBO {verdict} tell right from wrong answers to the same prompt: AUC "
+        f"The trajectory ELBO {verdict} right from wrong answers to the same prompt: AUC "
         f"{say(elbo)} over the {num_mixed} of {len(pools)} problems whose pool holds both. "
         f"Keeping the candidate of greatest ELBO gives {say(gain, points=True)} points over the "
         f"mean of the pool, {say(versus_random, points=True)} over random-order runs and "

@@ -34,10 +34,11 @@ from sdb_reference_model.experiments.laboratory import (
     Supplies,
     Table,
     compare,
-    draw_bars,
+    draw_panels,
     estimate,
     say,
     select,
+    take_exam,
 )
 from sdb_reference_model.onpolicy import OnPolicyConfig, train_on_policy
 from sdb_reference_model.trajectories import Order, Verify
@@ -55,13 +56,6 @@ class TuningConfig(ExperimentConfig):
 
     threshold: float = 0.9
     """Commit threshold of the answers; they are also given at one token per forward."""
-
-
-def take_exam(config: TuningConfig, supplies: Supplies, seed: int) -> Exam:
-    """The held-out problems of one seed."""
-    return supplies.make_exam(
-        split="test", levels=config.levels, num_problems=config.num_problems, seed=seed
-    )
 
 
 def answer_both(config: TuningConfig, checkpoint: Checkpoint, exam: Exam) -> Row:
@@ -244,14 +238,15 @@ def report_order(config: OrderConfig, rows: Sequence[Row]) -> Report:
     )
 
     def draw(figure: "Figure") -> None:
-        panels = figure.subplots(1, 3, sharey=True)
-        for axes, key, title in zip(
-            panels,
-            ("one by one %", "pass@1 %", "tokens/forward"),
-            ("pass@1, one by one", f"pass@1, threshold {config.threshold}", "tokens per forward"),
-            strict=True,
-        ):
-            draw_bars(axes, arms, [line[key] for line in lines], title)
+        draw_panels(
+            figure,
+            lines,
+            {
+                "one by one %": "pass@1, one by one",
+                "pass@1 %": f"pass@1, threshold {config.threshold}",
+                "tokens/forward": "tokens per forward",
+            },
+        )
 
     return Report(
         [Table("Orders of the same answers, equal tokens", columns, lines)], reading, draw
@@ -408,14 +403,15 @@ def report_robustness(config: RobustnessConfig, rows: Sequence[Row]) -> Report:
     )
 
     def draw(figure: "Figure") -> None:
-        panels = figure.subplots(1, 3, sharey=True)
-        for axes, key, title in zip(
-            panels,
-            ("pass@1 %", "hacked %", "forwards"),
-            (f"pass@1, threshold {config.threshold}", "accepted but wrong", "forwards per answer"),
-            strict=True,
-        ):
-            draw_bars(axes, arms, [line[key] for line in lines], title)
+        draw_panels(
+            figure,
+            lines,
+            {
+                "pass@1 %": f"pass@1, threshold {config.threshold}",
+                "hacked %": "accepted but wrong",
+                "forwards": "forwards per answer",
+            },
+        )
 
     return Report([Table("Verifiers of on-policy training", columns, lines)], reading, draw)
 
