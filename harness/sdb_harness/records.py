@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -90,7 +91,8 @@ class SamplingConfig(Wire):
     """Any other one, as `sdb_reference_model.policy_specs` writes it. Exactly one of the three for
     diffusion."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Draw among the most probable tokens that make up this share; 1.0 from all."""
+    """Draw among the most probable tokens that make up this share; 1.0 from all. Without meaning,
+    and so always 1.0, at temperature 0."""
     batch_size: int = Field(default=1, gt=0)
     """Programs submitted at once: rows of a tensor, or requests in flight at a server."""
     seed: int = 0
@@ -115,13 +117,19 @@ class SamplingConfig(Wire):
         """Give one policy one spelling, so that it is one cell."""
         return None if text is None else str(parse_policy(text))
 
+    @field_validator("top_p")
+    @classmethod
+    def ignore_where_greedy(cls, share: float, others: ValidationInfo) -> float:
+        """Nothing is drawn at temperature 0: all shares are one cell."""
+        return 1.0 if others.data.get("temperature") == 0.0 else share
+
     @model_serializer(mode="wrap")
     def leave_out_later_fields(self, serialise: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Write fields that came later only where they are used: older cells keep their hash."""
         fields: dict[str, object] = serialise(self)
         for name, default in (("policy", None), ("top_p", 1.0)):
-            if fields[name] == default:
-                del fields[name]
+            if fields.get(name) == default:
+                fields.pop(name, None)
         return fields
 
 

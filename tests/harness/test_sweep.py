@@ -46,6 +46,8 @@ def test_other_policies_add_up_and_the_share_multiplies() -> None:
     points = [point.sampling for point in expand_grid(sweep, DIFFUSION)]
     assert len(points) == 3 * 2
     assert SamplingConfig(block_size=8, policy="top:2", temperature=0.5, top_p=0.9) in points
+    greedy = SamplingConfig(block_size=8, policy="top:2")
+    assert SamplingConfig(block_size=8, policy="top:2", top_p=0.9) == greedy
     assert SamplingConfig(block_size=8, policy="top: 2.0 ").policy == "top:2"  # one cell
     assert SamplingConfig(block_size=8, policy="edit:.9:8e-1:8").policy == "edit:0.9:0.8:8"
     assert [len(expand_grid(sweep, spec)) for spec in specs[1:]] == [2, 1]
@@ -58,7 +60,7 @@ def test_a_cell_of_before_keeps_its_hash_and_a_new_setting_changes_it() -> None:
         '"temperature":0.0,"threshold":0.9}'
     )
     for new in (
-        old.model_copy(update={"top_p": 0.5}),
+        SamplingConfig(block_size=8, threshold=0.9, temperature=0.5, top_p=0.5),
         SamplingConfig(block_size=8, policy="top:2"),
         SamplingConfig(block_size=8, policy="top:3"),
     ):

@@ -28,7 +28,7 @@ from sdb_sandboxes.agent.codec import EXIT_FAILED, LOCKED
 OWN_PID = 0x7FFFFFFF
 """Stands in a prepared filter where the cell's own process id goes."""
 
-kernel_call = ctypes.PyDLL(None).syscall
+kernel_call = ctypes.PyDLL(None, use_errno=True).syscall
 kernel_call.restype = ctypes.c_long
 Call = tuple[Any, ...]
 

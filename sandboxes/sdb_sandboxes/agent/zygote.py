@@ -233,7 +233,7 @@ class Zygote:
         """
         cell = int(kernel_call(*self.clone_call))
         if cell < 0:
-            raise OSError("the kernel refused to start a process")
+            raise OSError(ctypes.get_errno(), "the kernel refused to start a process")
         return cell
 
     def kill(self) -> bytes:
