@@ -16,7 +16,7 @@ from sdb_harness.cli_phases import constrained, distill, onpolicy
 from sdb_harness.errors import UserError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
     from sdb_reference_model.train import TrainConfig
 
@@ -97,17 +97,17 @@ def train(
     console.print(f"checkpoint: {folder}", highlight=False)
 
 
-def print_estimate(config: "TrainConfig", dataset: "Dataset") -> None:
+def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") -> None:
     """Print memory, arithmetic and time of a run, from the lengths of its first examples."""
     import torch
 
     from sdb_reference_model.checkpoint import load_checkpoint
-    from sdb_reference_model.data import BatchStream, tokenize
+    from sdb_reference_model.data import BatchStream, take, tokenize
     from sdb_reference_model.estimate import estimate_training
     from sdb_reference_model.train import choose_dtype, find_shape, make_tokenizer
 
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    sample = dataset.select(range(min(len(dataset), max(4096, config.batch_size))))
+    sample = take(dataset, max(4096, config.batch_size))
     start = load_checkpoint(config.init_from) if config.init_from else None
     tokenized = tokenize(sample, make_tokenizer(config, start, sample))
     stream = BatchStream(tokenized, config.batch_size, 0)

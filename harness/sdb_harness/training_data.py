@@ -1,4 +1,4 @@
-"""Training examples as the `datasets.Dataset` that training reads: minipy's, or a user's own.
+"""Training examples as the data set that training reads: minipy's, or a user's own.
 
 Place in the flow: `sdbench train` -> `read_training_data(config.data)` -> `train(dataset=...)`.
 The reference model reads data sets and never imports the harness; this is the bridge.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset, IterableDataset, load_dataset
 
 from sdb_harness.benchmarks import minipy
 from sdb_harness.benchmarks.minipy.families import FAMILIES
@@ -21,11 +21,12 @@ PARTS = ("families", *(f"level-{level}" for level in minipy.LEVELS))
 FAMILY_LEVELS = (1, 2)
 
 
-def read_training_data(data: Mapping[str, Any]) -> Dataset:
+def read_training_data(data: Mapping[str, Any]) -> Dataset | IterableDataset:
     """Make the data set that the `[data]` table of a training configuration describes.
 
     With `source`, a user's own: "hub:NAME", or a local .jsonl, .json, .parquet or .csv file;
-    `prompt` and `completion` name its columns, `split` the hub's part. Without, drawn from minipy.
+    `prompt` and `completion` name its columns, `split` the hub's part, and `streaming = true` reads
+    it as training goes instead of into memory first. Without, drawn from minipy.
 
     Raises:
         ValueError: a missing or unknown key, a value of another kind, or nothing to read.
@@ -36,18 +37,27 @@ def read_training_data(data: Mapping[str, Any]) -> Dataset:
     return make_training_data(**data)
 
 
-def check_source(data: Mapping[str, Any]) -> dict[str, str]:
+def check_source(data: Mapping[str, Any]) -> dict[str, Any]:
     """Reject keys and kinds that `load_training_data` does not take."""
     known = ("source", "prompt", "completion", "split")
     for key, value in data.items():
+        if key == "streaming" and isinstance(value, bool):
+            continue
         if key not in known or not isinstance(value, str):
-            raise ValueError(f"[data] {key}={value!r}: with source, use {', '.join(known)} as text")
+            raise ValueError(
+                f"[data] {key}={value!r}: with source, use {', '.join(known)} as text, "
+                "and streaming as true or false"
+            )
     return dict(data)
 
 
 def load_training_data(
-    source: str, prompt: str = "prompt", completion: str = "completion", split: str = "train"
-) -> Dataset:
+    source: str,
+    prompt: str = "prompt",
+    completion: str = "completion",
+    split: str = "train",
+    streaming: bool = False,
+) -> Dataset | IterableDataset:
     """Read a data set of the hub or a local file, and keep its two columns.
 
     Raises:
@@ -62,19 +72,27 @@ def load_training_data(
         )
     try:
         if source.startswith("hub:"):
-            dataset = load_dataset(source.removeprefix("hub:"), split=split)
+            path, files = source.removeprefix("hub:"), None
         else:
-            dataset = load_dataset(formats[suffix], data_files=source, split="train")
+            path, files, split = formats[suffix], source, "train"
+        dataset = (
+            load_dataset(path, data_files=files, split=split, streaming=True)
+            if streaming
+            else load_dataset(path, data_files=files, split=split)
+        )
+        names = dataset.column_names or list(next(iter(dataset), {}))
     except Exception as error:  # datasets raises many kinds, some of the formats' own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"[data] source={source!r} cannot be read: {reason}") from error
-    if missing := {prompt, completion} - set(dataset.column_names):
+    if missing := {prompt, completion} - set(names):
         raise ValueError(
             f"[data] source={source!r} lacks the columns {sorted(missing)}; it has "
-            f"{sorted(dataset.column_names)}; name yours with prompt= and completion="
+            f"{sorted(names)}; name yours with prompt= and completion="
         )
     columns = {prompt: "prompt", completion: "completion"}
-    renamed: Dataset = dataset.select_columns(list(columns)).rename_columns(columns)
+    renamed: Dataset | IterableDataset = dataset.select_columns(list(columns)).rename_columns(
+        columns
+    )
     return renamed
 
 

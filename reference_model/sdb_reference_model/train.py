@@ -8,7 +8,7 @@ Everything random is drawn from (seed, train_step, piece), so a resumed run ends
 one that was not stopped, on the same machine, ranks and thread count. Where `piece_size` is set,
 other numbers of ranks differ only by the order of sums; at 0 the ranks set the pieces.
 
-What this does not do: packing (batches are bucketed by length instead), streamed data sets.
+What this does not do: packing (batches are bucketed by length instead).
 """
 
 import json
@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ from sdb_reference_model.checkpoint import (
 )
 from sdb_reference_model.config import read_config
 from sdb_reference_model.curriculum import compute_edit_ratio
-from sdb_reference_model.data import BatchStream, tokenize
+from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
 from sdb_reference_model.edits import EditProcess, EditSource, weigh_tokens
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.objective import (
@@ -223,7 +224,7 @@ class Loss(nn.Module):
 
 def train(
     config: TrainConfig,
-    dataset: Dataset,
+    dataset: Dataset | IterableDataset,
     out: Path,
     *,
     provenance: Mapping[str, Any],
@@ -237,7 +238,8 @@ def train(
 
     Args:
         config: what to train.
-        dataset: columns `prompt` and `completion`.
+        dataset: columns `prompt` and `completion`; of a streamed one, examples that do not fit the
+            model or hold its mask are left out.
         out: folder for state, log and checkpoint.
         provenance: hardware, versions and commit, stored in the checkpoint as they are.
         on_report: called with each line of the log; send it wherever metrics should go.
@@ -260,10 +262,10 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         start = load_checkpoint(config.init_from) if config.init_from else None
         tokenizer = prepare_tokenizer(config, start, dataset, out, world)
-        stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
+        check_pieces(config, world)
         model = build_model(config, start).to(world.device)
         del start
-        check_fit(config, model, stream, tokenizer, world)
+        stream = open_data(config, dataset, out, model, tokenizer, world)
         dtype = choose_dtype(config, world.device)
         loss = shard(Loss(model, config, tokenizer), model.blocks, world, config.parallel, dtype)
         optimizers = build_optimizers(
@@ -283,6 +285,7 @@ def train(
                 "num_examples_seen": config.num_train_steps * config.batch_size,
                 "elapsed_s": round(elapsed_s, 1),
                 "num_ranks": world.size,
+                "num_left_out": stream.num_left_out,
                 "precision": str(dtype).removeprefix("torch."),
                 "provenance": dict(provenance),
             }
@@ -416,7 +419,11 @@ def find_edit_ratio(train_step: int, config: TrainConfig) -> float:
 
 
 def prepare_tokenizer(
-    config: TrainConfig, start: Checkpoint | None, dataset: Dataset, out: Path, world: World
+    config: TrainConfig,
+    start: Checkpoint | None,
+    dataset: Dataset | IterableDataset,
+    out: Path,
+    world: World,
 ) -> CodeTokenizer:
     """Take the start's tokenizer, or load the run's own, which rank 0 makes.
 
@@ -443,11 +450,11 @@ def prepare_tokenizer(
 
 
 def make_tokenizer(
-    config: TrainConfig, start: Checkpoint | None, dataset: Dataset
+    config: TrainConfig, start: Checkpoint | None, dataset: Dataset | IterableDataset
 ) -> CodeTokenizer:
     """Take the start's tokenizer, with a mask if one is needed, or train one on some examples."""
     if start is None:
-        rows = dataset.select(range(min(TOKENIZER_EXAMPLES, len(dataset))))
+        rows = take(dataset, TOKENIZER_EXAMPLES)
         texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
         return CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
     if config.objective == "diffusion" and find_forbidden_id(start.tokenizer) is None:
@@ -491,14 +498,8 @@ def build_model(config: TrainConfig, start: Checkpoint | None) -> Transformer:
     return model
 
 
-def check_fit(
-    config: TrainConfig,
-    model: Transformer,
-    stream: BatchStream,
-    tokenizer: CodeTokenizer,
-    world: World,
-) -> None:
-    """Reject pieces that the ranks cannot share, and examples that the model cannot be shown."""
+def check_pieces(config: TrainConfig, world: World) -> None:
+    """Reject pieces that the ranks cannot share."""
     piece_size = config.piece_size or config.batch_size // world.size
     if (
         piece_size < 1
@@ -509,18 +510,52 @@ def check_fit(
             f"batch_size={config.batch_size} in pieces of {piece_size} does not divide among "
             f"{world.size} ranks; make batch_size a multiple of {max(1, piece_size) * world.size}"
         )
-    width = max((1, *config.block_sizes))
-    longest = int(max(stream.prompt_lengths + -(-stream.answer_lengths // width) * width))
-    if longest > model.config.max_seq_len:
-        raise ValueError(
-            f"the longest example takes {longest} positions, this model has "
-            f"max_seq_len={model.config.max_seq_len}; leave long examples out"
+
+
+def open_data(
+    config: TrainConfig,
+    dataset: Dataset | IterableDataset,
+    out: Path,
+    model: Transformer,
+    tokenizer: CodeTokenizer,
+    world: World,
+) -> BatchStream:
+    """Batches of the data set; what the model cannot be shown is an error, or left out of a stream.
+
+    Raises:
+        ValueError: an example is too long or holds the mask, or there is too little data.
+    """
+    width, longest = max((1, *config.block_sizes)), model.config.max_seq_len
+
+    def count(prompt: NDArray[np.int64], answer: NDArray[np.int64]) -> int:
+        return len(prompt) + -(-len(answer) // width) * width
+
+    def holds_mask(prompt: NDArray[np.int64], answer: NDArray[np.int64]) -> bool:
+        return any((ids == tokenizer.mask_id).any() for ids in (prompt, answer))
+
+    if isinstance(dataset, IterableDataset):
+        return StreamedBatches(
+            dataset,
+            tokenizer,
+            config.batch_size,
+            config.seed,
+            lambda *ids: count(*ids) <= longest and not holds_mask(*ids),
+            out / "windows.json",
+            is_writer=world.rank == 0,
         )
-    if any((ids == tokenizer.mask_id).any() for ids in chain(stream.prompts, stream.answers)):
+    stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
+    examples = list(zip(stream.prompts, stream.answers, strict=True))
+    if (found := max(count(*ids) for ids in examples)) > longest:
+        raise ValueError(
+            f"the longest example takes {found} positions, this model has "
+            f"max_seq_len={longest}; leave long examples out"
+        )
+    if any(holds_mask(*ids) for ids in examples):
         raise ValueError(
             f"the data has the mask in it, token {tokenizer.mask_id}; name another mask_token, "
             "which no text has"
         )
+    return stream
 
 
 def check_run(out: Path, config: TrainConfig, world: World) -> None:

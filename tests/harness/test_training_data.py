@@ -67,6 +67,7 @@ def test_a_users_own_file_is_read_by_the_names_of_its_columns(
     data = {"source": str(path), "prompt": "question", "completion": "more"}
     expected = [{"prompt": "a", "completion": "x"}, {"prompt": "b", "completion": "y"}]
     assert read_training_data(data).to_list() == expected
+    assert list(read_training_data({**data, "streaming": True})) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,8 @@ def test_a_users_own_file_is_read_by_the_names_of_its_columns(
         ({"source": "missing.jsonl"}, "is no file that ends in .jsonl"),
         ({"source": "own.txt"}, "for a data set of the hub write hub:NAME"),
         ({"source": "own.jsonl", "seed": 1}, "seed=1: with source, use source, prompt"),
+        ({"source": "own.jsonl", "streaming": "yes"}, "and streaming as true or false"),
+        ({"source": "own.jsonl", "streaming": True}, r"lacks the columns"),
         ({"source": "own.jsonl"}, r"lacks the columns \['completion', 'prompt'\]; it has \['x'\]"),
         ({"source": "broken.jsonl"}, "cannot be read"),
     ],

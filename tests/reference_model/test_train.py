@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset, load_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from sdb_reference_model import data
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
-from sdb_reference_model.data import BatchStream, tokenize
+from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
 from sdb_reference_model.model import SIZES
 from sdb_reference_model.policies import commit_above
 from sdb_reference_model.sampler import sample_blocks
@@ -63,11 +65,16 @@ def _tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES, "tiny", replace(SIZES["test"], vocab_size=300))
 
 
-def run(config: TrainConfig, out: Path, save_every: int = 4) -> list[StepReport]:
+def run(
+    config: TrainConfig,
+    out: Path,
+    save_every: int = 4,
+    dataset: Dataset | IterableDataset = DATASET,
+) -> list[StepReport]:
     reports: list[StepReport] = []
     train(
         config,
-        DATASET,
+        dataset,
         out,
         provenance={"machine": "test"},
         on_report=reports.append,
@@ -107,11 +114,18 @@ def read_losses(folder: Path) -> list[tuple[int, float, float]]:
     return [(line["train_step"], line["mask_loss"], line["edit_loss"]) for line in lines]
 
 
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["map", "stream"])
 @pytest.mark.parametrize("config", [DIFFUSION, AUTOREGRESSIVE], ids=["diffusion", "ar"])
 def test_resumed_run_ends_where_an_uninterrupted_one_does(
-    config: TrainConfig, tmp_path: Path
+    config: TrainConfig, is_streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(config, tmp_path / "whole")
+    monkeypatch.setattr(data, "BATCHES_PER_BUCKET", 5)  # more than one window
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+
+    def make_dataset() -> Dataset | IterableDataset:
+        return stream_from(tmp_path / "data.jsonl") if is_streamed else DATASET
+
+    whole = run(config, tmp_path / "whole", dataset=make_dataset())
     assert [report.train_step for report in whole] == [4, 8, 12]
 
     class Killed(Exception):
@@ -124,14 +138,14 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(
     with pytest.raises(Killed):
         train(
             config,
-            DATASET,
+            make_dataset(),
             tmp_path / "parts",
             provenance={},
             on_report=stop,
             report_every=4,
             save_every=4,
         )
-    run(config, tmp_path / "parts")
+    run(config, tmp_path / "parts", dataset=make_dataset())
     assert_same_state(tmp_path / "whole", tmp_path / "parts")
     assert read_losses(tmp_path / "whole") == read_losses(tmp_path / "parts")
     assert [step for step, *_ in read_losses(tmp_path / "parts")] == [4, 8, 12]
@@ -220,6 +234,62 @@ def test_batches_are_padded_as_documented() -> None:
         assert (batch.answer[row, length - 1 :] == tokenizer.end_id).all()
         assert (batch.answer[row, : length - 1] != tokenizer.end_id).all()
         assert (batch.prompt[row, : -int(batch.prompt_lengths[row])] == tokenizer.pad_id).all()
+
+
+def stream_from(path: Path, texts: Sequence[str] = WORDS * 5) -> IterableDataset:
+    """A file read as it goes, every text with its number."""
+    rows = [
+        {"prompt": f"say {n} {text}\n", "completion": f"{text}\n"} for n, text in enumerate(texts)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    streamed = load_dataset("json", data_files=str(path), split="train", streaming=True)
+    assert isinstance(streamed, IterableDataset)
+    return streamed
+
+
+def read_window(stream: StreamedBatches, window: int) -> list[list[int]]:
+    """The prompts of all batches of a window."""
+    rows = [stream.select(window * data.BATCHES_PER_BUCKET + i) for i in range(3)]
+    return [stream.prompts[row].tolist() for row in chain.from_iterable(rows)]
+
+
+def test_a_streamed_data_set_is_read_once_in_order_and_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "BATCHES_PER_BUCKET", 3)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    streamed = stream_from(tmp_path / "data.jsonl")
+    tokenizer = CodeTokenizer.train(take(streamed, 20)["prompt"], 300)
+
+    def open_stream() -> StreamedBatches:
+        return StreamedBatches(
+            stream_from(tmp_path / "data.jsonl"),
+            tokenizer,
+            batch_size=2,
+            seed=0,
+            is_usable=lambda prompt, answer: "black" not in tokenizer.decode(answer.tolist()),
+            journal=tmp_path / "windows.json",
+        )
+
+    stream = open_stream()
+    windows = [read_window(stream, window) for window in range(5)]  # 30 of 15 usable examples
+    seen = [tokenizer.decode(ids) for ids in chain.from_iterable(windows)]
+    usable = [f"say {n} {text}\n" for n, text in enumerate(WORDS * 5) if text != "black"]
+    assert sorted(seen) == sorted(usable * 2)
+    assert sorted(seen[:6]) == sorted(usable[:6])
+    assert stream.num_left_out == 9
+    again = open_stream()
+    for window in (3, 4, 1):
+        assert read_window(again, window) == windows[window]
+    assert again.num_left_out == 3
+    with pytest.raises(ValueError, match=r"windows.json does not say where window 9"):
+        again.select(27)
+
+
+def test_a_stream_without_anything_usable_is_one_clear_line(tmp_path: Path) -> None:
+    streamed = stream_from(tmp_path / "data.jsonl", ["red " * 200] * 9)
+    with pytest.raises(ValueError, match="no example that fits the model"):
+        train(DIFFUSION, streamed, tmp_path, provenance={}, on_report=lambda report: None)
 
 
 def test_missing_columns_and_too_little_data_are_refused() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint, write_text
 
@@ -80,7 +80,7 @@ class Supplies:
 
     make_exam: Callable[..., Exam]
     """(split=, levels=, num_problems=, seed=) -> problems, the same for the same arguments."""
-    make_data: Callable[[Mapping[str, Any]], Dataset]
+    make_data: Callable[[Mapping[str, Any]], Dataset | IterableDataset]
     """`[data]` table of a training configuration -> columns `prompt` and `completion`."""
     provenance: Mapping[str, Any]
     on_unit: Callable[[int, int, str], None]
