@@ -38,6 +38,7 @@ from sdb_sandboxes.scripts import run_python
 from sdb_sandboxes.types import (
     AssertionCheck,
     CallOutcome,
+    Calls,
     ExecutionRequest,
     ExecutionResult,
     ObjectCheck,
@@ -326,7 +327,7 @@ def check_limits(limits: ResourceLimits, most: ResourceLimits) -> None:
             )
 
 
-def pack_calls(calls: tuple[tuple[str, tuple[object, ...]], ...]) -> bytes:
+def pack_calls(calls: Calls) -> bytes:
     """The calls as they travel. Raises ValueError if an argument is not plain data."""
     packed = []
     for number, (name, arguments) in enumerate(calls, 1):

@@ -41,17 +41,21 @@ class ResourceLimits:
     """Bytes of all answers to the calls of one run, as they travel (status `OUTPUT`)."""
 
 
+Calls = tuple[tuple[str, tuple[object, ...]], ...]
+"""(function name, positional arguments) of each call."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
     """Run `program` and call its functions with plain data (trust level L3: data in, data out).
 
-    Each call is (function name, positional arguments). Arguments and returned values are
-    restricted to None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset.
-    They must not change while `calls` is in use: it is packed once for all requests that share it.
+    Arguments and returned values are restricted to None, bool, int, float, complex, str, bytes,
+    list, tuple, dict, set, frozenset. They must not change while `calls` is in use: it is packed
+    once for all requests that share it.
     """
 
     program: str
-    calls: tuple[tuple[str, tuple[object, ...]], ...]
+    calls: Calls
     limits: ResourceLimits = field(default_factory=ResourceLimits)
 
 
@@ -165,8 +169,8 @@ class FunctionCheck:
 class ReferenceCheck:
     """L3 like `FunctionCheck`, but the right answers are those of a reference program.
 
-    The reference runs in the sandbox as any program does, once a session; its CPU time there may
-    scale the candidate's limit, so that a slow machine does not change a verdict.
+    The reference runs in the sandbox as any program does, and its answers are kept; its CPU time
+    there may scale the candidate's limit, so that a slow machine does not change a verdict.
     """
 
     entry_point: str

@@ -8,6 +8,7 @@ from sdb_sandboxes.remember import Remember
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     CallOutcome,
+    Calls,
     Case,
     ExecutionRequest,
     FunctionCheck,
@@ -30,7 +31,14 @@ def verify_function(
         raise ValueError(
             f"the check of {check.entry_point!r} has no case; zero tests prove nothing"
         )
-    result = sandbox.call_functions(ExecutionRequest(program, find_calls(check), limits))
+    return judge_calls(sandbox, program, check, find_calls(check), limits)
+
+
+def judge_calls(
+    sandbox: Sandbox, program: str, check: FunctionCheck, calls: Calls, limits: ResourceLimits
+) -> Verdict:
+    """Make the calls of a check and compare their answers with its cases'."""
+    result = sandbox.call_functions(ExecutionRequest(program, calls, limits))
     status, detail = result.status, result.detail
     num_passed = 0
     for number, (case, outcome) in enumerate(zip(check.cases, result.outcomes, strict=False), 1):
@@ -52,7 +60,7 @@ def verify_function(
     )
 
 
-def list_calls(check: FunctionCheck) -> tuple[tuple[str, tuple[object, ...]], ...]:
+def list_calls(check: FunctionCheck) -> Calls:
     """The calls of a check, one a case."""
     return tuple((check.entry_point, case.args) for case in check.cases)
 

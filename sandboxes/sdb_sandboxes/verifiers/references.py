@@ -1,9 +1,10 @@
 """L3 with an oracle: the right answers are what a reference program answers, in the same sandbox.
 
 Place in the flow: `verify` with a `ReferenceCheck`; how EvalPlus judges, whose data has inputs and
-a reference but no outputs. The reference is run once a session (as long as the sandbox is open), in
-a cell of its own, and what it answers becomes a `FunctionCheck`. A reference that fails here is a
-fault of the data or the machine: status INFRASTRUCTURE, never the candidate's.
+a reference but no outputs. The reference runs in a cell of its own, and what it answers becomes a
+`FunctionCheck`; its answers are kept for later sessions, as long as nothing changes that matters
+(`answers.py`). A reference that fails here is a fault of the data or the machine: status
+INFRASTRUCTURE, never the candidate's.
 
 What it does not do: the reference never runs on the host, and its answers never enter a cell. What
 a call does to its arguments is not looked at: every call gets its own copy of the inputs.
@@ -15,10 +16,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
-from sdb_sandboxes.agent.codec import encode, pack_frame
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     CallOutcome,
+    Calls,
     Case,
     ExecutionRequest,
     ExecutionResult,
@@ -28,7 +29,8 @@ from sdb_sandboxes.types import (
     Status,
     Verdict,
 )
-from sdb_sandboxes.verifiers.functions import verify_function
+from sdb_sandboxes.verifiers.answers import run_trusted
+from sdb_sandboxes.verifiers.functions import judge_calls
 from sdb_sandboxes.verifiers.verdicts import build_verdict
 
 PATIENCE = 20
@@ -48,6 +50,8 @@ class Oracle:
     """Of the reference itself: its CPU seconds scale the candidate's limit."""
     answer_bytes: int = 0
     """What its answers take: the candidate's may take twice that."""
+    calls: Calls = ()
+    """Those of the check, packed already."""
 
 
 def verify_reference(
@@ -65,7 +69,7 @@ def verify_reference(
         return build_verdict(sandbox, result, status, result.detail, "L3", num_tests, 0, 0)
     limits = scale_limits(limits, oracle.result.cpu_s, check.cpu_factor)
     limits = replace(limits, answer_bytes=max(limits.answer_bytes, 2 * oracle.answer_bytes))
-    return verify_function(sandbox, program, oracle.check, limits)
+    return judge_calls(sandbox, program, oracle.check, oracle.calls, limits)
 
 
 def scale_limits(limits: ResourceLimits, cpu_s: float, factor: float) -> ResourceLimits:
@@ -111,7 +115,7 @@ def find_oracle(sandbox: Sandbox, check: ReferenceCheck, limits: ResourceLimits)
 
 
 def compute_oracle(sandbox: Sandbox, check: ReferenceCheck, limits: ResourceLimits) -> Oracle:
-    """Run the reference, and the alternatives, on every input.
+    """Run the reference, and the alternatives, on every input, or recall what they answered.
 
     An alternative that fails on an input has no answer there; the reference must have them all.
     """
@@ -122,13 +126,13 @@ def compute_oracle(sandbox: Sandbox, check: ReferenceCheck, limits: ResourceLimi
         answer_bytes=MAX_REFERENCE_BYTES,
     )
     calls = tuple((check.entry_point, arguments) for arguments in check.inputs)
-    result = sandbox.call_functions(ExecutionRequest(check.reference, calls, limits))
+    result, num_bytes = run_trusted(sandbox, ExecutionRequest(check.reference, calls, limits))
     failure = find_failure(result, check)
     if failure:
         return Oracle(None, replace(result, detail=f"the reference fails here: {failure}"))
     others = []
     for program in check.alternatives:
-        other = sandbox.call_functions(ExecutionRequest(program, calls, limits))
+        other, _ = run_trusted(sandbox, ExecutionRequest(program, calls, limits))
         if other.status is Status.INFRASTRUCTURE:
             return Oracle(None, other)
         unanswered = (CallOutcome(exception="unanswered"),) * len(calls)
@@ -142,8 +146,7 @@ def compute_oracle(sandbox: Sandbox, check: ReferenceCheck, limits: ResourceLimi
         for i, (arguments, outcome) in enumerate(zip(check.inputs, result.outcomes, strict=True))
     )
     found = FunctionCheck(check.entry_point, cases, check.comparison, check.tolerance)
-    num_bytes = sum(len(pack_frame([encode(case.expected)])) for case in cases)
-    return Oracle(found, result, num_bytes)
+    return Oracle(found, result, num_bytes, calls)
 
 
 def find_failure(result: ExecutionResult, check: ReferenceCheck) -> str:
