@@ -65,6 +65,8 @@ class Problem:
     """Tests that a prompt may show, where `prompt` does not hold them."""
     modules: tuple[str, ...] = ()
     """Python modules that its tests and any solution need, beside the standard library's."""
+    not_judged: str = ""
+    """Why no sandbox of ours can judge it; empty if one can."""
     suffix: str = ""
     """Code that follows the completion, where the task is to fill a gap."""
     stop: tuple[str, ...] = ()

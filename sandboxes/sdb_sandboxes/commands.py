@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
 """All that a program finds in its environment, with HOME and TMPDIR for its own folder."""
 
+COMPILE_ERROR_BYTES = 1 << 13
+"""Of what a compiler says on standard output that is kept."""
+
 
 def run_commands(slot: "Slot", request: ProgramRequest) -> ExecutionResult:
     """Compile, then run once per text, up to and with the first run that does not end well.
@@ -167,5 +170,6 @@ def describe_compile_error(result: ExecutionResult, stdout: str) -> ExecutionRes
     """What kept the program from being compiled; some compilers speak on standard output."""
     is_limit = result.status not in (Status.PASSED, Status.RUNTIME_ERROR)
     detail = f"while compiling: {result.detail}" if is_limit else "does not compile"
-    tail = result.stderr_tail or stdout[-TAIL_BYTES:]
+    # The first error is the one to mend; those after it may follow from it.
+    tail = result.stderr_tail or stdout[:COMPILE_ERROR_BYTES]
     return replace(result, status=Status.COMPILE_ERROR, detail=detail, stderr_tail=tail)

@@ -261,16 +261,42 @@ LANGUAGES: dict[str, Language] = {
 }
 """Every language, by the name that `ProgramRequest.language` uses."""
 
+RUNNER = ("/usr/bin/python3", "-I", "{file}")
+"""`verifiers/project_runner.py`, the first file of every project: it starts the rest as a child."""
+PROJECTS: dict[str, Language] = {
+    "go-test": Language(
+        image="go",
+        file_name="_runner.py",
+        compile=(
+            "/bin/sh",
+            "-c",
+            "exec 2>&1"
+            " && go tool compile -lang=go1.18 -p exercise -pack -o exercise.a *.go"
+            " && go tool compile -I . -pack -o main.a _main/main.go"
+            " && go tool link -L . -o program main.a",
+        ),
+        run=(*RUNNER, "./program", "-test.v"),
+        num_tasks=26,
+        is_address_space_bound=False,
+        environment=LANGUAGES["go"].environment,
+        note="as `go test -v` of one package without `go vet`; main calls testing.Main",
+    ),
+}
+"""How a project of several files is compiled with its tests and run, by the name that
+`SuiteCheck.language` uses. Same images, same limits as above."""
+
 
 def find_language(name: str) -> Language:
-    """The row of a language. Raises ValueError for a name that the table lacks."""
-    if name not in LANGUAGES:
-        raise ValueError(f"language {name!r} is unknown; use one of {', '.join(LANGUAGES)}")
-    return LANGUAGES[name]
+    """The row of a language or of a kind of project. Raises ValueError for any other name."""
+    row = LANGUAGES.get(name) or PROJECTS.get(name)
+    if row is None:
+        known = ", ".join((*LANGUAGES, *PROJECTS))
+        raise ValueError(f"language {name!r} is unknown; use one of {known}")
+    return row
 
 
 def list_languages(image: str) -> tuple[str, ...]:
-    """What an image runs: Python, for the agent, the shell, and its own languages."""
+    """What an image runs: Python, for the agent, the shell, its own languages and projects."""
     every = ("python", "bash")
-    own = (name for name, row in LANGUAGES.items() if row.image == image and name not in every)
-    return (*every, *own)
+    rows = (LANGUAGES | PROJECTS).items()
+    return (*every, *(name for name, row in rows if row.image == image and name not in every))

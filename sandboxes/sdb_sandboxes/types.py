@@ -235,7 +235,7 @@ class ObjectCheck:
 
 @dataclass(frozen=True, slots=True)
 class SuiteCheck:
-    """L1: unittest cases or test functions in the program's own interpreter, with a control.
+    """L1: tests in the program's own process, by its language's framework, with a control.
 
     The program's files and then the test files are written into a fresh folder; every test of
     `test_ids` has to be run and to pass, and nobody else's.
@@ -245,12 +245,17 @@ class SuiteCheck:
     """(path, text) of the test files and what else they need; a test file replaces the program's
     file of that name."""
     test_ids: tuple[str, ...]
-    """`module.Class.method` or `module.function` of every test, in order; `module` for a script."""
+    """`module.Class.method` or `module.function` of every test, in order; `module` for a script.
+    In other languages than Python the name by which the framework reports it."""
     program_path: str = "solution.py"
     """Where the program goes."""
     is_joined: bool = False
     """Whether the first test file is appended to the program: tests that use its globals."""
     num_controls: int = 1
+    language: str = field(default="python", repr=False)
+    """`python`, or a row of `languages.PROJECTS`, for example `go-test`."""
+    more_paths: tuple[str, ...] = field(default=(), repr=False)
+    """Where further files of a program go that is the text of several (`projects.join_files`)."""
 
 
 @dataclass(frozen=True, slots=True)

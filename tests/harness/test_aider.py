@@ -27,7 +27,7 @@ from sdb_harness.store import Store
 from sdb_harness.sweep import PlannedCell, parse_sweep, resolve_cells
 from sdb_harness.verification import judge_programs
 from sdb_sandboxes.by_language import LanguageSandbox
-from sdb_sandboxes.types import ExitCodeCheck, ObjectCheck, ResourceLimits, Status, SuiteCheck
+from sdb_sandboxes.types import ObjectCheck, ResourceLimits, Status, SuiteCheck
 
 TESTS = """import unittest
 from leap import leap
@@ -56,6 +56,20 @@ ROW = {
     "test": ["leap_test.py"],
     "example": [".meta/example.py"],
     "files": FILES,
+}
+GO_TESTS = 'package leap\n\nimport "testing"\n\nfunc TestLeap(t *testing.T) {\n}\n'
+GO_ROW = {
+    "language": "go",
+    "name": "leap",
+    "solution": ["leap.go"],
+    "test": ["leap_test.go"],
+    "example": [".meta/example.go"],
+    "files": {
+        ".meta/example.go": "package leap\n",
+        "leap.go": "package leap\n",
+        "leap_test.go": GO_TESTS,
+        "go.mod": "module leap\n",
+    },
 }
 CLOSING = "\n####\nModify {files}\n"
 WRONG = "leap.py\n```\ndef leap(year):\n    return True\n```\n"
@@ -146,12 +160,24 @@ class TestChecks:
         shown = find_protocol().observe(sandbox, problem, problem.starter, make_benchmark().limits)
         assert "AssertionError: None != True" in (shown or "")
 
-    def test_other_languages_are_not_judged_yet(self, sandbox: LanguageSandbox) -> None:
-        problem = make_problem(ROW, "rust", CLOSING)
-        assert isinstance(problem.check, ExitCodeCheck)
-        (verdict,) = judge_programs(make_benchmark(), sandbox, [(problem, "fn main() {}")])
+    def test_what_has_no_framework_is_not_judged(self, sandbox: LanguageSandbox) -> None:
+        problem = make_problem(ROW, "cobol", CLOSING)
+        (verdict,) = judge_programs(make_benchmark(), sandbox, [(problem, "")])
         assert verdict.status is Status.INFRASTRUCTURE
-        assert "'rust project with its test framework' is unknown" in verdict.detail
+        assert verdict.detail == "no sandbox runs the test framework of cobol yet"
+
+    def test_another_language_needs_its_image(self, sandbox: LanguageSandbox) -> None:
+        problem = make_problem(GO_ROW, "go", CLOSING)
+        assert problem.check == SuiteCheck(
+            (("leap_test.go", GO_TESTS), ("go.mod", "module leap\n")),
+            ("TestLeap",),
+            "leap.go",
+            language="go-test",
+        )
+        (verdict,) = judge_programs(make_benchmark(), sandbox, [(problem, "package leap")])
+        assert verdict.status is Status.INFRASTRUCTURE
+        assert "runs Python only, not go-test; use --sandbox docker" in verdict.detail
+        assert (write_cheat(problem) or "").endswith("func init() { leave.Exit(0) }\n")
 
     def test_cleaned_output_has_no_times_and_folders(self) -> None:
         text = 'File "/work/x/leap_test.py", line 3\nRan 2 tests in 0.003s\nlast\n'

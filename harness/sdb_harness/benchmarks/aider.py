@@ -16,24 +16,24 @@ and new files that a model adds are not kept.
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from sdb_harness.benchmarks import ChatMessage, Prompt, Try
+from sdb_harness.benchmarks.exercises import Exercise, leave_early, read_exercise
 from sdb_harness.edit_formats import EDIT_FORMATS
 from sdb_harness.records import Problem, SampleRow
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
-    Check,
-    ExitCodeCheck,
     ObjectCheck,
     ProgramRequest,
     ResourceLimits,
     Status,
     SuiteCheck,
 )
+from sdb_sandboxes.verifiers.projects import join_files, run_project, split_program
 from sdb_sandboxes.verifiers.test_sources import build_unittest_check
 
 RECIPE = "one JSON line an exercise: language, name, solution, test, example, files, skipped"
@@ -76,50 +76,39 @@ def make_problem(row: Mapping[str, Any], language: str, closing: str) -> Problem
     files: dict[str, str] = row["files"]
     documents = ("introduction.md", "instructions.md", "instructions.append.md")
     task = "".join(files.get(f".docs/{name}", "") for name in documents)
-    path = row["solution"][0]
+    exercise = read_python(row) if language == "python" else read_exercise(row, language)
     return Problem(
         problem_id=f"{language}/{row['name']}",
         prompt="",
-        reference=files[row["example"][0]],
-        entry_point=path,
-        check=make_check(row, language),
+        reference=join_files(exercise.reference),
+        entry_point=next(iter(exercise.starter)),
+        check=exercise.check,
         group=language,
-        statement=task + closing.format(files=name_files(row["solution"])),
-        starter=files[path],
+        statement=task + closing.format(files=name_files(exercise.starter)),
+        starter=join_files(exercise.starter),
+        not_judged=exercise.not_judged,
     )
 
 
-def name_files(paths: Sequence[str]) -> str:
+def name_files(paths: Iterable[str]) -> str:
     """The files to change as a request names them, without their folders."""
-    return " ".join(PurePosixPath(path).name for path in paths if path != "Cargo.toml")
+    return " ".join(PurePosixPath(path).name for path in paths)
 
 
-def make_check(row: Mapping[str, Any], language: str) -> Check:
-    """The tests of an exercise: all of them have to be run and to pass.
-
-    Other languages than Python need a test framework and several files: what no sandbox runs yet
-    is a language that does not exist, so that it counts as not judged.
-    """
+def read_python(row: Mapping[str, Any]) -> Exercise:
+    """An exercise in Python with its tests: all of them have to be run and to pass."""
     files: dict[str, str] = row["files"]
-    if language != "python":
-        name = PurePosixPath(row["solution"][0]).name
-        return ExitCodeCheck(
-            f"{language} project with its test framework", files[row["test"][0]], name
-        )
     path = next(name for name in row["test"] if name.endswith("_test.py"))
-    (solution,) = row["solution"]
+    (solution,), (example,) = row["solution"], row["example"]
     others = tuple(
         (name, text)
         for name, text in files.items()
         if name not in (path, solution) and not name.startswith(".")
     )
-    return build_unittest_check(
-        drop_skipped(files[path]),
-        files[row["example"][0]],
-        PurePosixPath(solution).stem,
-        path,
-        others,
+    check = build_unittest_check(
+        drop_skipped(files[path]), files[example], PurePosixPath(solution).stem, path, others
     )
+    return Exercise({solution: files[solution]}, {solution: files[example]}, check)
 
 
 def drop_skipped(text: str) -> str:
@@ -181,7 +170,7 @@ class EditProtocol:
 
     def build_prompt(self, problem: Problem) -> Prompt:
         """Format, files and task."""
-        text = f"{show_file(problem.entry_point, problem.starter)}\n{problem.statement}"
+        text = f"{show_files(read_files(problem, problem.starter))}\n{problem.statement}"
         return ChatMessage("system", FORMATS[self.edit_format]), ChatMessage("user", text)
 
     def ask_again(self, problem: Problem, tries: Sequence[Try]) -> Prompt:
@@ -190,28 +179,29 @@ class EditProtocol:
             ChatMessage("system", FORMATS[self.edit_format]),
             ChatMessage("user", problem.statement),
         ]
-        failure = self.failure.format(files=name_files([problem.entry_point]))
+        starter = read_files(problem, problem.starter)
+        failure = self.failure.format(files=name_files(starter))
         for number, one in enumerate(tries, start=1):
             now, _ = self.extract_tries(problem, [made.text for made in tries[:number]])
             request = f"{one.observation}\n{failure}"
             if number == len(tries):
-                request = f"{show_file(problem.entry_point, now)}\n{request}"
+                request = f"{show_files(read_files(problem, now))}\n{request}"
             messages += [ChatMessage("assistant", one.text), ChatMessage("user", request)]
         return tuple(messages)
 
     def extract(self, problem: Problem, text: str) -> tuple[str, str]:
-        """(the edited file, rule) after one reply."""
+        """(the edited files as one program, rule) after one reply."""
         return self.extract_tries(problem, [text])
 
     def extract_tries(self, problem: Problem, texts: Sequence[str]) -> tuple[str, str]:
-        """(the edited file, rule); the rule says if any reply was malformed."""
-        files, is_well_formed = {problem.entry_point: problem.starter}, True
+        """(the edited files as one program, rule); the rule says if any reply was malformed."""
+        files, is_well_formed = read_files(problem, problem.starter), True
         for text in texts:
             edited = EDIT_FORMATS[self.edit_format](text, files)
             is_well_formed &= not edited.faults
-            files = {problem.entry_point: edited.files[problem.entry_point]}
+            files = {path: edited.files[path] for path in files}
         rule = self.edit_format if is_well_formed else f"{self.edit_format}_malformed"
-        return files[problem.entry_point], rule
+        return join_files(files), rule
 
     def observe(
         self, sandbox: Sandbox, problem: Problem, program: str, limits: ResourceLimits
@@ -219,21 +209,34 @@ class EditProtocol:
         """What the tests of a failed program print; None if the sandbox broke."""
         check = problem.check
         assert isinstance(check, ObjectCheck | SuiteCheck), "only what was judged is observed"
-        tests = check.files if isinstance(check, SuiteCheck) else ((SHOWN_TESTS, check.tests),)
-        files = {"main.py": RUNNER, problem.entry_point: program, **dict(tests)}
-        request = ProgramRequest("python", tuple(files.items()), ("",), limits)
-        result = sandbox.run_program(request)
+        if isinstance(check, SuiteCheck) and check.language != "python":
+            result, _, text = run_project(sandbox, program, check, limits)
+        else:
+            tests = check.files if isinstance(check, SuiteCheck) else ((SHOWN_TESTS, check.tests),)
+            files = {"main.py": RUNNER, problem.entry_point: program, **dict(tests)}
+            request = ProgramRequest("python", tuple(files.items()), ("",), limits)
+            result = sandbox.run_program(request)
+            text = result.runs[0].stdout if result.runs else ""
         if result.status is Status.INFRASTRUCTURE:
             return None
         if result.status in (Status.CPU_TIME, Status.WALL_TIME):
             return "Tests timed out!"
-        text = result.runs[0].stdout if result.runs else ""
         return clean_output(text or result.stderr_tail or result.detail, self.max_lines)
 
 
-def show_file(path: str, text: str) -> str:
-    """A file in a prompt: its name, and its text in a fence."""
-    return f"{PurePosixPath(path).name}\n```\n{text}```\n"
+def read_files(problem: Problem, program: str) -> dict[str, str]:
+    """The files of a program: the starter's, an answer's, or the reference's."""
+    check = problem.check
+    if isinstance(check, SuiteCheck):
+        return split_program(program, (check.program_path, *check.more_paths))
+    return {problem.entry_point: program}
+
+
+def show_files(files: Mapping[str, str]) -> str:
+    """Files in a prompt: each with its name, and its text in a fence."""
+    return "\n".join(
+        f"{PurePosixPath(path).name}\n```\n{text}```\n" for path, text in files.items()
+    )
 
 
 def clean_output(text: str, max_lines: int | None) -> str:
@@ -276,5 +279,7 @@ def score_tries(rows: Sequence[SampleRow]) -> TryScores:
 
 
 def write_cheat(problem: Problem) -> str | None:
-    """A Python program that leaves as soon as the tests load it."""
-    return "import os\nos._exit(0)\n" if problem.group == "python" else None
+    """A program that leaves with exit code 0 as soon as the tests load it."""
+    if problem.group == "python":
+        return "import os\nos._exit(0)\n"
+    return leave_early(problem.reference, problem.group)

@@ -2,9 +2,9 @@
 
 Place in the flow: `load` -> `Benchmark`; what it shares with its predecessor stands in `aider.py`.
 Source: Aider-AI/polyglot-benchmark at a pinned commit. Option `language`: one or several joined by
-`+`; all six if not given. Only the 34 of Python can be judged so far; those of the other languages
-need their test frameworks (JUnit, Catch 2, Jest, `go test`, `cargo test`) and are counted as not
-judged.
+`+`; all six if not given. Python and Go are judged, Go by Debian's 1.19 where aider's own image has
+a newer one: a solution that imports a package of later versions (`slices`, `maps`) fails here. The
+other languages need test frameworks that no image has yet and are counted as not judged.
 """
 
 import hashlib
@@ -38,6 +38,15 @@ FILES: dict[str, DataFile] = {
 }
 LIMITS = ResourceLimits(cpu_s=180.0, wall_s=540.0)
 """Aider's 180 seconds for all tests of an exercise, but of CPU time."""
+
+REFACTORING = "a refactoring task: its starter passes already"
+FAULTS = {
+    "go/dnd-character": "its reference imports slices, which Go has since 1.21; other solutions "
+    "are judged",
+    "go/ledger": REFACTORING,
+    "go/markdown": REFACTORING,
+}
+"""Exercise -> why a reference does not pass here, or a starter does."""
 
 CLOSING = """
 ####
@@ -85,4 +94,5 @@ def load(options: Mapping[str, str]) -> Benchmark:
         split="+".join(languages),
         is_multilingual=True,
         write_cheat=write_cheat,
+        faults={key: why for key, why in FAULTS.items() if key.partition("/")[0] in languages},
     )

@@ -33,7 +33,14 @@ from sdb_sandboxes.service.fusion import (
     build_response,
 )
 from sdb_sandboxes.service.guard import Guard
-from sdb_sandboxes.types import Check, ExitCodeCheck, ResourceLimits, StdinCheck, Verdict
+from sdb_sandboxes.types import (
+    Check,
+    ExitCodeCheck,
+    ResourceLimits,
+    StdinCheck,
+    SuiteCheck,
+    Verdict,
+)
 from sdb_sandboxes.wire import check_from_json, read_check, read_limits
 
 T = TypeVar("T")
@@ -244,7 +251,9 @@ def read_what_is_asked(
 
 def name_language(check: Check) -> str:
     """The language that a check's programs are written in."""
-    return check.language if isinstance(check, StdinCheck | ExitCodeCheck) else "python"
+    return (
+        check.language if isinstance(check, StdinCheck | ExitCodeCheck | SuiteCheck) else "python"
+    )
 
 
 async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -2,10 +2,10 @@
 
 Reading order: `verify` here, then one file per kind of check, strongest first: `functions.py`,
 `references.py` and `stdin.py` (L3), `assertions.py` (L2), `objects.py` (L2b), `suites.py` (L1,
-Python's unittest), `exit_code.py` (L1, any language). `comparison.py` says how answers are
-compared, `controls.py` and `expectations.py` make an expected value wrong. Two files turn a data
-set's tests into checks: `conversion.py` (test sources that are pure data), `evalplus.py` (inputs
-and a reference).
+Python's unittest), `projects.py` (L1, other test frameworks), `exit_code.py` (L1, any language).
+`comparison.py` says how answers are compared, `controls.py` and `expectations.py` make an expected
+value wrong. Two files turn a data set's tests into checks: `conversion.py` (test sources that are
+pure data), `evalplus.py` (inputs and a reference).
 """
 
 from sdb_sandboxes.sandbox import Sandbox
@@ -25,6 +25,7 @@ from sdb_sandboxes.verifiers.assertions import verify_assertions
 from sdb_sandboxes.verifiers.exit_code import verify_exit_code
 from sdb_sandboxes.verifiers.functions import verify_function
 from sdb_sandboxes.verifiers.objects import verify_objects
+from sdb_sandboxes.verifiers.projects import verify_project
 from sdb_sandboxes.verifiers.references import verify_reference
 from sdb_sandboxes.verifiers.stdin import verify_stdin
 from sdb_sandboxes.verifiers.suites import verify_suite
@@ -57,7 +58,9 @@ def verify(
             return verify_assertions(sandbox, program, check, limits)
         case ObjectCheck():
             return verify_objects(sandbox, program, check, limits)
-        case SuiteCheck():
+        case SuiteCheck(language="python"):
             return verify_suite(sandbox, program, check, limits)
+        case SuiteCheck():
+            return verify_project(sandbox, program, check, limits)
         case ExitCodeCheck():
             return verify_exit_code(sandbox, program, check, limits)

@@ -17,6 +17,7 @@ import secrets
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
@@ -92,13 +93,8 @@ def read_runner() -> str:
 
 def read_report(stdout: str, nonce: str, check: SuiteCheck) -> tuple[Status, str, list[bool]]:
     """Believe a report only if it has the nonce and exactly the tests that are expected."""
-    try:
-        told = json.loads(stdout)
-        report = told["report"]
-        is_ours = told["nonce"] == nonce and isinstance(report, dict)
-    except (ValueError, TypeError, LookupError, RecursionError):
-        is_ours = False
-    if not is_ours:
+    report = read_signed(stdout, nonce)
+    if report is None:
         return Status.RUNTIME_ERROR, "the tests ended without a report", []
     if "error" in report:
         name = str(report["error"])
@@ -120,6 +116,17 @@ def read_report(stdout: str, nonce: str, check: SuiteCheck) -> tuple[Status, str
         return Status.PASSED, "", passed
     first = check.test_ids[passed.index(False)]
     return Status.WRONG_ANSWER, f"{first} failed", passed
+
+
+def read_signed(stdout: str, nonce: str) -> dict[str, Any] | None:
+    """The report of a runner; None if it is none or does not bear the nonce."""
+    try:
+        told = json.loads(stdout)
+        report = told["report"]
+        is_ours = told["nonce"] == nonce and isinstance(report, dict)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return report if is_ours else None
 
 
 def run_controls(

@@ -1,0 +1,101 @@
+"""Exercism's exercises in other languages than Python: which files, which tests, which framework.
+
+Place in the flow: `aider.py` turns a row of a data file into a problem with `read_exercise`. Tests
+that an exercise leaves for later are run too, as aider does (`xtest`, `#[ignore]`, `@Disabled`,
+EXERCISM_RUN_ALL_TESTS). Their names are read from their source: all of them have to be run. Files
+that are neither the solution nor hidden come from the trusted copy, whatever a model wrote.
+
+What it does not do: it runs nothing, and it installs no third-party package. Exercises that cannot
+be judged without one are named here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from sdb_sandboxes.types import Check, SuiteCheck
+from sdb_sandboxes.verifiers.projects import FRAMEWORKS
+
+PROJECTS = {"go": "go-test"}
+"""Language -> how its projects are tested, a row of `languages.PROJECTS`."""
+NOT_JUDGED = {
+    "go/counter": "the solution is itself the test suite: there is nothing that tests it",
+}
+"""Exercise -> why no sandbox judges it."""
+
+
+NO_FRAMEWORK = "no sandbox runs the test framework of {language} yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """One exercise, ready to be tested."""
+
+    starter: dict[str, str]
+    """The files that a model may change."""
+    reference: dict[str, str]
+    """The same, and any others, as the exercise's author solved it."""
+    check: Check
+    not_judged: str = ""
+
+
+def read_exercise(row: Mapping[str, Any], language: str) -> Exercise:
+    """What a row of a data file says, for every language but Python.
+
+    Args:
+        row: `name`, `solution`, `test`, `example` (paths) and `files` (path -> text).
+        language: Its language.
+    """
+    files: dict[str, str] = row["files"]
+    starter = {path: files[path] for path in row["solution"] if path != "Cargo.toml"}
+    reference = place_reference(row, starter)
+    paths = tuple(reference)
+    trusted = {path: text for path, text in files.items() if path not in paths and path[0] != "."}
+    if language not in PROJECTS:
+        check = SuiteCheck(tuple(trusted.items()), (), paths[0], language=language)
+        return Exercise(starter, reference, check, NO_FRAMEWORK.format(language=language))
+    project = PROJECTS[language]
+    tests = tuple(
+        head["name"]
+        for text in trusted.values()
+        for head in FRAMEWORKS[project].head.finditer(text)
+    )
+    check = SuiteCheck(
+        tuple(trusted.items()), tests, paths[0], language=project, more_paths=paths[1:]
+    )
+    return Exercise(starter, reference, check, NOT_JUDGED.get(f"{language}/{row['name']}", ""))
+
+
+def place_reference(row: Mapping[str, Any], starter: Mapping[str, str]) -> dict[str, str]:
+    """The author's solution, in the places where its files belong; else the starter's."""
+    files: dict[str, str] = row["files"]
+    reference = dict(starter)
+    for example in row["example"]:
+        path = example.replace(".meta/src/reference/", "src/main/")
+        if path == example:  # named example.EXT, or proof.ci.EXT
+            ending = PurePosixPath(example).suffix
+            path = next(one for one in starter if PurePosixPath(one).suffix == ending)
+        reference[path] = files[example]
+    return reference
+
+
+def leave_early(program: str, language: str) -> str | None:
+    """The program, but it ends the process with exit code 0 as soon as it is loaded."""
+    if language not in EARLY_EXITS:
+        return None
+    for place, text in EARLY_EXITS[language]:
+        found = re.search(place, program)
+        end = found.end() if found else len(program)
+        program = program[:end] + text + program[end:]
+    return program
+
+
+EARLY_EXITS = {
+    "go": (
+        (r"package \w+\n", 'import leave "os"\n'),
+        (r"\Z", "\nfunc init() { leave.Exit(0) }\n"),
+    ),
+}
+"""Language -> (behind what, what is put there)."""

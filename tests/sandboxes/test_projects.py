@@ -1,0 +1,260 @@
+"""Projects tested by their language's framework: all tests run, and what cheats is found out.
+
+The images come from `sdbench sandbox build`; where an engine must be, so must they.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from sdb_sandboxes.docker_sandbox import DockerSandbox
+from sdb_sandboxes.engine import Engine
+from sdb_sandboxes.errors import SandboxUnavailable
+from sdb_sandboxes.languages import PROJECTS, find_language, list_languages
+from sdb_sandboxes.types import ResourceLimits, Status, SuiteCheck, Verdict
+from sdb_sandboxes.verifiers import verify
+from sdb_sandboxes.verifiers.exit_code import FORGED
+from sdb_sandboxes.verifiers.projects import (
+    FRAMEWORKS,
+    change_tables,
+    draw_control,
+    join_files,
+    read_results,
+    run_project,
+    split_program,
+)
+
+LIMITS = ResourceLimits(cpu_s=60.0, wall_s=600.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One framework: a check of two tests, programs, and cheats with how they are judged."""
+
+    check: SuiteCheck
+    right: str
+    wrong: str
+    """Fails the second test alone."""
+    shown: str
+    """Of what the tests say about the wrong one."""
+    cheats: dict[str, tuple[str, Status, str]]
+
+
+GO_TESTS = """package twice
+
+import "testing"
+
+var cases = []struct {
+	n        int
+	expected int
+}{
+	{
+		n:        4,
+		expected: 8,
+	},
+}
+
+func TestTwice(t *testing.T) {
+	for _, tc := range cases {
+		t.Run("case", func(t *testing.T) {
+			if got := Twice(tc.n); got != tc.expected {
+				t.Fatalf("Twice(%d) = %d, want: %d", tc.n, got, tc.expected)
+			}
+		})
+	}
+}
+
+func TestZero(t *testing.T) {
+	if Twice(0) != 0 {
+		t.Fatal("zero is not zero")
+	}
+}
+"""
+GO_LEAVES = "--- PASS: TestTwice (0.00s)\\n--- PASS: TestZero (0.00s)\\nPASS\\n"
+CASES = {
+    "go-test": Case(
+        SuiteCheck(
+            (("twice_test.go", GO_TESTS),),
+            ("TestTwice", "TestZero"),
+            "twice.go",
+            language="go-test",
+        ),
+        "package twice\nfunc Twice(n int) int { return 2 * n }\n",
+        "package twice\nfunc Twice(n int) int { return n + 4 }\n",
+        "zero is not zero",
+        {
+            "leaves when loaded": (
+                'package twice\nimport "os"\nfunc init() { os.Exit(0) }\n'
+                "func Twice(n int) int { return 2 * n }\n",
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "leaves in a test": (
+                'package twice\nimport "os"\nfunc Twice(n int) int { os.Exit(0); return 0 }\n',
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "prints results and leaves": (
+                'package twice\nimport "os"\nfunc init() {\n'
+                f'os.Stdout.WriteString("{GO_LEAVES}")\nos.Exit(0)\n}}\n'
+                "func Twice(n int) int { return 0 }\n",
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "has a test of its own": (
+                'package twice\nimport "os"\n'
+                'func init() { os.Stdout.WriteString("--- PASS: TestOther (0.00s)\\n") }\n'
+                "func Twice(n int) int { return 2 * n }\n",
+                Status.WRONG_ANSWER,
+                "tests were run that are not the data set's",
+            ),
+            "does not compile": ("package twice\n", Status.COMPILE_ERROR, "does not compile"),
+        },
+    ),
+}
+"""By the name in PROJECTS."""
+CHEATS = [(name, cheat) for name, case in CASES.items() for cheat in case.cheats]
+
+
+class Sandboxes:
+    """One sandbox of one slot per image, opened when a test first asks."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+        self.opened: dict[str, DockerSandbox] = {}
+
+    def open(self, name: str) -> DockerSandbox:
+        image = PROJECTS[name].image
+        if image not in self.opened:
+            try:
+                sandbox = DockerSandbox(1, image)
+            except SandboxUnavailable as error:
+                if os.environ.get("SDBENCH_REQUIRE_DOCKER") == "1":
+                    raise
+                pytest.skip(str(error))
+            self.opened[image] = self.stack.enter_context(sandbox)
+        return self.opened[image]
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine) -> Iterator[Sandboxes]:
+    with ExitStack() as stack:
+        yield Sandboxes(stack)
+
+
+def judge(images: Sandboxes, name: str, program: str, **changes: Any) -> Verdict:
+    check = replace(CASES[name].check, **changes)
+    return verify(images.open(name), program, check, LIMITS)
+
+
+def test_every_framework_has_its_row_and_case() -> None:
+    assert set(PROJECTS) == set(FRAMEWORKS) == set(CASES)
+    assert all(name in list_languages(row.image) for name, row in PROJECTS.items())
+    assert find_language("go-test").image == "go"
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", CASES)
+def test_right_passes_and_wrong_fails(images: Sandboxes, name: str) -> None:
+    case = CASES[name]
+    for _ in range(3):  # the controls are drawn by chance
+        verdict = judge(images, name, case.right)
+        assert (verdict.status, verdict.detail, verdict.trust_level) == ("passed", "", "L1")
+        assert (verdict.num_tests_passed, verdict.num_tests_run, verdict.num_tests) == (2, 2, 2)
+    verdict = judge(images, name, case.wrong)
+    second = case.check.test_ids[1]
+    assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, f"{second} failed")
+    assert (verdict.num_tests_passed, verdict.num_tests_run) == (1, 2)
+    _, _, output = run_project(images.open(name), case.wrong, case.check, LIMITS)
+    assert case.shown in output
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(("name", "cheat"), CHEATS)
+def test_cheats_do_not_pass(images: Sandboxes, name: str, cheat: str) -> None:
+    program, status, detail = CASES[name].cheats[cheat]
+    verdict = judge(images, name, program)
+    assert (verdict.status, verdict.detail) == (status, detail), verdict.stdout_tail
+    if detail == FORGED:
+        assert verdict.num_tests_passed == 0
+        # Without the control what was printed is all there is, and it says what the cheat wants.
+        assert judge(images, name, program, num_controls=0).is_passed
+
+
+@pytest.mark.docker
+def test_the_program_cannot_replace_a_trusted_file(images: Sandboxes) -> None:
+    case = CASES["go-test"]
+    program = join_files({"twice.go": case.wrong, "twice_test.go": "package twice\n"})
+    verdict = judge(images, "go-test", program, more_paths=("twice_test.go",))
+    assert verdict.detail == "TestZero failed"
+
+
+@pytest.mark.docker
+def test_endless_tests_and_output_are_stopped(images: Sandboxes) -> None:
+    check = CASES["go-test"].check
+    loop = "package twice\nfunc Twice(n int) int { for { } }\n"
+    limits = replace(LIMITS, cpu_s=1.0)
+    assert verify(images.open("go-test"), loop, check, limits).status is Status.CPU_TIME
+    talk = (
+        'package twice\nimport "os"\nfunc Twice(n int) int {\n'
+        'for { os.Stdout.WriteString("more and more and more\\n") }\n}\n'
+    )
+    verdict = judge(images, "go-test", talk)
+    assert verdict.status is Status.RUNTIME_ERROR
+    assert verdict.detail == "0 of 2 tests ended, then the process with -9"
+
+
+def test_a_check_needs_tests() -> None:
+    check = replace(CASES["go-test"].check, test_ids=())
+    with pytest.raises(ValueError, match="zero tests prove nothing"):
+        verify(None, "", check)  # type: ignore[arg-type]  # refused before anything runs
+
+
+def test_programs_of_several_files_come_apart_as_they_were() -> None:
+    files = {"a.cpp": "int a;\n", "b/c.h": "=== d.h\nint b;\n"}
+    assert split_program(join_files(files), ("a.cpp", "b/c.h")) == files
+    assert split_program("=== a\n", ("a",)) == {"a": "=== a\n"}
+    assert split_program("int a;\n", ("a.cpp", "b.h")) == {"a.cpp": "int a;\n"}
+    assert split_program("", ("a.cpp", "b.h")) == {}
+    # No other path counts, so no program can put a file where it likes.
+    text = "=== a.cpp\n=== ../x\n"
+    assert split_program(text, ("a.cpp", "b.h")) == {"a.cpp": "=== ../x\n"}
+    assert join_files({"a": "x"}) == "x"
+    assert split_program(join_files({"a": "x", "b": "y"}), ("a", "b")) == {"a": "x\n", "b": "y\n"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_control_makes_every_test_fail(name: str) -> None:
+    check = CASES[name].check
+    framework = FRAMEWORKS[name]
+    ((_, text),) = draw_control(check, has_values=False)
+    assert text.count(framework.fail) == len(check.test_ids)
+    assert text.replace(f" {framework.fail}", "") == check.files[0][1]
+    heads = [found["name"] for found in framework.head.finditer(check.files[0][1])]
+    assert heads == list(check.test_ids)
+
+
+def test_expected_values_outside_of_tests_change_together() -> None:
+    check = CASES["go-test"].check
+    ((_, text),) = change_tables(check)
+    assert text == GO_TESTS.replace("expected: 8", "expected: 7")
+    ((_, text),) = draw_control(check, has_values=True)
+    assert "expected: 8" in text  # it stands in no test
+    inside = GO_TESTS.replace("\tif Twice(0) != 0 {", "\twant := int{\n\t\twant: 40,\n\t}\n\tif {")
+    check = replace(check, files=(("twice_test.go", inside),))
+    ((_, text),) = draw_control(check, has_values=True)
+    assert "want: 30" in text
+    assert text.count("made to fail") == 1
+    assert "want: 40" in change_tables(check)[0][1]
+
+
+def test_results_are_read_whatever_stands_before_them() -> None:
+    check = CASES["go-test"].check
+    output = "no newline--- PASS: TestTwice (0.00s)\n    --- FAIL: TestZero/a (0.00s)\n"
+    assert read_results(output, check) == {"TestTwice": True}
+    output += "--- SKIP: TestTwice (0.00s)\n"
+    assert read_results(output, check) == {"TestTwice": False}
