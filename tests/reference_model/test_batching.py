@@ -1,37 +1,15 @@
 """A queue gives every prompt the answer that it gets alone."""
 
-import functools
-
 import pytest
-import torch
+from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_reference_model.batching import sample_queue
-from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.policies import Revision, commit_above, edit_above
 from sdb_reference_model.sampler import sample_blocks
-from sdb_reference_model.tokenizer import CodeTokenizer
 
 LENGTHS = [5, 2, 9, 1, 30, 3, 7]
 PROMPTS = [[10 + row, *range(20, 19 + length)] for row, length in enumerate(LENGTHS)]
 SEEDS = list(range(5, 12))
-
-
-@functools.cache
-def make_tokenizer() -> CodeTokenizer:
-    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
-
-
-@functools.cache
-def make_model(end_bias: float) -> Transformer:
-    """Random, wide weights; an `end_bias` of -1 makes the end token impossible, others likely."""
-    model = Transformer(SIZES["test"])
-    model.initialise(torch.Generator().manual_seed(7))
-    for block in model.blocks:
-        for weight in block.parameters():
-            weight.data *= 6
-    model.embedding.weight.data *= 40
-    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
-    return model.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

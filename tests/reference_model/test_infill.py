@@ -1,36 +1,15 @@
 """Infilling: what is given stays, what is asked for comes back, and both sides are seen."""
 
-import functools
-
 import pytest
 import torch
+from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_reference_model.infill import infill
-from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.past import Cached, Past, Uncached
 from sdb_reference_model.policies import commit_above, edit_above
-from sdb_reference_model.tokenizer import CodeTokenizer
 
 PREFIXES = [[10, 11, 12, 13], [20, 21]]
 SUFFIXES = [[40, 41], [30, 31, 32, 33, 34]]
-
-
-@functools.cache
-def make_tokenizer() -> CodeTokenizer:
-    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
-
-
-@functools.cache
-def make_model(end_bias: float = -1.0) -> Transformer:
-    """Random, wide weights; an `end_bias` of -1 makes end tokens impossible, others likely."""
-    model = Transformer(SIZES["test"])
-    model.initialise(torch.Generator().manual_seed(7))
-    for block in model.blocks:
-        for weight in block.parameters():
-            weight.data *= 6
-    model.embedding.weight.data *= 40
-    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
-    return model.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("past", [Cached, Uncached])

@@ -5,37 +5,23 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.past import DualCached, FullUncached, Past, PrefixCached
 from sdb_reference_model.policies import commit_above
 from sdb_reference_model.sampler import Generation, sample_blocks
-from sdb_reference_model.tokenizer import CodeTokenizer
 
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38]]
 
 
-@functools.cache
-def make_tokenizer() -> CodeTokenizer:
-    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
-
-
-@functools.cache
-def make_model(num_layers: int) -> Transformer:
-    """Random weights, wide enough that confidences differ; the end token is impossible."""
-    model = Transformer(replace(SIZES["test"], num_layers=num_layers))
-    model.initialise(torch.Generator().manual_seed(7))
-    for block in model.blocks:
-        for weight in block.parameters():
-            weight.data *= 6
-    model.embedding.weight.data *= 40
-    model.embedding.weight.data[make_tokenizer().end_id] *= 0
-    return model.eval().requires_grad_(False)
+def make_layers(num_layers: int) -> Transformer:
+    return make_model(config=replace(SIZES["test"], num_layers=num_layers))
 
 
 def sample(past: Past, num_layers: int = 2, rows: slice = slice(3)) -> list[Generation]:
     return sample_blocks(
-        make_model(num_layers),
+        make_layers(num_layers),
         make_tokenizer(),
         PROMPTS[rows],
         block_size=8,
@@ -47,7 +33,10 @@ def sample(past: Past, num_layers: int = 2, rows: slice = slice(3)) -> list[Gene
 
 def decode_plainly(prompt: list[int], num_layers: int, is_shifted: bool) -> list[int]:
     """Full attention over prompt and canvas, one forward per step, no padding and no cache."""
-    model, mask_id = make_model(num_layers), make_tokenizer().mask_id
+    model, mask_id = (
+        make_layers(num_layers),
+        make_tokenizer().mask_id,
+    )
     text = torch.tensor([*prompt, *[mask_id] * 24])
     for start in range(len(prompt), len(text), 8):
         while bool((is_open := text[start : start + 8] == mask_id).any()):

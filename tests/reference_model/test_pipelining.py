@@ -4,34 +4,15 @@ import functools
 
 import pytest
 import torch
+from tests.reference_model.tiny import make_model, make_tokenizer
 
-from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.past import Cached
 from sdb_reference_model.pipelining import sample_pipelined
 from sdb_reference_model.policies import commit_above
 from sdb_reference_model.sampler import Generation, sample_blocks
-from sdb_reference_model.tokenizer import CodeTokenizer
 
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38]]
 LENGTH, BLOCK_SIZE, THRESHOLD = 32, 8, 0.5
-
-
-@functools.cache
-def make_tokenizer() -> CodeTokenizer:
-    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
-
-
-@functools.cache
-def make_model(end_bias: float) -> Transformer:
-    """Random weights, wide enough that confidences differ; an end token is impossible at -1."""
-    model = Transformer(SIZES["test"])
-    model.initialise(torch.Generator().manual_seed(7))
-    for block in model.blocks:
-        for weight in block.parameters():
-            weight.data *= 6
-    model.embedding.weight.data *= 40
-    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
-    return model.eval().requires_grad_(False)
 
 
 def sample(

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_kernels.packed import is_available
 from sdb_reference_model.autoregressive import sample_tokens
-from sdb_reference_model.model import SIZES, ModelConfig, Transformer
+from sdb_reference_model.model import SIZES, ModelConfig
 from sdb_reference_model.past import Cached, Past, Uncached
 from sdb_reference_model.policies import (
     Policy,
@@ -21,31 +22,9 @@ from sdb_reference_model.policies import (
     remask_randomly,
 )
 from sdb_reference_model.sampler import Generation, is_behind_tail_start, sample_blocks
-from sdb_reference_model.tokenizer import CodeTokenizer
 
 UNFOLDED = functools.partial(Cached, is_folded=False)
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
-
-
-@functools.cache
-def make_tokenizer() -> CodeTokenizer:
-    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
-
-
-@functools.cache
-def make_model(end_bias: float = -1.0, config: ModelConfig = SIZES["test"]) -> Transformer:
-    """Random weights, wide enough that confidences differ.
-
-    An `end_bias` of -1 makes the end token impossible, a positive one makes it likely.
-    """
-    model = Transformer(config)
-    model.initialise(torch.Generator().manual_seed(7))
-    for block in model.blocks:
-        for weight in block.parameters():
-            weight.data *= 6
-    model.embedding.weight.data *= 40
-    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
-    return model.eval().requires_grad_(False)
 
 
 def sample(

@@ -1,34 +1,12 @@
 """Guesses make decoding faster and never change it."""
 
-import functools
-
 import pytest
-import torch
+from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_reference_model.autoregressive import sample_tokens
-from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.speculative import Draft, DraftModel, look_up, sample_speculatively
-from sdb_reference_model.tokenizer import CodeTokenizer
 
 PROMPTS = [[10, 11, 12, 13, 14, 11, 12, 13], [20, 21], [40, 41, 40, 41, 40]]
-
-
-@functools.cache
-def make_tokenizer() -> CodeTokenizer:
-    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
-
-
-@functools.cache
-def make_model(end_bias: float = -1.0, seed: int = 7) -> Transformer:
-    """Random, wide weights; an `end_bias` of -1 makes the end token impossible, others likely."""
-    model = Transformer(SIZES["test"])
-    model.initialise(torch.Generator().manual_seed(seed))
-    for block in model.blocks:
-        for weight in block.parameters():
-            weight.data *= 6
-    model.embedding.weight.data *= 40
-    model.embedding.weight.data[make_tokenizer().end_id] *= 1 + end_bias
-    return model.eval().requires_grad_(False)
 
 
 DRAFTS: dict[str, Draft] = {

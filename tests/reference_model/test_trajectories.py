@@ -1,18 +1,18 @@
 """Trajectories: what a run's record says, its ELBO by two ways, orders, and selection."""
 
-import functools
 import itertools
+from functools import partial
 
 import pytest
 import torch
+from tests.reference_model.tiny import make_model as make_tiny_model
+from tests.reference_model.tiny import make_tokenizer
 from torch import Tensor
 
 from sdb_reference_model.data import collate
-from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.policies import Policy, commit_above
 from sdb_reference_model.sampler import Generation, sample_blocks
 from sdb_reference_model.states import Batch, read_slabs
-from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.trajectories import (
     Recorder,
     Trajectory,
@@ -25,24 +25,8 @@ from sdb_reference_model.trajectories import (
 
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
 BLOCK = 4
-
-
-@functools.cache
-def make_tokenizer() -> CodeTokenizer:
-    return CodeTokenizer.train(["def f(x):\n    return x\n"], 300)
-
-
-@functools.cache
-def make_model(end_weight: float = 1.3) -> Transformer:
-    """Random weights, wide enough that confidences differ; the end token is likely."""
-    model = Transformer(SIZES["test"])
-    model.initialise(torch.Generator().manual_seed(7))
-    for block in model.blocks:
-        for weight in block.parameters():
-            weight.data *= 6
-    model.embedding.weight.data *= 20
-    model.embedding.weight.data[make_tokenizer().end_id] *= end_weight
-    return model.eval().requires_grad_(False)
+make_model = partial(make_tiny_model, 0.3, scale=20.0)
+"""Ends are likely."""
 
 
 def record(policy: Policy, temperature: float = 1.0) -> tuple[list[Trajectory], list[Generation]]:
