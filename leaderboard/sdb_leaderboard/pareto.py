@@ -5,7 +5,6 @@ observed points, the figures about the line to draw. Both axes are maximised. Do
 from `moocore` (Lopez-Ibanez et al.), which is exact and keeps ties when asked to.
 """
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +30,8 @@ def find_frontier(
     """
     if len(speeds) == 0:
         return np.zeros(0, dtype=np.bool_)
+    import moocore  # slow, and a table of programs without a speed does not need it
+
     points = np.column_stack([speeds, qualities])
     flags = moocore.is_nondominated(points, maximise=True, keep_weakly=True)
     return np.asarray(flags, dtype=np.bool_) & (qualities >= quality_floor)
@@ -73,6 +74,8 @@ def compute_attainment(
     Returns:
         Percentile -> frontier points (speeds, qualities) of that border, speeds rising.
     """
+    import moocore
+
     points, sets = [], []
     for index, (x, y) in enumerate(zip(speeds, qualities, strict=True)):
         flags = find_frontier(x, y)

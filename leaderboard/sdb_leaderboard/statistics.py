@@ -12,10 +12,10 @@ problems, and does not know about variation between machines or processes.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
 from sdb_leaderboard.pareto import find_frontier
 
@@ -81,7 +81,7 @@ def compute_score_interval(pass_fractions: FloatArray, confidence: float = 0.95)
         return ScoreInterval(mean, low, high, float(num_problems))
     variance = float(np.var(pass_fractions, ddof=1)) / num_problems if num_problems > 1 else 0.0
     effective_n = mean * (1.0 - mean) / variance if variance > 0.0 else float(num_problems)
-    z = float(ndtri(1.0 - tail))
+    z = NormalDist().inv_cdf(1.0 - tail)
     center = (mean + z * z / (2.0 * effective_n)) / (1.0 + z * z / effective_n)
     half = (z / (1.0 + z * z / effective_n)) * math.sqrt(
         mean * (1.0 - mean) / effective_n + z * z / (4.0 * effective_n**2)
@@ -122,6 +122,8 @@ def bound_paired_loss(
             f"paired arrays have shapes {reference.shape} and {candidate.shape}; "
             "pass the same non-empty problems to both"
         )
+    from scipy.special import stdtrit  # slow, and a table without pairs does not need it
+
     num_problems = len(reference)
     loss = reference - candidate
     margin = bound_unseen_share(num_problems, confidence)

@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from sdb_harness.errors import UserError
 
-_TIMEOUT = httpx.Timeout(30.0)
+_TIMEOUT_S = 30.0
 _found: set[Path] = set()
 """What `find_file` found since `watch_files` was entered."""
 
@@ -204,8 +202,10 @@ def _fetch_from_hub(origin: HubFile, folder: Path, remedy: str) -> Path:
 
 def _fetch_from_address(address: str, path: Path, remedy: str) -> Path:
     """Download a file. Raises UserError."""
+    import httpx  # slow, and only needed here
+
     try:
-        with httpx.stream("GET", address, follow_redirects=True, timeout=_TIMEOUT) as response:
+        with httpx.stream("GET", address, follow_redirects=True, timeout=_TIMEOUT_S) as response:
             response.raise_for_status()
             with path.open("wb") as file:
                 for part in response.iter_bytes():

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdb_harness.benchmarks import load_benchmark
+from sdb_harness.benchmarks.data_files import watch_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,6 @@ def summarize_benchmark(name: str) -> Summary:
     Raises:
         UserError: its data is missing or damaged; that is never remembered.
     """
-    from sdb_harness.benchmarks.data_files import watch_files  # imports a client: slow
-
     path = find_folder() / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(path.read_text())
