@@ -51,6 +51,7 @@ from sdb_reference_model.model import Transformer
 from sdb_reference_model.past import Cached, DualCached, Past, PrefixCached
 from sdb_reference_model.policies import commit_above, commit_evenly
 from sdb_reference_model.sampler import sample_blocks
+from sdb_reference_model.tokenizer import ControlIds
 
 NUM_LAYERS, WIDTH, NUM_HEADS, FEED_FORWARD = 4, 256, 4, 1024
 PROMPT_TOKENS, NEW_TOKENS, BLOCK_SIZE = 64, 256, 32
@@ -68,6 +69,7 @@ class Special:
     mask_id: int
     end_id: int
     pad_id: int = 0
+    control_ids: ControlIds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def sample_queue(
             tokenizer,
             block,
             policy,
-            start_revision(revision, len(seats), device),
+            start_revision(revision, tokenizer, len(seats), device),
             select,
             own_seeds[:, None] * 1_000_003 + offsets,
             own,

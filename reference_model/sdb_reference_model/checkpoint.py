@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sdb_reference_model.model import ModelConfig, Transformer
 from sdb_reference_model.past import AttentionMode, Past, choose_past
-from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.tokenizer import CodeTokenizer, ControlIds
 
 Objective = Literal["diffusion", "autoregressive"]
 
@@ -69,6 +69,8 @@ def save_checkpoint(
         "special_ids": [tokenizer.pad_id, tokenizer.end_id, tokenizer.mask_id],
         "training": training,
     }
+    if tokenizer.control_ids is not None:
+        config["control_ids"] = list(tokenizer.control_ids)
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -104,8 +106,11 @@ def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         model_config = ModelConfig(**config["model"])
         objective, training = config["objective"], config["training"]
         special_ids = config.get("special_ids")  # the first checkpoints have the usual spelling
+        control_ids = config.get("control_ids")
         tokenizer = CodeTokenizer.load(
-            folder / "tokenizer.json", special_ids and tuple(map(int, special_ids))
+            folder / "tokenizer.json",
+            special_ids and tuple(map(int, special_ids)),
+            control_ids and ControlIds(*map(int, control_ids)),
         )
     except Exception as error:  # `tokenizers` raises bare Exception on bad JSON
         raise CheckpointError(

@@ -99,7 +99,7 @@ def compute_constrained_loss(
         weight = block_size / is_masked.sum(dim=-1, keepdim=True).clamp(min=1)
     hidden = read_slabs(model, batch, slabs, range(answers.shape[1]))[is_asked]
     log_p = compute_log_probabilities(
-        hidden, model.head_weight, answers[is_asked], forbidden_id=mask_id
+        hidden, model.head_weight, answers[is_asked], forbidden=mask_id
     )
     weights = weight.expand(answers.shape)[is_asked]
     return -(weights * log_p).sum() / (is_live.sum() * block_size)

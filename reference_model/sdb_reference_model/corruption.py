@@ -16,8 +16,8 @@ Choice: every edit keeps the length. The loss compares position by position, so 
 would turn a Levenshtein distance of 1 into a wrong target at every later position, and the paper
 does not say how it avoids that. Here an insertion and a deletion come as a pair at most `window`
 positions apart: only the tokens between them move. `substitution_share = 1` gives substitutions
-alone. Not taken: control tokens that insert and delete (LLaDA2.2), which need a vocabulary and a
-decoder that know them.
+alone. Not default: lone insertions and deletions inside a block with labels for targets (LLaDA2.2,
+`edits.shift_answers`), which need two control tokens and a decoder that knows them.
 """
 
 from typing import Literal

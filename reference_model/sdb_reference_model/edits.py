@@ -1,4 +1,4 @@
-"""How answers are edited in training: process B with a source of new tokens.
+"""How answers are edited in training: process B with a source of new tokens, at two lengths.
 
 Place in the flow: the first term of Eq. 6 (`objective.py`) and f of Eq. 9 (`constrained.py`) hand
 over a batch; an edited copy of its answers comes back. The process itself is
@@ -7,6 +7,10 @@ over a batch; an edited copy of its answers comes back. The process itself is
 Choice: the paper does not say where inserted and substituted tokens come from. `uniform` draws any
 ordinary token. `draft` draws from what the model itself would have put there, with the true token
 left out, so that training errors look like sampling errors; it costs one more forward.
+
+Choice: nor does it say what happens to the length. `balanced` keeps it (`corruption.edit_tokens`),
+and the targets are the clean tokens. `labels` really shifts within a block, and the targets are
+those of `levenshtein.py`: keep, write this token, delete, insert.
 """
 
 from dataclasses import dataclass
@@ -22,11 +26,13 @@ from sdb_reference_model.corruption import (
     draw_replacements,
     edit_tokens,
 )
+from sdb_reference_model.levenshtein import label_blocks, shift_blocks
 from sdb_reference_model.model import Transformer
-from sdb_reference_model.states import Batch
-from sdb_reference_model.tokenizer import CodeTokenizer
+from sdb_reference_model.states import Batch, split
+from sdb_reference_model.tokenizer import CodeTokenizer, ControlIds, find_non_text_ids
 
 EditSource = Literal["uniform", "draft"]
+EditLengths = Literal["balanced", "labels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +46,15 @@ class EditProcess:
     probability: float = 1.0
     """Of an answer to be edited at all."""
     substitution_share: float = 0.5
+    control: ControlIds | None = None
+    """With these, lengths are those of `labels`."""
 
 
 def weigh_tokens(tokenizer: CodeTokenizer, vocab_size: int) -> Tensor:
     """Equal weights float32 [V] for ordinary tokens, 0 for special ones and unused ids."""
     weights = torch.ones(vocab_size)
     weights[tokenizer.vocab_size :] = 0
-    weights[[tokenizer.pad_id, tokenizer.end_id, tokenizer.mask_id]] = 0
+    weights[[tokenizer.pad_id, tokenizer.end_id, *find_non_text_ids(tokenizer)]] = 0
     return weights
 
 
@@ -68,18 +76,77 @@ def edit_answers(
         int64 [B, C].
     """
     lengths = batch.answer_lengths - 1
-    is_edited = torch.rand(len(lengths), generator=generator) < process.probability
-    alpha = torch.rand(len(lengths), generator=generator) * process.max_ratio * is_edited
+    num_edits = draw_num_edits(lengths, process, generator)
     if replacements is None:
         replacements = draw_replacements(batch.answer, process.token_weights, generator)
     return edit_tokens(
         batch.answer,
         lengths,
-        count_edits(lengths, alpha),
+        num_edits,
         replacements,
         substitution_share=process.substitution_share,
         generator=generator,
     )
+
+
+def draw_num_edits(
+    lengths: Tensor, process: EditProcess, generator: torch.Generator | None
+) -> Tensor:
+    """Draw k of each answer, int64 [B], from its length [B]."""
+    is_edited = torch.rand(len(lengths), generator=generator) < process.probability
+    alpha = torch.rand(len(lengths), generator=generator) * process.max_ratio * is_edited
+    return count_edits(lengths, alpha)
+
+
+def edit_blocks(
+    batch: Batch,
+    process: EditProcess,
+    block_size: int,
+    mask_id: int,
+    generator: torch.Generator | None = None,
+    replacements: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Corrupt answers by process B, at either of the lengths.
+
+    With `labels`, k positions of an answer get an edit each: substitutions by their share, the
+    others insertions and deletions in equal parts. What follows moves within the block.
+
+    Args:
+        batch: prompts and answers; the width of the answers is a multiple of the block size.
+        process: how.
+        block_size: tokens b of a block.
+        mask_id: id of the mask.
+        generator: source of randomness.
+        replacements: as for `edit_answers`.
+
+    Returns:
+        Blocks int64 [B, M, b], and their targets: clean tokens, or labels.
+    """
+    answers, control = split(batch.answer, block_size), process.control
+    if control is None:
+        edited = edit_answers(batch, process, generator, replacements)
+        return split(edited, block_size), answers
+    lengths = batch.answer_lengths - 1
+    num_edits = draw_num_edits(lengths, process, generator)
+    if replacements is None:
+        replacements = draw_replacements(batch.answer, process.token_weights, generator)
+    is_text = torch.arange(batch.answer.shape[1])[None] < lengths[:, None]  # [B, C]
+    order = torch.rand(batch.answer.shape, generator=generator).masked_fill(~is_text, 2.0)
+    is_edited = order.argsort(dim=1).argsort(dim=1) < num_edits[:, None]
+    kind, share = torch.rand(batch.answer.shape, generator=generator), process.substitution_share
+    edits = torch.where(kind < (1 + share) / 2, control.delete_id, control.insert_id)
+    edits = torch.where(kind < share, replacements, edits)
+    edits = torch.where(is_edited, edits, batch.answer)
+    shifted = shift_blocks(
+        answers,
+        split(edits, block_size),
+        split(replacements, block_size),
+        control,
+        mask_id,
+        int(batch.answer[0, -1]),  # every answer is filled with end tokens
+    )
+    labels = label_blocks(shifted.flatten(0, 1), answers.flatten(0, 1), control, mask_id)
+    return shifted, labels.view_as(shifted)
 
 
 def draw_drafts(

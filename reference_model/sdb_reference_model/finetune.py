@@ -89,8 +89,14 @@ def run_updates(
         `out`, which now is a checkpoint.
 
     Raises:
-        ValueError: if `out` holds another run, or the loss stops being finite.
+        ValueError: if `out` holds another run, the start has control tokens, or the loss stops
+            being finite.
     """
+    if checkpoint.tokenizer.control_ids is not None:
+        raise ValueError(
+            "this phase writes text alone, and the start checkpoint also says DELETE and INSERT; "
+            "start from one trained with edit_lengths='balanced'"
+        )
     identity = {"config": asdict(config), "checkpoint": checkpoint.revision}
     model = Transformer(checkpoint.model.config)
     model.load_state_dict(checkpoint.model.state_dict())

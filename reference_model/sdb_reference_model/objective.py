@@ -27,7 +27,7 @@ from sdb_reference_model.corruption import (
     mask_tokens,
     sample_times,
 )
-from sdb_reference_model.edits import EditProcess, EditSource, draw_drafts, edit_answers
+from sdb_reference_model.edits import EditProcess, EditSource, draw_drafts, edit_blocks
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.states import (
     Batch,
@@ -108,12 +108,13 @@ def compute_diffusion_loss(
         hidden = read_slabs(model, batch, torch.cat(states, dim=1), block_of)
         return list(hidden.chunk(len(states), dim=1))
 
-    def compute_log_p(hidden: Tensor, is_asked: Tensor) -> Tensor:
+    def compute_log_p(hidden: Tensor, is_asked: Tensor, y: Tensor, forbidden: list[int]) -> Tensor:
         asked = hidden[is_asked.to(hidden.device)]
-        return compute_log_probabilities(asked, model.head_weight, answers[is_asked], mask_id)
+        return compute_log_probabilities(asked, model.head_weight, y[is_asked], forbidden)
 
     is_asked = is_masked & is_live
-    states, is_judged = [noisy], is_live.expand_as(is_masked)
+    states, is_judged, targets = [noisy], is_live.expand_as(is_masked), answers
+    non_text = [mask_id, *(edit.process.control or ())] if edit else [mask_id]
     if edit is not None:
         replacements = None
         if edit.source == "draft":
@@ -122,17 +123,19 @@ def compute_diffusion_loss(
                 replacements = draw_drafts(
                     blank, model, batch.answer, edit.process.token_weights, generator
                 )
-        edited = split(edit_answers(batch, edit.process, generator, replacements), block_size)
+        edited, targets = edit_blocks(
+            batch, edit.process, block_size, mask_id, generator, replacements
+        )
         if edit.place == "separate":
             states = [noisy, edited]
         else:
             states, is_judged = [edited.masked_fill(is_masked, mask_id)], is_live & ~is_masked
     hidden = read(*states)
     weight = weight.expand_as(is_asked)[is_asked].to(hidden[0].device)
-    mask_sum = -(weight * compute_log_p(hidden[0], is_asked)).sum()
+    mask_sum = -(weight * compute_log_p(hidden[0], is_asked, answers, non_text)).sum()
     edit_sum = mask_sum.new_zeros(())
     if edit is not None:
-        edit_sum = -compute_log_p(hidden[-1], is_judged).sum()
+        edit_sum = -compute_log_p(hidden[-1], is_judged, targets, [mask_id]).sum()
     return LossTerms(mask_sum, edit_sum, int(is_live.sum()) * block_size)
 
 

@@ -3,6 +3,7 @@
     commit   x_i <- v_i  where x_i is a mask and p(v_i) > threshold                       (M2T)
     edit     x_i <- v_i  where x_i is visible, v_i != x_i and p(v_i) > edit threshold     (T2T)
     remask   x_i <- m    under the same condition, or at random                           (T2M)
+    label    keep, write, delete, insert  where x_i is visible and p(label) > threshold   (T2L)
 
 Place in the flow: `sampler.denoise_block` calls one `Policy` and at most one `Revision` per step.
 Commit and edit together are the joint threshold of LLaDA2.1; remasking on disagreement is its
@@ -12,7 +13,9 @@ What it does not do: look at the model, or change a block; it answers with posit
 
 Choice: the paper rewrites visible tokens but not how many or which. Here a revision has a budget
 per block, and a token that was taken from a position never returns to it by an edit and is not
-remasked twice; so every block ends, after at most block size + budget + 1 steps.
+remasked twice; so every block ends, after at most block size + budget + 1 steps. Labels move
+tokens, so there no state of a block is revised twice, and each of the budget may open a mask: at
+most block size + 2 budget + 1 steps.
 """
 
 import math
@@ -26,6 +29,7 @@ from torch import Tensor
 from sdb_kernels.head_select.reference import exponential_noise
 from sdb_reference_model.policy_specs import PolicySpec
 from sdb_reference_model.selection import Measure
+from sdb_reference_model.tokenizer import SpecialIds
 
 Policy = Callable[[Tensor, Tensor, int], Tensor]
 """(confidence [B, b], is_open [B, b], step) -> which open positions to commit, bool [B, b].
@@ -159,7 +163,8 @@ class Judgement:
 class Revision:
     """Which visible tokens to take back, and what becomes of them."""
 
-    action: Literal["edit", "remask"]
+    action: Literal["edit", "remask", "label"]
+    """`label` is for models that know DELETE and INSERT, and reads a block when it is full."""
     select: Callable[[Judgement], Tensor]
     """Positions that should be revised, bool [B, b]; the budget may allow fewer."""
     budget: int
@@ -188,6 +193,15 @@ def remask_above(threshold: float, budget: int) -> Revision:
     return Revision("remask", disagree_above(threshold), budget)
 
 
+def label_above(threshold: float, budget: int) -> Revision:
+    """Keep, substitute, delete or insert, where the model is surer of it than `threshold`.
+
+    Levenshtein editing of LLaDA2.2, see `levenshtein.py`. Choice: a block is labelled when no mask
+    is left in it, because that is what labels are trained on.
+    """
+    return Revision("label", disagree_above(threshold), budget)
+
+
 def remask_randomly(probability: float, num_steps: int, budget: int) -> Revision:
     """Mask each visible token with sigma = min(probability, (1 - alpha_s) / alpha_t): ReMDM-cap.
 
@@ -212,7 +226,7 @@ def remask_randomly(probability: float, num_steps: int, budget: int) -> Revision
 
 
 def disagree_above(threshold: float) -> Callable[[Judgement], Tensor]:
-    """Select where the model would rather write another token, with more than `threshold`."""
+    """Select where the model says something else than the token, with more than `threshold`."""
 
     def select(judgement: Judgement) -> Tensor:
         differs = judgement.proposal != judgement.block
@@ -229,19 +243,22 @@ class Reviser:
     num_left: Tensor
     """int64 [B], revisions that each row may still make."""
     removed: list[Tensor] = field(default_factory=list)
-    """int64 [B, b] each: tokens taken from their positions, -1 where none was."""
+    """int64 [B, b] each: tokens taken from their positions, -1 where none was; for labels the whole
+    block of a row that was revised."""
 
     def revise(self, judgement: Judgement) -> Tensor:
         """Positions to revise now, bool [B, b]: the most confident ones that the budget covers."""
         wanted = self.revision.select(judgement)
-        is_edit = self.revision.action == "edit"
+        is_edit, is_label = self.revision.action == "edit", self.revision.action == "label"
         candidate = judgement.proposal if is_edit else judgement.block
         for tokens in self.removed:
-            wanted &= candidate != tokens
+            is_new = candidate != tokens
+            wanted &= is_new.any(dim=1, keepdim=True) if is_label else is_new
         order = judgement.confidence.masked_fill(~wanted, -torch.inf)
         is_revised = wanted & (rank(order) < self.num_left[:, None])
         self.num_left = self.num_left - is_revised.sum(dim=1)
-        self.removed.append(judgement.block.masked_fill(~is_revised, -1))
+        is_taken = is_revised.any(dim=1, keepdim=True) if is_label else is_revised
+        self.removed.append(judgement.block.masked_fill(~is_taken, -1))
         return is_revised
 
 
@@ -274,13 +291,24 @@ def build_plan(spec: PolicySpec) -> Plan:
             return Plan(commit_above(first), edit_above(rest[0], int(rest[1])))
         case "remask":
             return Plan(commit_above(first), remask_above(rest[0], int(rest[1])))
+        case "levenshtein":
+            return Plan(commit_above(first), label_above(rest[0], int(rest[1])))
     raise ValueError(f"policy {spec.name} is no policy of one block; use sample_pipelined")
 
 
 def start_revision(
-    revision: Revision | None, num_rows: int, device: torch.device
+    revision: Revision | None, tokenizer: SpecialIds, num_rows: int, device: torch.device
 ) -> Reviser | None:
-    """Begin a block with a full budget for each row."""
+    """Begin a block with a full budget for each row.
+
+    Raises:
+        ValueError: if the revision deletes and inserts, and the model has no token that says so.
+    """
     if revision is None:
         return None
+    if revision.action == "label" and tokenizer.control_ids is None:
+        raise ValueError(
+            "policy levenshtein needs a checkpoint trained with edit_lengths='labels', and this "
+            "one has no DELETE and INSERT; use edit:THRESHOLD:EDIT_THRESHOLD:BUDGET"
+        )
     return Reviser(revision, torch.full((num_rows,), revision.budget, device=device))

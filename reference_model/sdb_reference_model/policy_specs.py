@@ -16,6 +16,7 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "hierarchical": ("threshold", "low_threshold"),
     "edit": ("threshold", "edit_threshold", "budget"),
     "remask": ("threshold", "remask_threshold", "budget"),
+    "levenshtein": ("threshold", "label_threshold", "budget"),
     "pipelined": ("threshold", "share"),
 }
 """Name -> its numbers. Counts are whole and from 1, a bound is from 0, the others are in [0, 1]."""

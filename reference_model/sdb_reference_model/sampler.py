@@ -27,6 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sdb_reference_model.levenshtein import apply_labels
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.past import Cached, Context, Past
 from sdb_reference_model.policies import Judgement, Policy, Reviser, Revision, start_revision
@@ -51,7 +52,7 @@ class Generation:
     step_commits: list[int] = field(default_factory=list)
     """Masks committed by each denoising forward; the closed tail of a block is not counted."""
     step_edits: list[int] = field(default_factory=list)
-    """Visible tokens overwritten after each denoising forward."""
+    """Visible tokens overwritten, deleted or inserted before, after each denoising forward."""
     step_remasks: list[int] = field(default_factory=list)
     """Visible tokens masked again after each denoising forward."""
 
@@ -97,10 +98,13 @@ def sample_blocks(
         B generations, in order. The same tokens for every batch composition, up to float rounding.
 
     Raises:
-        ValueError: if the block does not divide the canvas, or the canvas does not fit the model.
+        ValueError: if the block does not divide the canvas, the canvas does not fit the model, or
+            the revision does not fit the model or given text.
     """
     started = time.perf_counter()
     check_canvas(model, prompts, block_size, max_new_tokens)
+    if canvas is not None and revision is not None and revision.action == "label":
+        raise ValueError("levenshtein moves tokens, and given text must stay; use another policy")
     select = make_select(model.head_operand, tokenizer, temperature, top_p, measure)
     device = model.head_weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
@@ -119,7 +123,7 @@ def sample_blocks(
         is_hole = block == tokenizer.mask_id
         offsets = torch.arange(start, start + block_size, device=device)
         noise_seeds = row_seeds[:, None] * 1_000_003 + offsets  # [B, b]
-        reviser = start_revision(revision, len(prompts), device)
+        reviser = start_revision(revision, tokenizer, len(prompts), device)
         was_read = denoise_block(
             context,
             tokenizer,
@@ -189,7 +193,7 @@ def denoise_block(
     is_infill = (is_given & (block != end_id)).any(dim=1, keepdim=True)  # [B, 1]
     is_active, was_read = is_open.any(dim=1), torch.zeros_like(is_open[:, 0])  # [B]
     reads_visible = reviser is not None and reviser.revision.reads_visible
-    is_edit = reviser is not None and reviser.revision.action == "edit"
+    action = None if reviser is None else reviser.revision.action
     is_visible = is_revised = torch.zeros_like(is_open)
     has_end = block.is_cuda or bool((block == end_id).any())  # a GPU is not waited for
     counts: list[Tensor] = []
@@ -197,7 +201,8 @@ def denoise_block(
         step = len(counts)
         is_judged = is_open | is_visible if reads_visible else is_open
         hidden = context.read(block, is_judged)  # [N, D]: nothing else reaches the head
-        proposed, probability = select(hidden, noise_seeds[is_judged])
+        is_label = is_visible[is_judged] if action == "label" else None
+        proposed, probability = select(hidden, noise_seeds[is_judged], is_label)
         proposal = block.masked_scatter(is_judged, proposed)  # [B, b]
         confidence = torch.full(block.shape, -1.0, device=block.device)
         confidence = confidence.masked_scatter(is_judged, probability)
@@ -212,10 +217,13 @@ def denoise_block(
             is_revised = reviser.revise(
                 Judgement(block, proposal, confidence, is_visible, noise_seeds, step)
             )
-            is_written = is_committed | is_revised if is_edit else is_committed
+            if action != "remask":
+                is_written = is_committed | is_revised
         after = torch.where(is_written, proposal, block)
-        if reviser is not None and not is_edit:
+        if action == "remask":
             after = after.masked_fill(is_revised, mask_id)
+        elif action == "label" and tokenizer.control_ids is not None:
+            after = apply_labels(block, after, tokenizer.control_ids, mask_id)
         if has_end:  # from the first end token on
             is_ended = ((after == end_id).cumsum(dim=1) > 0) & ~is_infill
             after = after.masked_fill(is_ended, end_id)
@@ -232,21 +240,23 @@ def denoise_block(
                 was_read = torch.where(was_active, ~is_changed, was_read)
                 is_active |= is_changed & (reviser.num_left > 0) & is_visible.any(dim=1)
             is_visible &= is_active[:, None]
+            if action == "label":
+                is_visible &= ~is_open.any(dim=1, keepdim=True)
         if on_step is not None:
             on_step(block)
-    record_steps(counts, is_edit, results)
+    record_steps(counts, action == "remask", results)
     return was_read
 
 
-def record_steps(counts: list[Tensor], is_edit: bool, results: Sequence[Generation]) -> None:
+def record_steps(counts: list[Tensor], is_remask: bool, results: Sequence[Generation]) -> None:
     """Note for each step and row int64 [B, 3]: whether it was active, its commits and revisions."""
     for step in torch.stack(counts).tolist() if counts else ():
         for result, (was_active, num_commits, num_revisions) in zip(results, step, strict=True):
             if was_active:
                 result.nfe_denoise += 1
                 result.step_commits.append(num_commits)
-                result.step_edits.append(num_revisions if is_edit else 0)
-                result.step_remasks.append(0 if is_edit else num_revisions)
+                result.step_edits.append(0 if is_remask else num_revisions)
+                result.step_remasks.append(num_revisions if is_remask else 0)
 
 
 def is_behind_tail_start(is_end: Tensor) -> Tensor:

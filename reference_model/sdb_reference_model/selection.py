@@ -2,12 +2,12 @@
 
 Place in the flow: every sampler of this package makes one `Select` and calls it once per forward.
 Without a nucleus it is the operator `head_select`, which keeps no logits. A nucleus (Holtzman et
-al., arXiv 1904.09751) has to sort them and an entropy to sum over them: plain PyTorch.
+al., arXiv 1904.09751) has to sort them, an entropy to sum over them, and DELETE and INSERT are
+possible in some rows only: plain PyTorch.
 """
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,10 +17,24 @@ from sdb_kernels.head_select.reference import exponential_noise, select_token
 from sdb_kernels.packed import Weight, multiply
 from sdb_reference_model.tokenizer import SpecialIds, find_forbidden_id
 
-Select = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(hidden [N, D], seeds int64 [N]) -> token ids int64 [N], their confidences float32 [N].
 
-A row depends on its own hidden state and seed only; see `Measure`."""
+class Select(Protocol):
+    """From hidden states to tokens; a row depends on its own hidden state and seed only."""
+
+    def __call__(
+        self, hidden: Tensor, seeds: Tensor, is_label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Choose a token for every row.
+
+        Args:
+            hidden: [N, D].
+            seeds: int64 [N].
+            is_label: bool [N], rows that may also answer with DELETE or INSERT; default none.
+
+        Returns:
+            Token ids int64 [N], and their confidences float32 [N], see `Measure`.
+        """
+        ...
 
 
 Measure = Literal["probability", "certainty"]
@@ -35,21 +49,27 @@ def make_select(
     top_p: float = 1.0,
     measure: Measure = "probability",
 ) -> Select:
-    """Bind the head weight [V, D], which may be packed, the mask id and the settings of the draw.
+    """Bind the head weight [V, D], which may be packed, the special ids and settings of the draw.
 
     Raises:
         ValueError: a share that is not in (0, 1].
     """
     if not 0.0 < top_p <= 1.0:
         raise ValueError(f"top_p={top_p} must be above 0 and at most 1, which draws from all")
-    forbidden_id = find_forbidden_id(tokenizer)
+    forbidden_id, control = find_forbidden_id(tokenizer), tokenizer.control_ids
 
-    def select(hidden: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    def select(
+        hidden: Tensor, seeds: Tensor, is_label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         is_nucleus = top_p < 1.0 and temperature > 0.0
-        if is_nucleus or measure == "certainty":
+        if is_nucleus or measure == "certainty" or control is not None:
             logits = multiply(hidden, weight)
             if forbidden_id is not None:
                 logits[:, forbidden_id] = -math.inf
+            if control is not None:
+                is_text = torch.ones_like(seeds).bool() if is_label is None else ~is_label
+                ids = list(control)
+                logits[:, ids] = logits[:, ids].masked_fill(is_text[:, None], -math.inf)
             if is_nucleus:
                 token_ids, confidence = draw_from_nucleus(logits, temperature, top_p, seeds)
             else:

@@ -149,16 +149,16 @@ def build_slab_mask(
     return visible[:, None]
 
 
-def compute_logits(hidden: Tensor, head_weight: Tensor, mask_id: int) -> Tensor:
-    """Logits float32 [N, V] from hidden [N, D]; the mask token is impossible (section 3.1)."""
+def compute_logits(hidden: Tensor, head_weight: Tensor, forbidden: int | list[int]) -> Tensor:
+    """Logits float32 [N, V] from hidden [N, D]; forbidden ids, as the mask's, are impossible."""
     logits = F.linear(hidden, head_weight).float()
-    logits[:, mask_id] = -torch.inf
+    logits[:, forbidden] = -torch.inf
     return logits
 
 
 def compute_log_probabilities(
-    hidden: Tensor, head_weight: Tensor, targets: Tensor, forbidden_id: int
+    hidden: Tensor, head_weight: Tensor, targets: Tensor, forbidden: int | list[int]
 ) -> Tensor:
-    """Compute log p(target) float32 [N] from hidden [N, D], `forbidden_id` left out."""
-    logits = compute_logits(hidden, head_weight, forbidden_id)
+    """Compute log p(target) float32 [N] from hidden [N, D], without what is forbidden."""
+    logits = compute_logits(hidden, head_weight, forbidden)
     return -F.cross_entropy(logits, targets.to(logits.device), reduction="none")

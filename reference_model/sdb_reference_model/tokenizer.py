@@ -6,7 +6,7 @@ one by one, so that constants are copied digit by digit, and no merge crosses a 
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -14,25 +14,41 @@ from torch import Tensor
 
 SPECIAL_TOKENS = ("<|pad|>", "<|endoftext|>", "<|mask|>")
 
+IMPOSSIBLE_BYTES = (("À", "Á"), ("<0xC0>", "<0xC1>"))
+"""How byte-level vocabularies spell the bytes C0 and C1, which no UTF-8 text contains."""
+
+
+class ControlIds(NamedTuple):
+    """The labels that are no text, see `levenshtein.py`."""
+
+    delete_id: int
+    insert_id: int
+
 
 class SpecialIds(Protocol):
-    """The three ids that a sampler must know; every tokenizer here has them."""
+    """The ids that a sampler must know; every tokenizer here has them."""
 
     pad_id: int
     end_id: int
     mask_id: int
     """-1 for an autoregressive model without one."""
+    control_ids: ControlIds | None
+    """Of a model trained with `edit_lengths = "labels"`."""
 
 
 class CodeTokenizer:
-    """A trained tokenizer with its three special ids."""
+    """A trained tokenizer with its special ids."""
 
     def __init__(
-        self, tokenizer: Tokenizer, special_ids: tuple[int, int, int] | None = None
+        self,
+        tokenizer: Tokenizer,
+        special_ids: tuple[int, int, int] | None = None,
+        control_ids: ControlIds | None = None,
     ) -> None:
         """Wrap a `tokenizers.Tokenizer` that holds our special tokens, or has others.
 
-        `special_ids` are those of padding, end and mask of other people's tokenizers.
+        `special_ids` are those of padding, end and mask of other people's tokenizers;
+        `control_ids` those of a model that inserts and deletes.
 
         Raises:
             ValueError: if a special token is missing.
@@ -43,6 +59,7 @@ class CodeTokenizer:
         tokenizer.encode_special_tokens = True  # "<|mask|>" in a prompt is text, not a mask
         self.inner = tokenizer
         self.pad_id, self.end_id, self.mask_id = (i for i in ids if i is not None)
+        self.control_ids = control_ids
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "CodeTokenizer":
@@ -65,9 +82,14 @@ class CodeTokenizer:
         return cls(tokenizer)
 
     @classmethod
-    def load(cls, path: Path, special_ids: tuple[int, int, int] | None = None) -> "CodeTokenizer":
-        """Read `tokenizer.json`; `special_ids` as for the constructor."""
-        return cls(Tokenizer.from_file(str(path)), special_ids)
+    def load(
+        cls,
+        path: Path,
+        special_ids: tuple[int, int, int] | None = None,
+        control_ids: ControlIds | None = None,
+    ) -> "CodeTokenizer":
+        """Read `tokenizer.json`; the ids are those of the constructor."""
+        return cls(Tokenizer.from_file(str(path)), special_ids, control_ids)
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""
@@ -92,6 +114,25 @@ class CodeTokenizer:
                 f"beyond its {limit}; name a token that its text never uses"
             )
         return CodeTokenizer(inner, (self.pad_id, self.end_id, mask_id))
+
+    def with_controls(self) -> "CodeTokenizer":
+        """This tokenizer with DELETE and INSERT, on the ids of two bytes that no text contains.
+
+        Choice: every byte-level vocabulary has such ids, also one that is full to its last row, as
+        the shipped ones are. Not taken: new tokens, for which the model would have to grow.
+
+        Raises:
+            ValueError: if the vocabulary is not made of bytes.
+        """
+        for pair in IMPOSSIBLE_BYTES:
+            ids = [i for i in map(self.inner.token_to_id, pair) if i is not None]
+            if len(ids) == len(pair) and all(self.decode([i]) == "\ufffd" for i in ids):
+                special_ids = (self.pad_id, self.end_id, self.mask_id)
+                return CodeTokenizer(self.inner, special_ids, ControlIds(*ids))
+        raise ValueError(
+            "edit_lengths='labels' takes the ids of the bytes C0 and C1 for DELETE and INSERT, and "
+            "this tokenizer has none; use edit_lengths='balanced'"
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -118,6 +159,11 @@ class CodeTokenizer:
 def find_forbidden_id(tokenizer: SpecialIds) -> int | None:
     """The id that no model may write: its mask, if it has one."""
     return tokenizer.mask_id if tokenizer.mask_id >= 0 else None
+
+
+def find_non_text_ids(tokenizer: SpecialIds) -> list[int]:
+    """Ids that never stand where text is asked for: the mask, DELETE and INSERT."""
+    return [tokenizer.mask_id, *(tokenizer.control_ids or ())]
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:

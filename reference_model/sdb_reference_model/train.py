@@ -37,7 +37,7 @@ from sdb_reference_model.checkpoint import (
 from sdb_reference_model.config import read_config
 from sdb_reference_model.curriculum import compute_edit_ratio
 from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
-from sdb_reference_model.edits import EditProcess, EditSource, weigh_tokens
+from sdb_reference_model.edits import EditLengths, EditProcess, EditSource, weigh_tokens
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.objective import (
     Attention,
@@ -98,6 +98,7 @@ class TrainConfig:
     edit_weight: float = 1.0
     edit_place: EditPlace = "separate"
     edit_source: EditSource = "uniform"
+    edit_lengths: EditLengths = "balanced"
     substitution_share: float = 0.5
 
     optimizer: OptimizerName = "adamw"
@@ -162,10 +163,11 @@ def check_config(config: TrainConfig, name: str) -> None:
     for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")
+    if config.edit_lengths == "labels" and not (is_blockwise and config.edit_place == "separate"):
+        raise ValueError(f"{name}: edit_lengths='labels' needs block_sizes, edit_place='separate'")
     if config.optimizer == "muon" and config.parallel == "fsdp":
         raise ValueError(
-            f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp' or "
-            "optimizer='adamw'"
+            f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp', or 'adamw'"
         )
 
 
@@ -194,7 +196,11 @@ class Loss(nn.Module):
     def __init__(self, model: Transformer, config: TrainConfig, tokenizer: CodeTokenizer) -> None:
         super().__init__()
         self.model, self.config, self.mask_id = model, config, tokenizer.mask_id
-        self.token_weights = weigh_tokens(tokenizer, model.config.vocab_size)
+        self.process = EditProcess(
+            weigh_tokens(tokenizer, model.config.vocab_size),
+            substitution_share=config.substitution_share,
+            control=tokenizer.control_ids if config.edit_lengths == "labels" else None,
+        )
 
     def forward(
         self, batch: Batch, block_size: int, edit_ratio: float, seed: int
@@ -204,12 +210,8 @@ class Loss(nn.Module):
         if c.objective == "autoregressive":
             terms = compute_autoregressive_loss(self.model, batch, self.mask_id)
             return terms.mask, terms.edit
-        edit = None
-        if edit_ratio > 0:
-            process = EditProcess(
-                self.token_weights, edit_ratio, substitution_share=c.substitution_share
-            )
-            edit = EditTerm(process, c.edit_place, c.edit_source)
+        process = replace(self.process, max_ratio=edit_ratio)
+        edit = EditTerm(process, c.edit_place, c.edit_source) if edit_ratio > 0 else None
         terms = compute_diffusion_loss(
             self.model,
             batch,
@@ -263,6 +265,8 @@ def train(
         start = load_checkpoint(config.init_from) if config.init_from else None
         tokenizer = prepare_tokenizer(config, start, dataset, out, world)
         check_pieces(config, world)
+        if config.edit_lengths == "labels":
+            tokenizer = tokenizer.with_controls()
         model = build_model(config, start).to(world.device)
         del start
         stream = open_data(config, dataset, out, model, tokenizer, world)

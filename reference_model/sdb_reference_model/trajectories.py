@@ -179,7 +179,7 @@ def score_trajectories(
     hidden = read_slabs(model, batch, slabs, block_of)[is_revealed]
     log_p = torch.zeros(targets.shape)
     log_p[is_revealed] = compute_log_probabilities(
-        hidden, model.head_weight, targets[is_revealed], forbidden_id=mask_id
+        hidden, model.head_weight, targets[is_revealed], forbidden=mask_id
     )
     per_token = torch.zeros(len(slabs), batch.answer.shape[1] // block_size, block_size)
     return per_token.index_add(1, torch.tensor(block_of), log_p).flatten(1)
@@ -211,7 +211,7 @@ def estimate_elbo(
     is_asked = is_masked & is_live[..., None]
     log_p = torch.zeros(answers.shape)
     log_p[is_asked] = compute_log_probabilities(
-        hidden[is_asked], model.head_weight, answers[is_asked], forbidden_id=mask_id
+        hidden[is_asked], model.head_weight, answers[is_asked], forbidden=mask_id
     )
     return (log_p.sum(dim=-1) * block_size / num_masked).sum(dim=-1) / num_samples
 
@@ -275,7 +275,7 @@ def find_confidence_order(
         hidden = read_slabs(model, batch, slabs, range(answers.shape[1]))[is_open]
         confidence = torch.full(answers.shape, -torch.inf)
         confidence[is_open] = compute_log_probabilities(
-            hidden, model.head_weight, answers[is_open], forbidden_id=mask_id
+            hidden, model.head_weight, answers[is_open], forbidden=mask_id
         )
         rank = confidence.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         is_next = is_open & (rank < (quotas == step).sum(dim=-1, keepdim=True))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from sdb_reference_model.model import SIZES, Transformer
@@ -32,6 +33,26 @@ def test_round_trip_keeps_the_weights_in_bfloat16(folder: Path) -> None:
     assert loaded.training == {"note": 1}
     assert load_checkpoint(str(folder)).revision == loaded.revision
     assert not list(folder.glob("*.partial"))
+
+
+def test_control_ids_are_stored_only_where_there_are_any(folder: Path, tmp_path: Path) -> None:
+    plain = load_checkpoint(str(folder))
+    assert plain.tokenizer.control_ids is None
+    assert "control_ids" not in json.loads((folder / "config.json").read_text())
+    tokenizer = plain.tokenizer.with_controls()
+    save_checkpoint(tmp_path / "labels", plain.model, tokenizer, "diffusion", {})
+    assert load_checkpoint(str(tmp_path / "labels")).tokenizer.control_ids == tokenizer.control_ids
+
+
+def test_control_ids_are_bytes_that_no_text_has(folder: Path) -> None:
+    tokenizer = load_checkpoint(str(folder)).tokenizer.with_controls()
+    assert tokenizer.control_ids is not None
+    assert tokenizer.decode([*tokenizer.control_ids]) == "\ufffd\ufffd"
+    text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000, 97)]))
+    assert not set(tokenizer.control_ids) & set(tokenizer.encode(text))
+    words = CodeTokenizer(Tokenizer(models.WordLevel({"À": 0, "Á": 1, "a": 2})), (2, 2, 2))
+    with pytest.raises(ValueError, match="this tokenizer has none; use edit_lengths='balanced'"):
+        words.with_controls()
 
 
 def test_revision_follows_the_content(folder: Path) -> None:

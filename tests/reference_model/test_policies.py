@@ -17,6 +17,7 @@ from sdb_reference_model.policies import (
     commit_within,
     commit_within_entropy,
     edit_above,
+    label_above,
     remask_above,
     remask_randomly,
 )
@@ -71,6 +72,15 @@ def test_a_token_that_was_masked_again_and_came_back_stays() -> None:
     assert reviser.revise(judgement).tolist() == [[True, False]]
     assert not reviser.revise(judgement).any()
     assert reviser.revise(judge([6, 5], [7, 5], [0.9, 0.9])).tolist() == [[True, False]]
+
+
+def test_no_block_is_labelled_twice_in_the_same_state() -> None:
+    reviser = start(label_above(0.5, 9))
+    first = judge([4, 5, 6], [4, 3, 6], [0.9, 0.9, 0.9])
+    assert reviser.revise(first).tolist() == [[False, True, False]]
+    assert reviser.revise(judge([4, 6, 5], [4, 3, 5], [0.9, 0.9, 0.9])).any()
+    assert not reviser.revise(first).any()
+    assert int(reviser.num_left) == 7
 
 
 def test_random_remasking_follows_the_capped_schedule() -> None:
@@ -170,15 +180,15 @@ def test_policies_that_cannot_be_are_refused() -> None:
         ("hierarchical:0.65:0.5", [0, 2, 4, 5]),
         ("edit:0.8:0.9:4", [0, 5]),
         ("remask:0.8:0.9:4", [0, 5]),
+        ("levenshtein:0.8:0.9:4", [0, 5]),
     ],
 )
 def test_texts_name_policies(text: str, chosen: list[int]) -> None:
     plan = build_plan(parse_policy(text))
     assert choose(plan.policy) == chosen
-    action = text.partition(":")[0]
-    assert (plan.revision.action if plan.revision else "") == (
-        action if action in ("edit", "remask") else ""
-    )
+    actions = {"edit": "edit", "remask": "remask", "levenshtein": "label"}
+    expected = actions.get(text.partition(":")[0])
+    assert (plan.revision.action if plan.revision else None) == expected
     assert plan.revision is None or plan.revision.budget == 4
     assert (plan.measure == "certainty") == text.startswith("entropy")
 

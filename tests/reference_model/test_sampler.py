@@ -10,7 +10,7 @@ from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_kernels.packed import is_available
 from sdb_reference_model.autoregressive import sample_tokens
-from sdb_reference_model.model import SIZES, ModelConfig
+from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.past import Cached, Past, Uncached
 from sdb_reference_model.policies import (
     Policy,
@@ -18,10 +18,12 @@ from sdb_reference_model.policies import (
     commit_above,
     commit_evenly,
     edit_above,
+    label_above,
     remask_above,
     remask_randomly,
 )
 from sdb_reference_model.sampler import Generation, is_behind_tail_start, sample_blocks
+from sdb_reference_model.tokenizer import CodeTokenizer, ControlIds
 
 UNFOLDED = functools.partial(Cached, is_folded=False)
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
@@ -167,6 +169,84 @@ def test_editing_that_never_happens_changes_nothing_and_its_check_fills_the_cach
     assert not sum(checked.step_edits)
     assert checked.nfe_denoise == plain.nfe_denoise + 4  # each of four blocks is read once more
     assert (plain.nfe_commit, checked.nfe_commit) == (3, 0)
+
+
+@functools.cache
+def make_labeller() -> tuple[Transformer, CodeTokenizer]:
+    """A random model that often says DELETE and INSERT."""
+    plain, control = make_tokenizer(), ControlIds(60, 61)
+    model = copy.deepcopy(make_model(0.35))
+    model.embedding.weight.data[list(control)] *= 2
+    special_ids = (plain.pad_id, plain.end_id, plain.mask_id)
+    return model, CodeTokenizer(plain.inner, special_ids, control)
+
+
+def sample_labels(
+    rows: slice, past: Past, frames: list[tuple[int, list[int]]] | None = None
+) -> list[Generation]:
+    model, tokenizer = make_labeller()
+    return sample_blocks(
+        model,
+        tokenizer,
+        PROMPTS[rows],
+        block_size=8,
+        policy=commit_above(0.5),
+        max_new_tokens=32,
+        revision=label_above(0.3, 6),
+        seeds=[5, 6, 7, 8][rows],
+        past=past,
+        on_step=None
+        if frames is None
+        else lambda start, block: frames.append((start, block[0].tolist())),
+    )
+
+
+def test_labelled_tokens_do_not_depend_on_cache_or_batch_and_are_text() -> None:
+    together, slow = sample_labels(slice(4), Cached), sample_labels(slice(4), Uncached)
+    unfolded = sample_labels(slice(4), UNFOLDED)
+    for row, fast in enumerate(together):
+        (alone,) = sample_labels(slice(row, row + 1), Cached)
+        for other in (slow[row], unfolded[row], alone):
+            assert other.token_ids == fast.token_ids
+            assert other.step_commits == fast.step_commits
+            assert other.step_edits == fast.step_edits
+        assert not {2, 60, 61} & set(fast.token_ids)
+        assert sum(fast.step_edits) <= 4 * 6
+        assert fast.nfe_denoise <= 4 * (8 + 2 * 6 + 1)
+    assert sum(sum(g.step_edits) for g in together) > 10
+
+
+def test_labels_move_tokens_of_full_blocks_and_leave_finished_ones_alone() -> None:
+    """Frame by frame: what changes is the present block, and a control token is never seen."""
+    frames: list[tuple[int, list[int]]] = []
+    (generation,) = sample_labels(slice(1), Cached, frames)
+    starts = [start for start, _ in frames]
+    assert starts == sorted(starts)
+    text: list[int] = []
+    num_reopened = 0
+    for index, (start, block) in enumerate(frames):
+        assert not {60, 61} & set(block)
+        before = frames[index - 1][1] if index and frames[index - 1][0] == start else [2] * 8
+        if 2 in before:  # only commits
+            assert all(x in (y, 2) for x, y in zip(before, block, strict=True))
+        num_reopened += 2 not in before and 2 in block
+        if index + 1 == len(frames) or frames[index + 1][0] != start:
+            text += block
+    assert num_reopened > 0
+    end_id = make_tokenizer().end_id
+    assert generation.token_ids == text[: text.index(end_id) if end_id in text else None]
+
+
+def test_labels_need_a_model_that_knows_them_and_a_text_without_a_gap() -> None:
+    with pytest.raises(ValueError, match="needs a checkpoint trained with edit_lengths='labels'"):
+        sample(PROMPTS[:1], commit_above(0.5), revision=label_above(0.5, 4))
+    model, tokenizer = make_labeller()
+    canvas = torch.tensor([[tokenizer.mask_id] * 6 + [20, 21]])
+    with pytest.raises(ValueError, match="given text must stay"):
+        sample_blocks(
+            model, tokenizer, PROMPTS[:1], block_size=8, policy=commit_above(0.5),
+            max_new_tokens=8, revision=label_above(0.5, 4), canvas=canvas,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("max_steps", [1, 3, 5])

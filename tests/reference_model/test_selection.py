@@ -8,8 +8,9 @@ import torch
 from sdb_kernels.head_select import head_select
 from sdb_kernels.packed import PackedWeight, is_available
 from sdb_reference_model.selection import draw_from_nucleus, make_select
+from sdb_reference_model.tokenizer import ControlIds
 
-SPECIAL = SimpleNamespace(pad_id=0, end_id=1, mask_id=2)
+SPECIAL = SimpleNamespace(pad_id=0, end_id=1, mask_id=2, control_ids=None)
 
 
 def test_frequencies_are_those_of_the_renormalised_nucleus() -> None:
@@ -63,3 +64,23 @@ def test_certainty_is_that_of_the_whole_row_and_moves_no_token(
     log_p = logits.log_softmax(dim=-1)
     entropy = -(log_p.exp() * log_p).sum(dim=-1)
     torch.testing.assert_close(-certainty.double().log(), entropy, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_delete_and_insert_are_said_of_labelled_rows_only(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, seeds = torch.randn(400, 16, generator=generator), torch.arange(400)
+    weight = torch.randn(20, 16, generator=generator) * 0.3
+    control = SimpleNamespace(pad_id=0, end_id=1, mask_id=2, control_ids=ControlIds(18, 19))
+    plain = make_select(weight, SPECIAL, temperature)(hidden, seeds)
+    is_label = torch.arange(400) % 2 == 0
+    select = make_select(weight, control, temperature)
+    mixed, confidence = select(hidden, seeds, is_label)
+    assert torch.equal(mixed[is_label], plain[0][is_label])
+    torch.testing.assert_close(confidence[is_label], plain[1][is_label])
+    assert (mixed[is_label] >= 18).sum() > 5
+    text, _ = select(hidden, seeds)
+    assert torch.equal(mixed[~is_label], text[~is_label])
+    assert (text < 18).all()
+    is_same = plain[0] < 18
+    assert torch.equal(text[is_same], plain[0][is_same])

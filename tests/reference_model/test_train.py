@@ -19,9 +19,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from sdb_reference_model import data
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
+from sdb_reference_model.constrained import ConstrainedConfig
 from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
+from sdb_reference_model.finetune import run_updates
 from sdb_reference_model.model import SIZES
-from sdb_reference_model.policies import commit_above
+from sdb_reference_model.policies import commit_above, label_above
 from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train import (
@@ -325,6 +327,7 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
         ('block_sizes = ["4"]', "must be a list of int"),
         ("block_sizes = 4", "must be a list of int"),
         ("size = ", "not valid TOML"),
+        ('edit_lengths = "free"', "use 'balanced' or 'labels'"),
     ],
 )
 def test_wrong_configuration_is_one_clear_line(line: str, message: str, tmp_path: Path) -> None:
@@ -367,6 +370,7 @@ def test_edits_begin_in_the_last_fifth_and_grow_to_the_papers_ratio(tmp_path: Pa
     [
         {"edit_place": "visible", "edit_fraction": 1.0},
         {"edit_source": "draft", "edit_fraction": 1.0},
+        {"edit_lengths": "labels", "edit_fraction": 1.0},
         {"attention": "full", "block_sizes": (), "edit_fraction": 1.0},
         {"optimizer": "adamw", "schedule": "cosine"},
     ],
@@ -377,6 +381,55 @@ def test_every_variant_lowers_its_loss(change: dict[str, Any], tmp_path: Path) -
     reports = run(config, tmp_path, save_every=1000)
     assert reports[-1].loss < 0.8 * reports[0].loss
     assert load_checkpoint(str(tmp_path)).attention == config.attention
+
+
+def test_a_start_without_control_tokens_is_given_them(tmp_path: Path) -> None:
+    run(replace(DIFFUSION, num_train_steps=100), tmp_path / "start", save_every=1000)
+    config = replace(
+        DIFFUSION, init_from=str(tmp_path / "start"), edit_lengths="labels", edit_fraction=1.0
+    )
+    run(config, tmp_path / "labels")
+    start, checkpoint = (load_checkpoint(str(tmp_path / name)) for name in ("start", "labels"))
+    assert start.tokenizer.control_ids is None
+    assert checkpoint.tokenizer.control_ids is not None
+    answers = sample_blocks(
+        checkpoint.model,
+        checkpoint.tokenizer,
+        [checkpoint.tokenizer.encode(f"say {word}\n") for word in WORDS],
+        block_size=4,
+        policy=commit_above(0.9),
+        max_new_tokens=16,
+        revision=label_above(0.9, 4),
+    )
+    texts = [checkpoint.tokenizer.decode(answer.token_ids) for answer in answers]
+    assert texts == [f"    return {word}\n" for word in WORDS]
+    with pytest.raises(ValueError, match="start from one trained with edit_lengths='balanced'"):
+        run_updates(
+            ConstrainedConfig(init_from="labels", trajectories="none", num_updates=1,
+                              learning_rate=1e-3, warmup_updates=0, seed=0, block_size=4,
+                              batch_size=4),
+            checkpoint,
+            tmp_path / "next",
+            lambda model, update: {},
+            provenance={},
+            on_update=lambda update, metrics: None,
+            save_every=1,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"edit_place": "visible"},
+        {"attention": "full", "block_sizes": ()},
+        {"objective": "autoregressive", "block_sizes": ()},
+    ],
+    ids=str,
+)
+def test_labels_are_for_whole_blocks(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="edit_lengths='labels' needs block_sizes") as caught:
+        check_config(replace(DIFFUSION, size="test", edit_lengths="labels", **change), "own.toml")
+    assert "\n" not in str(caught.value)
 
 
 def test_pieces_and_recomputed_activations_change_nothing_but_rounding(tmp_path: Path) -> None:
