@@ -12,19 +12,14 @@ from rich.text import Text
 from sdb_harness.benchmarks import (
     BENCHMARKS,
     FILE_BENCHMARKS,
-    Benchmark,
     load_benchmark,
+    parse_benchmark_spec,
     spell_benchmark_spec,
 )
 from sdb_harness.benchmarks.summaries import summarize_benchmark
-from sdb_harness.cli_tables import (
-    make_console,
-    print_findings,
-    print_not_judged,
-    print_published,
-)
+from sdb_harness.cli_tables import make_console
+from sdb_harness.cli_verify import Verification
 from sdb_harness.errors import UserError
-from sdb_sandboxes.sandbox import Sandbox
 
 EXIT_FAULTS = 1
 
@@ -101,12 +96,17 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
 
 
 @benchmarks.command("verify")
-@click.argument("spec")
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @SANDBOX_OPTION
 @click.option(
     "--problems",
     type=click.IntRange(min=1),
     help="A random part of so many problems of each language.  [default: all]",
+)
+@click.option(
+    "--cheats",
+    type=click.IntRange(min=1),
+    help="Try programs that must fail on so many of those only.  [default: all]",
 )
 @click.option(
     "--load",
@@ -120,63 +120,51 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
     help="Judge that many samples of a model for each language too, or `all`, and compare with the "
     "pass@1 that the authors of the benchmark published.",
 )
-def verify_benchmark(
-    spec: str, sandbox_name: str, problems: int | None, load: int, samples: str | None
+@click.option(
+    "--record",
+    "record_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep what was found in this JSON file, and go on there if the run is stopped.",
+)
+def verify_benchmarks(
+    specs: tuple[str, ...],
+    sandbox_name: str,
+    problems: int | None,
+    cheats: int | None,
+    load: int,
+    samples: str | None,
+    record_path: Path | None,
 ) -> None:
     """Check that references pass and that empty, `return None` or cheating programs do not.
 
     References are judged twice, the second time on an overloaded machine.
 
     SPEC is a name with options, for example humaneval or minipy:level=3,num_problems=500; `all` is
-    every benchmark whose data are there.
-    """
+    every benchmark. With several, one table stands at the end: what has no data is left out with
+    the command that gets them, and what fails does not stop the others. The exit status is 1 if
+    anything was judged wrongly or lost, or nothing could be judged at all.
+
+    \b
+    sdbench benchmarks verify humaneval
+    sdbench benchmarks verify all --cheats 10 --load 0 --record verified.json
+    """  # noqa: D301
+    from sdb_harness.verification_record import Record, Settings
     from sdb_sandboxes.by_language import LanguageSandbox
 
     if samples not in (None, "all") and not (samples.isdecimal() and int(samples)):
         raise UserError(f"--samples {samples}; use a number from 1, or all")
-    specs = sorted(BENCHMARKS.keys() - FILE_BENCHMARKS) if spec == "all" else [spec]
-    is_clean = True
+    every = sorted(BENCHMARKS.keys() - FILE_BENCHMARKS)
+    chosen = list(
+        dict.fromkeys(one for spec in specs for one in (every if spec == "all" else [spec]))
+    )
+    for spec in chosen:
+        parse_benchmark_spec(spec)
+    record = Record(record_path)
     with LanguageSandbox(sandbox_name) as sandbox:
-        for each in specs:
-            try:
-                benchmark = load_benchmark(each)
-            except UserError as error:
-                if spec != "all":
-                    raise
-                make_console().print(Text(f"{each}: left out: {error}"), soft_wrap=True)
-                continue
-            is_right = _verify_and_print(each, benchmark, sandbox, problems, load, samples)
-            is_clean = is_right and is_clean
-    if not is_clean:
+        run = Verification(sandbox, Settings(problems, cheats, load), samples, record)
+        is_right = run.verify_one(chosen[0]) if len(chosen) == 1 else run.verify_all(chosen)
+    if not is_right:
         sys.exit(EXIT_FAULTS)
-
-
-def _verify_and_print(
-    spec: str,
-    benchmark: Benchmark,
-    sandbox: Sandbox,
-    num_problems: int | None,
-    load: int,
-    samples: str | None,
-) -> bool:
-    """Verify one benchmark; whether all was judged, and as it should be."""
-    from sdb_harness.verification import verify_judging, verify_published
-
-    findings = verify_judging(benchmark, sandbox, num_problems, load)
-    published = []
-    if samples is not None:
-        limit = None if samples == "all" else int(samples)
-        published = verify_published(benchmark, sandbox, limit)
-    console = make_console()
-    console.print(benchmark.describe(), highlight=False, soft_wrap=True)
-    num_wrong = print_findings(console, findings, benchmark.faults)
-    if published:
-        print_published(console, published)
-    num_lost = print_not_judged(console, [*findings, *published])
-    lost = f", {num_lost} programs not judged" if num_lost else ""
-    text = f"{spec}: {num_wrong} exceptions{lost}, judged by {sandbox.level}"
-    console.print(text, highlight=False)
-    return not (num_wrong or num_lost)
 
 
 @benchmarks.command("protocols")

@@ -14,6 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from sdb_harness.records import Cell, SampleRow
     from sdb_harness.verification import Finding, PublishedFinding
+    from sdb_harness.verification_record import Row
 
 NUM_SHOWN = 5
 """Exceptions of one kind that are named."""
@@ -48,6 +49,19 @@ def print_findings(
     return sum(len(finding.exceptions) for finding in findings)
 
 
+def print_rows(console: Console, rows: "Mapping[str, Row]") -> None:
+    """One row per benchmark, and below what was not judged as it should be, or not at all."""
+    from sdb_harness.verification_record import HEADINGS, list_details, make_cells
+
+    table = Table(*HEADINGS)
+    for spec, row in rows.items():
+        table.add_row(*make_cells(spec, row))
+    console.print(table)
+    for spec, row in rows.items():
+        for line in list_details(spec, row):
+            console.print(Text(line), soft_wrap=True)
+
+
 def print_published(console: Console, findings: "Sequence[PublishedFinding]") -> None:
     """One row per language: pass@1 of the shipped samples here and as published."""
     table = Table("language", "samples", "pass@1 here", "published", "difference", "forged")
@@ -69,14 +83,14 @@ def print_published(console: Console, findings: "Sequence[PublishedFinding]") ->
     console.print(table)
 
 
-def print_not_judged(console: Console, findings: "Sequence[Finding | PublishedFinding]") -> int:
-    """One line per reason; returns how many programs this machine could not judge."""
-    reasons: Counter[str] = Counter()
-    for finding in findings:
-        reasons.update(finding.not_judged or {})
-    for reason, number in reasons.most_common():
-        console.print(Text(f"not judged: {number} programs: {reason}"), soft_wrap=True)
-    return reasons.total()
+def print_not_judged(console: Console, findings: "Sequence[Finding | PublishedFinding]") -> None:
+    """One line per reason for which programs were not judged."""
+    for label, kind in (("not judged", "not_judged"), ("lost by a fault here", "lost")):
+        reasons = Counter[str]()
+        for finding in findings:
+            reasons.update(getattr(finding, kind))
+        for reason, number in reasons.most_common():
+            console.print(Text(f"{label}: {number} programs: {reason}"), soft_wrap=True)
 
 
 def make_console() -> Console:

@@ -2,6 +2,7 @@
 
     HarnessError
     |-- UserError            wrong input: one line (what, what is allowed, what to do), exit 2
+    |   |-- MissingData      the data of a benchmark are not there; the message says how to get them
     |   `-- StoreError       the store cannot be used: damaged, locked, full, not writable
     `-- ConflictError        ours: two different rows claim the same key; nothing is overwritten
 
@@ -20,6 +21,10 @@ class HarnessError(Exception):
 
 class UserError(HarnessError, ValueError):
     """The input is wrong; the message says what is allowed and what to do."""
+
+
+class MissingData(UserError):
+    """The data of a benchmark are not there: no fault of theirs, and no verdict on anything."""
 
 
 class StoreError(UserError):

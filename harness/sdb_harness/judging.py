@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.records import Problem
+from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import ExecutionRequest, ResourceLimits, Status, Verdict
 from sdb_sandboxes.verifiers import verify
@@ -45,8 +46,8 @@ class Judge:
 
     def judge(self, problem: Problem, program: str) -> Verdict:
         """Judge one program, or say why nobody can here."""
-        lacking = [name for name in problem.modules if name in self.missing]
-        if not lacking and not problem.not_judged:
+        lacking = self._explain_problem(problem)
+        if not lacking:
             return verify(self._sandbox, program, problem.check, self._limits)
         return Verdict(
             status=Status.INFRASTRUCTURE,
@@ -57,8 +58,23 @@ class Judge:
             peak_memory_bytes=0,
             trust_level="L1",
             sandbox_level=self._sandbox.level,
-            detail=problem.not_judged or f"needs {', '.join(lacking)}, which this sandbox lacks",
+            detail=lacking,
         )
+
+    def explain_missing(self, problem: Problem) -> str:
+        """What this sandbox lacks to judge a problem; empty if nothing."""
+        if reason := self._explain_problem(problem):
+            return reason
+        language = getattr(problem.check, "language", "python")
+        if isinstance(self._sandbox, LanguageSandbox):
+            return self._sandbox.explain_missing(language)
+        return ""
+
+    def _explain_problem(self, problem: Problem) -> str:
+        if problem.not_judged:
+            return problem.not_judged
+        lacking = [name for name in problem.modules if name in self.missing]
+        return f"needs {', '.join(lacking)}, which this sandbox lacks" if lacking else ""
 
 
 def find_missing_modules(sandbox: Sandbox, names: Iterable[str]) -> frozenset[str]:

@@ -39,8 +39,12 @@ class Finding:
     known: tuple[str, ...] = field(default=(), kw_only=True)
     """The same for problems whose own data are known to be at fault."""
     group: str = "all"
-    not_judged: Mapping[str, int] | None = None
-    """Why -> how many programs this machine could not judge."""
+    not_judged: Mapping[str, int] = field(default_factory=dict)
+    """Why -> how many programs this host cannot judge."""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """The same for programs that a fault of ours lost: judge them again."""
+    trust_levels: Mapping[str, int] = field(default_factory=dict)
+    """How strongly the judged ones were judged -> how many."""
 
 
 Write = Callable[[Problem], str | None]
@@ -89,40 +93,77 @@ PROGRAM_KINDS: dict[str, tuple[bool, Write]] = {
 """Name -> (must it pass, how it is written; None where there is no such program)."""
 
 
-def verify_judging(
-    benchmark: Benchmark, sandbox: Sandbox, num_problems: int | None = None, load: int = 0
-) -> list[Finding]:
-    """Judge every kind of program on every problem, language by language where there are several.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One kind of program for every chosen problem of a group: judged, it is a `Finding`."""
+
+    name: str
+    group: str
+    should_pass: bool
+    programs: Sequence[tuple[Problem, str]]
+    load: int = 0
+    """Busy processes beside it for each processor."""
+
+
+def plan_trials(
+    benchmark: Benchmark,
+    num_problems: int | None = None,
+    num_cheats: int | None = None,
+    load: int = 0,
+) -> list[Trial]:
+    """What is to be judged of a benchmark, language by language where there are several.
 
     References are judged a second time, with busy processes beside: a verdict must not depend on
     the machine's load.
 
     Args:
         benchmark: What to judge.
-        sandbox: Where programs run.
         num_problems: A random part of this size of each group, always the same; all if None.
+        num_cheats: Problems of that part for which programs that must fail are written.
         load: Busy processes for each processor during the second time; 0 leaves it out.
     """
     kinds = dict(PROGRAM_KINDS)
     if benchmark.write_cheat is not None:
         kinds["leaves early"] = (False, benchmark.write_cheat)
-    findings = []
+    trials = []
     for group, problems in list_groups(benchmark).items():
-        if num_problems is not None and num_problems < len(problems):
-            problems = Random(0).sample(problems, num_problems)
+        chosen = choose_part(problems, num_problems)
         for name, (should_pass, write) in kinds.items():
-            written = [(problem, write(problem)) for problem in problems]
+            part = chosen if should_pass else choose_part(chosen, num_cheats)
+            written = [(problem, write(problem)) for problem in part]
             programs = [(problem, text) for problem, text in written if text is not None]
             if programs:
-                verdicts = judge_programs(benchmark, sandbox, programs)
-                finding = summarize(name, should_pass, group, programs, verdicts)
-                findings.append(excuse(finding, benchmark.faults))
+                trials.append(Trial(name, group, should_pass, programs))
             if programs and should_pass and load:
-                with keep_processors_busy(load):
-                    verdicts = judge_programs(benchmark, sandbox, programs)
-                finding = summarize(f"{name}, load {load}", should_pass, group, programs, verdicts)
-                findings.append(excuse(finding, benchmark.faults))
-    return findings
+                trials.append(Trial(f"{name}, load {load}", group, should_pass, programs, load))
+    return trials
+
+
+def choose_part(problems: list[Problem], size: int | None) -> list[Problem]:
+    """A random part, always the same; all if it is not smaller."""
+    return problems if size is None or size >= len(problems) else Random(0).sample(problems, size)
+
+
+def run_trial(
+    benchmark: Benchmark,
+    sandbox: Sandbox,
+    trial: Trial,
+    advance: Callable[[], None] = lambda: None,
+) -> Finding:
+    """Judge the programs of a trial; `advance` is called after each."""
+    with keep_processors_busy(trial.load) if trial.load else contextlib.nullcontext():
+        verdicts = judge_programs(benchmark, sandbox, trial.programs, advance)
+    lacking, lost = count_not_judged(benchmark, sandbox, trial.programs, verdicts)
+    finding = replace(summarize(trial, verdicts), not_judged=lacking, lost=lost)
+    return excuse(finding, benchmark.faults)
+
+
+def verify_judging(
+    benchmark: Benchmark, sandbox: Sandbox, num_problems: int | None = None, load: int = 0
+) -> list[Finding]:
+    """Run every trial of a benchmark, see `plan_trials`."""
+    trials = plan_trials(benchmark, num_problems, load=load)
+    return [run_trial(benchmark, sandbox, trial) for trial in trials]
 
 
 @contextlib.contextmanager
@@ -147,39 +188,40 @@ def list_groups(benchmark: Benchmark) -> dict[str, list[Problem]]:
 
 
 def judge_programs(
-    benchmark: Benchmark, sandbox: Sandbox, programs: Sequence[tuple[Problem, str]]
+    benchmark: Benchmark,
+    sandbox: Sandbox,
+    programs: Sequence[tuple[Problem, str]],
+    advance: Callable[[], None] = lambda: None,
 ) -> list[Verdict]:
     """Judge programs, as many at once as the sandbox has slots; in order."""
     judge = Judge(benchmark, sandbox)
+    verdicts = []
     with ThreadPoolExecutor(max_workers=sandbox.num_slots) as pool:
-        return list(pool.map(lambda program: judge.judge(*program), programs))
+        for verdict in pool.map(lambda program: judge.judge(*program), programs):
+            verdicts.append(verdict)
+            advance()
+    return verdicts
 
 
-def summarize(
-    name: str,
-    should_pass: bool,
-    group: str,
-    programs: Sequence[tuple[Problem, str]],
-    verdicts: Sequence[Verdict],
-) -> Finding:
-    """Count what passed, and name what was not judged as it should be."""
+def summarize(trial: Trial, verdicts: Sequence[Verdict]) -> Finding:
+    """Count what passed, and name what was judged as it should not be."""
     judged = [
         (problem, verdict)
-        for (problem, _), verdict in zip(programs, verdicts, strict=True)
+        for (problem, _), verdict in zip(trial.programs, verdicts, strict=True)
         if verdict.status is not Status.INFRASTRUCTURE
     ]
     return Finding(
-        name=name,
-        should_pass=should_pass,
+        name=trial.name,
+        should_pass=trial.should_pass,
         num_programs=len(judged),
         num_passed=sum(verdict.is_passed for _, verdict in judged),
         exceptions=tuple(
             f"{problem.problem_id}: {verdict.status.value}"
             for problem, verdict in judged
-            if verdict.is_passed is not should_pass
+            if verdict.is_passed is not trial.should_pass
         ),
-        group=group,
-        not_judged=count_not_judged(verdicts),
+        group=trial.group,
+        trust_levels=dict(Counter(verdict.trust_level for _, verdict in judged)),
     )
 
 
@@ -190,10 +232,24 @@ def excuse(finding: Finding, faults: Mapping[str, str]) -> Finding:
     return replace(finding, exceptions=others, known=known)
 
 
-def count_not_judged(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """Reason -> number of programs that this machine could not judge."""
-    lost = (verdict for verdict in verdicts if verdict.status is Status.INFRASTRUCTURE)
-    return dict(Counter(verdict.detail or "infrastructure" for verdict in lost))
+def count_not_judged(
+    benchmark: Benchmark,
+    sandbox: Sandbox,
+    programs: Sequence[tuple[Problem, str]],
+    verdicts: Sequence[Verdict],
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Reason -> programs: what this host cannot judge, and what a fault of ours lost."""
+    failed = [
+        (problem, verdict.detail or "infrastructure")
+        for (problem, _), verdict in zip(programs, verdicts, strict=True)
+        if verdict.status is Status.INFRASTRUCTURE
+    ]
+    if not failed:
+        return {}, {}
+    judge = Judge(benchmark, sandbox)
+    reasons = [(judge.explain_missing(problem), detail) for problem, detail in failed]
+    lacking = Counter(why for why, _ in reasons if why)
+    return dict(lacking), dict(Counter(detail for why, detail in reasons if not why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +267,7 @@ class PublishedFinding:
     num_forged: int
     """Those that pass a wrong expected value too: wrong by our count."""
     not_judged: Mapping[str, int]
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def verify_published(
@@ -236,7 +293,7 @@ def verify_published(
         if num_samples is not None and num_samples < len(samples):
             chosen = Random(0).sample(samples, num_samples)
         verdicts = judge_programs(benchmark, sandbox, chosen)
-        not_judged = count_not_judged(verdicts)
+        not_judged, lost = count_not_judged(benchmark, sandbox, chosen, verdicts)
         num_forged = sum(verdict.detail.startswith(FORGED) for verdict in verdicts)
         n = len(verdicts)
         rate = (sum(verdict.is_passed for verdict in verdicts) + num_forged) / n
@@ -245,11 +302,12 @@ def verify_published(
             PublishedFinding(
                 group=group,
                 published=published,
-                measured=None if not_judged else 100 * rate,
+                measured=None if not_judged or lost else 100 * rate,
                 standard_error=100 * sqrt(rate * (1 - rate) / n * left_out),
                 num_samples=n,
                 num_forged=num_forged,
                 not_judged=not_judged,
+                lost=lost,
             )
         )
     return findings

@@ -214,6 +214,27 @@ def test_benchmarks_are_listed_shown_and_verified(
     assert "0 exceptions" in verified.output
 
 
+def test_verifying_several_goes_on_after_one_that_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDBENCH_DATA", str(folder))
+    few = ("--problems", "2", "--cheats", "1", "--load", "0")
+    done = call("benchmarks", "verify", "livecodebench", "minipy:num_problems=3", *few)
+    assert done.exit_code == 0, done.output
+    assert "livecodebench: left out: livecodebench/test.jsonl is missing; fetch it" in done.output
+    assert "2 of 2" in done.output
+    (folder / "mbpp").mkdir()
+    (folder / "mbpp" / "mbpp.jsonl").write_text("{}")
+    failed = call("benchmarks", "verify", "mbpp", "minipy:num_problems=3", *few)
+    assert failed.exit_code == 1
+    assert "mbpp: failed: " in failed.output
+    assert "mbpp.jsonl is not the published data: SHA-256" in failed.output
+    assert "1 of 2 benchmarks verified" in failed.output
+    nothing = call("benchmarks", "verify", "mbpp_plus", "livecodebench", *few)
+    assert (nothing.exit_code, "0 of 2 benchmarks" in nothing.output) == (1, True)
+    assert call("benchmarks", "verify", "minipy", "nothing").exit_code == 2
+
+
 def test_faults_make_the_exit_status_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("run", "small.toml").exit_code == 0
 

@@ -184,3 +184,76 @@ def test_no_program_keeps_the_import_that_only_upstream_has() -> None:
     for problem in problems:
         program, _ = PROTOCOLS["as-is"].extract(problem, "")
         assert not re.search("org.javatuples", program)
+
+
+SOLUTIONS = {
+    "bash": 'local s=0 p=1 x; for x in $1; do s=$((s + x)); p=$((p * x)); done; echo "$s $p"',
+    "cpp": "long s = 0, p = 1; for (long x : numbers) { s += x; p *= x; } return {s, p};",
+    "csharp": "long s = 0, p = 1; foreach (var x in numbers) { s += x; p *= x; } "
+    "return Tuple.Create(s, p);",
+    "go": "s, p := 0, 1; for _, x := range numbers { s += x; p *= x }; "
+    "return []interface{}{s, p}\n}",
+    "java": "long s = 0, p = 1; for (long x : numbers) { s += x; p *= x; } return Pair.with(s, p);",
+    "javascript": "let s = 0, p = 1; for (const x of numbers) { s += x; p *= x; } "
+    "return [s, p];\n}",
+    "perl": "my ($s, $p) = (0, 1); for my $x (@$numbers) { $s += $x; $p *= $x; } "
+    "return [$s, $p];\n}",
+    "php": "$s = 0; $p = 1; foreach ($numbers as $x) { $s += $x; $p *= $x; } return [$s, $p];\n}",
+    "ruby": "s = 0; p = 1; numbers.each { |x| s += x; p *= x }; [s, p]\nend",
+    "rust": "let (mut s, mut p) = (0, 1); for x in numbers { s += x; p *= x; } (s, p)",
+    "scala": "var s = 0L; var p = 1L; for (x <- numbers) { s += x; p *= x }; (s, p)",
+    "swift": "var s = 0, p = 1; for x in numbers { s += x; p *= x }; return (s, p)",
+    "typescript": "let s = 0, p = 1; for (const x of numbers) { s += x; p *= x; } "
+    "return [s, p];\n}",
+}
+"""Language -> sum and product of a list, as HumanEval's task 8 wants them, written by hand."""
+
+
+@needs_data
+@pytest.mark.docker
+@pytest.mark.parametrize("language", SOLUTIONS)
+def test_a_right_program_passes_and_its_mistakes_do_not(language: str) -> None:
+    """As a completion and as a chat's whole file with an entry point of its own."""
+    problems = load_benchmark(f"multipl_e:language={language}").problems
+    (problem,) = (one for one in problems if one.problem_id.endswith("_8_sum_product"))
+    right = SOLUTIONS[language]
+    wrong = [
+        right.replace("s += x", "s = x").replace("s + x", "x"),
+        right.replace("p *= x", "p += x").replace("p * x", "p + x"),
+    ]
+    assert right not in wrong
+    with LanguageSandbox("docker", num_slots=1) as sandbox:
+        if why := sandbox.explain_missing(getattr(problem.check, "language", language)):
+            pytest.skip(why)
+        statuses = []
+        for completion in (right, *wrong):
+            program, _ = PROTOCOLS["base"].extract(problem, completion)
+            statuses.append(verify(sandbox, program, problem.check, LIMITS).status)
+        assert statuses == [Status.PASSED, Status.WRONG_ANSWER, Status.WRONG_ANSWER]
+        whole = close_answer(PROTOCOLS["base"].extract(problem, right)[0], language)
+        program, rule = PROTOCOLS["chat"].extract(problem, f"Here:\n```\n{whole}\n```\n")
+        verdict = verify(sandbox, program, problem.check, LIMITS)
+        assert (rule, verdict.status) == ("first_block", Status.PASSED), verdict.detail
+
+
+def close_answer(code: str, language: str) -> str:
+    """The file that a chat model would have written."""
+    mains = {
+        "cpp": "\n}\nint main() { return 0; }",
+        "csharp": "\n    }\n    static void Main() { }\n}",
+        "go": "\nfunc main() {\n}",
+        "java": "\n    }\n    public static void main(String[] args) { }\n}",
+        "php": "\n?>",
+        "rust": "\n}\nfn main() { }",
+        "scala": "\n    }\n    def main(args: Array[String]) = { }\n}",
+        **dict.fromkeys(("bash", "swift"), "\n}"),
+    }
+    return code + mains.get(language, "")
+
+
+@needs_data
+def test_lists_that_c_sharp_compares_by_reference_are_known_faults() -> None:
+    benchmark = load_benchmark("multipl_e:language=csharp+java")
+    assert "csharp/HumanEval_42_incr_list" in benchmark.faults
+    assert "csharp/HumanEval_8_sum_product" not in benchmark.faults
+    assert all(key.startswith("csharp/") for key in benchmark.faults)

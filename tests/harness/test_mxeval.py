@@ -12,7 +12,7 @@ from sdb_harness.benchmarks.mxeval import (
     choose_stop,
     close_function,
     make_problem,
-    open_for_tests,
+    put_before_tests,
     take_first_code,
     write_cheat,
 )
@@ -137,13 +137,32 @@ def test_python_has_no_closer() -> None:
 def test_a_whole_answer_is_left_open_where_the_tests_go_on() -> None:
     answer = "namespace Solution\n{\n    class P\n    {\n        int F() { return 1; }\n    }\n}\n"
     problem = make_problem(TASK, "csharp")
-    assert open_for_tests(problem, answer).rstrip().endswith("int F() { return 1; }")
-    assert open_for_tests(make_problem(TASK, "java"), answer) == answer
+    assert put_before_tests(problem, answer).rstrip().endswith("int F() { return 1; }")
+    assert put_before_tests(make_problem(TASK, "kotlin"), answer) == answer
+
+
+def test_the_tests_bring_the_entry_point_not_the_answer() -> None:
+    answer = "int f() { return 1; }\nint main() { return f(); }\n"
+    problem = make_problem({**TASK, "prompt": "#include <vector>\nint f() {\n"}, "cpp")
+    assert put_before_tests(problem, answer) == (
+        "#include <vector>\nint f() { return 1; }\nint answer_main() { return f(); }\n"
+    )
+    java = put_before_tests(make_problem(TASK, "java"), "public class F { void main() {} }")
+    assert java == "class F { void answer_main() {} }\n"
+    problem = make_problem({**TASK, "prompt": 'package main\nimport (\n\t"fmt"\n)\n'}, "go")
+    assert put_before_tests(problem, 'package f\nimport "os"\n').split("\n") == [
+        *("package main", 'import "fmt"', 'import "os"', "")
+    ]
+    answer = 'package main\n\nimport (\n\t"fmt"\n)\n'
+    assert put_before_tests(problem, answer).count("fmt") == 1
+    php = make_problem(TASK, "php")
+    assert put_before_tests(php, "<?php\n$x = 1;\n?>\n") == "<?php\n$x = 1;\n"
 
 
 def test_the_first_block_that_is_code_is_taken() -> None:
     text = "Install:\n```bash\nnpm i lodash\n```\nthen\n```js\nlet x;\n```\n"
     assert take_first_code(text, ()) == ("let x;\n", "first_block")
+    assert take_first_code("```bash\necho\n```\n```text\nx\n```", ()) == ("echo\n", "first_block")
     assert take_first_code("let x;", ()) == ("let x;", "no_block")
     assert take_first_code("```\nlet x;", ()) == ("let x;", "first_block_unclosed")
 

@@ -1,5 +1,6 @@
 """Generators inside other harnesses: the shared core here, each harness where it is installed."""
 
+import gc
 from collections.abc import Iterator
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -125,3 +126,4 @@ def test_inspect_ai_evaluates_with_it(tmp_path: object) -> None:
     (log,) = inspect_ai.eval(task, model=found, display="none", log_dir=str(tmp_path))
     assert log.status == "success"
     assert len(log.samples or []) == 2
+    gc.collect()  # inspect_ai leaves streams open: their warnings belong here, not to pytest's end

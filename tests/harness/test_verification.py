@@ -1,17 +1,34 @@
 """Verification finds references that fail and trivial programs that pass."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
 
 from sdb_harness.benchmarks import Benchmark
+from sdb_harness.errors import UserError
 from sdb_harness.records import Problem
-from sdb_harness.verification import verify_judging, write_always_equal
+from sdb_harness.verification import (
+    Trial,
+    plan_trials,
+    run_trial,
+    verify_judging,
+    write_always_equal,
+)
+from sdb_harness.verification_record import Record, Row, Settings, verify_benchmark
+from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.open import open_sandbox
+from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     Case,
+    ExecutionResult,
     ExitCodeCheck,
     FunctionCheck,
     ObjectCheck,
     ResourceLimits,
+    Status,
 )
 
 
@@ -67,3 +84,78 @@ def test_programs_that_equal_everything_take_every_name_that_is_asked_for() -> N
     )
     other = replace(problem, check=ExitCodeCheck("perl", "1"))
     assert write_always_equal(other) is None
+
+
+def verify_into(path: Path | None, benchmark: Benchmark, sandbox: Sandbox) -> tuple[Row, list[str]]:
+    """The row of a benchmark, and which trials really ran."""
+    ran: list[str] = []
+    record = Record(path)
+    names: list[str] = []
+    row = verify_benchmark(
+        "b",
+        benchmark,
+        sandbox,
+        Settings(problems=None, cheats=1, load=0),
+        record,
+        begin=lambda name, num: names.append(name),
+        advance=lambda: ran.append(names[-1]),
+    )
+    return row, ran
+
+
+def test_a_record_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    problems = (make_problem("right", "    return x + 1\n", 2), make_problem("b", "    pass\n", 2))
+    benchmark = Benchmark("b", "r", problems, {}, "none", "none", ResourceLimits())
+    path = tmp_path / "new" / "record.json"
+    with open_sandbox(num_slots=1) as sandbox:
+        row, ran = verify_into(path, benchmark, sandbox)
+        assert (row["passed"], row["judged"], row["others"]) == (1, 2, 6)
+        assert row["exceptions"] == ["reference, b: wrong_answer"]
+        assert ran.count("reference") == 2
+        assert "| b | 1 of 2 | not tried | 0 of 6 |" in path.with_suffix(".md").read_text()
+        again, ran = verify_into(path, benchmark, sandbox)
+        assert (summarize_row(again), ran) == (summarize_row(row), [])
+        kept = json.loads(path.read_text())
+        del kept["b"]["findings"][-2:]
+        kept["b"]["findings"][1]["lost"] = {"the engine went away": 1}
+        path.write_text(json.dumps(kept))
+        assert set(verify_into(path, benchmark, sandbox)[1]) == {"empty", "exit(0)", "os._exit(0)"}
+        changed = replace(benchmark, revision="another")
+        assert "reference" in verify_into(path, changed, sandbox)[1]
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"record.json is no record of `benchmarks verify`"):
+        Record(path)
+
+
+def summarize_row(row: Row) -> str:
+    return json.dumps({key: value for key, value in row.items() if key != "manifest"})
+
+
+class Broken:
+    """A sandbox that loses every program."""
+
+    level, image, num_slots = "broken", "", 1
+
+    def call_functions(self, request: object) -> ExecutionResult:
+        return ExecutionResult(Status.INFRASTRUCTURE, (), 0.0, 0.0, 0, detail="gone")
+
+
+def test_what_a_fault_of_ours_lost_is_no_verdict() -> None:
+    benchmark = Benchmark(
+        "b", "r", (make_problem("a", "    return 2\n", 2),), {}, "none", "none", ResourceLimits()
+    )
+    (trial, *_) = plan_trials(benchmark)
+    finding = run_trial(benchmark, cast(Sandbox, Broken()), trial)
+    assert (finding.num_programs, finding.exceptions, finding.not_judged) == (0, (), {})
+    assert sum(finding.lost.values()) == 1
+    with LanguageSandbox("embedded", num_slots=1) as sandbox:
+        other = replace(benchmark.problems[0], check=ExitCodeCheck("perl", "die;"))
+        finding = run_trial(replace(benchmark, problems=(other,)), sandbox, trial_of(other))
+    assert (finding.num_programs, finding.lost) == (0, {})
+    assert list(finding.not_judged) == [
+        f"{sandbox.level} runs Python only, not perl; use --sandbox docker"
+    ]
+
+
+def trial_of(problem: Problem) -> Trial:
+    return Trial("empty", "all", False, [(problem, "")])

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdb_harness.errors import UserError
+from sdb_harness.errors import MissingData, UserError
 
 _TIMEOUT_S = 30.0
 _found: set[Path] = set()
@@ -119,7 +119,8 @@ def locate_file(file: DataFile) -> Path:
     """The file in the data folder, fetched into it first where that is asked for.
 
     Raises:
-        UserError: it is missing and was not to be fetched, or could not be.
+        MissingData: it is missing and was not to be fetched.
+        UserError: it could not be fetched.
     """
     if path := find_file(file):
         return path
@@ -129,7 +130,7 @@ def locate_file(file: DataFile) -> Path:
         offer = (
             "" if isinstance(file.origin, Page) else "; or SDBENCH_DOWNLOAD=1 to let this command"
         )
-        raise UserError(f"{file.path} is missing; {remedy}{offer}")
+        raise MissingData(f"{file.path} is missing; {remedy}{offer}")
     if not folder:
         raise UserError(f"no folder to fetch {file.path} into; export SDBENCH_DATA=FOLDER")
     return fetch_file(file, Path(folder))
@@ -239,13 +240,14 @@ def read_json_lines(name: str, remedy: str) -> tuple[Path, list[dict[str, Any]]]
         remedy: What to do where the file is missing.
 
     Raises:
-        UserError: the file is missing or damaged, or a line is not a JSON object (with its number).
+        MissingData: the file is missing.
+        UserError: it is damaged, or a line is not a JSON object (with its number).
     """
     folder = os.environ.get("SDBENCH_DATA")
     path = find_file(DataFile(name, sha256="", origin=""))
     if path is None:
         where = f"in {folder}" if folder else "(export SDBENCH_DATA=FOLDER to say where it lies)"
-        raise UserError(f"{name} is missing {where}; {remedy}")
+        raise MissingData(f"{name} is missing {where}; {remedy}")
     rows = []
     for number, line in enumerate(read_unpacked(path, remedy).split(b"\n"), start=1):
         if not line.strip():

@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sdb_harness.benchmarks import Benchmark
+from sdb_harness.benchmarks import Benchmark, whole_answers
 from sdb_harness.benchmarks.choices import check_options, choose_names, choose_one
 from sdb_harness.benchmarks.data_files import describe_mismatch, read_json_lines
 from sdb_harness.benchmarks.mxeval import EXITS, ask_chat, take_first_code
@@ -121,7 +121,17 @@ def load(options: Mapping[str, str]) -> Benchmark:
         split="+".join(languages),
         is_multilingual=True,
         write_cheat=write_cheat,
+        faults={
+            problem.problem_id: "its tests compare lists or maps by reference: none ever passes"
+            for problem in problems
+            if isinstance(problem.check, ExitCodeCheck)
+            and BY_REFERENCE.search(problem.check.tests)
+            and problem.group == "csharp"
+        },
     )
+
+
+BY_REFERENCE = re.compile(r"\.Equals\(\(new (?:List|Dictionary)<")
 
 
 def read_problems(chosen_set: str, language: str) -> list[Problem]:
@@ -241,7 +251,7 @@ def replace_tools(problem: Problem, program: str) -> str:
     if problem.group == "go":
         return re.sub(r"\Apackage \w+", "package main", program)
     if problem.group == "java":
-        return program.replace("import org.javatuples.*;\n", "", 1)
+        return re.sub(r"^import org\.javatuples\.[\w*]+;\n", "", program, flags=re.MULTILINE)
     return program
 
 
@@ -258,18 +268,21 @@ def write_cheat(problem: Problem) -> str | None:
     return continue_prompt(problem, body + BODY_ENDS.get(problem.group, ""))
 
 
-NUM_OPEN = {
-    **dict.fromkeys(("java", "csharp", "scala"), 2),
-    **dict.fromkeys(("cpp", "rust", "bash", "swift"), 1),
-}
-"""Language -> braces of a whole answer that the tests close themselves, as they go on inside it."""
+CLASSES = frozenset({"csharp", "java", "scala"})
+"""Languages whose tests go on inside the class of the answer."""
 
 
-def run_block(problem: Problem, code: str) -> str:
-    """A whole answer in front of the tests, without what the tests close themselves."""
-    for _ in range(NUM_OPEN.get(problem.group, 0)):
-        code = code.rstrip().removesuffix("}")
-    return replace_tools(problem, code)
+def put_before_tests(problem: Problem, code: str) -> str:
+    """A whole answer in front of the tests, open where they go on inside it."""
+    language = problem.group
+    whole = whole_answers.put_before_tests(
+        code,
+        language,
+        problem.prompt,
+        num_classes=int(language in CLASSES),
+        opens_function=language in whole_answers.EMPTY_FUNCTIONS,
+    )
+    return replace_tools(problem, whole)
 
 
 PROTOCOLS: Mapping[str, Preset] = {
@@ -294,6 +307,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         ask=ask_chat,
         stop=(),
         find_code=take_first_code,
-        assemble=run_block,
+        assemble=put_before_tests,
+        version=2,
     ),
 }

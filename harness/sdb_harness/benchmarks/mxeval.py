@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks import Benchmark, ChatMessage, whole_answers
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import Preset, ask_as_is, continue_prompt, keep_all
@@ -148,26 +148,37 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", text),)
 
 
-NOT_CODE = frozenset(("bash", "sh", "shell", "console", "text", "txt", "output", "json", "yaml"))
+NOT_CODE = frozenset(("console", "text", "txt", "output", "json", "yaml"))
+SHELL = frozenset(("bash", "sh", "shell"))
 
 
 def take_first_code(text: str, stop: tuple[str, ...]) -> Extract:
-    """The first block that is not a shell command or its output, else the whole text."""
-    for block in find_fenced_blocks(text):
-        if block.language not in NOT_CODE:
-            return Extract(block.code, "first_block" if block.is_closed else "first_block_unclosed")
+    """The first block of code, else the whole text.
+
+    Shell commands count only where there is nothing else, as in an answer in Bash: next to a
+    program they say how to compile it.
+    """
+    blocks = [block for block in find_fenced_blocks(text) if block.language not in NOT_CODE]
+    others = [block for block in blocks if block.language not in SHELL]
+    for block in others or blocks:
+        return Extract(block.code, "first_block" if block.is_closed else "first_block_unclosed")
     return Extract(text, "no_block")
 
 
-NUM_OPEN = {"scala": 1, "csharp": 2}
-"""Language -> braces of a whole answer that the tests close themselves, as they go on inside it."""
+NUM_CLASSES = {"scala": 1, "csharp": 2}
+"""Language -> classes and namespaces of a whole answer that the tests close."""
 
 
-def open_for_tests(problem: Problem, code: str) -> str:
-    """The whole answer, without the braces that the tests close."""
-    for _ in range(NUM_OPEN.get(problem.group, 0)):
-        code = code.rstrip().removesuffix("}")
-    return code if code.endswith("\n") else f"{code}\n"
+def put_before_tests(problem: Problem, code: str) -> str:
+    """A whole answer in front of the tests, open where they go on inside it."""
+    language = problem.group
+    return whole_answers.put_before_tests(
+        code,
+        language,
+        problem.prompt,
+        num_classes=NUM_CLASSES.get(language, 0),
+        opens_function=False,
+    )
 
 
 def write_cheat(problem: Problem) -> str | None:
@@ -199,6 +210,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         ask=ask_chat,
         stop=(),
         find_code=take_first_code,
-        assemble=open_for_tests,
+        assemble=put_before_tests,
+        version=2,
     ),
 }

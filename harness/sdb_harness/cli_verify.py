@@ -1,0 +1,150 @@
+"""How `sdbench benchmarks verify` goes through benchmarks, and what it shows meanwhile.
+
+Place in the flow: `cli_benchmarks.py` reads the command line and opens the sandbox; what is judged
+is in `verification.py`, what is kept in `verification_record.py`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from sdb_harness.benchmarks import Benchmark, load_benchmark
+from sdb_harness.cli_tables import (
+    make_console,
+    print_findings,
+    print_not_judged,
+    print_published,
+    print_rows,
+)
+from sdb_harness.errors import HarnessError, MissingData
+
+if TYPE_CHECKING:
+    from sdb_harness.verification import Finding
+    from sdb_harness.verification_record import Record, Row, Settings
+    from sdb_sandboxes.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One run of the command."""
+
+    sandbox: "Sandbox"
+    settings: "Settings"
+    samples: str | None
+    """How many samples of a model are judged too: a number, `all` or None."""
+    record: "Record"
+
+    def verify_one(self, spec: str) -> bool:
+        """Verify one benchmark with a table of every kind of program; whether all is right."""
+        from sdb_harness.verification import Finding
+
+        benchmark = load_benchmark(spec)
+        row = self._verify(spec, benchmark)
+        findings = [Finding(**found) for found in row["findings"]]
+        console = make_console()
+        console.print(benchmark.describe(), highlight=False, soft_wrap=True)
+        num_wrong = print_findings(console, findings, benchmark.faults)
+        is_complete = self._judge_samples(console, benchmark, findings)
+        num_lost = sum(sum(row[key].values()) for key in ("not_judged", "lost"))
+        lost = f", {num_lost} programs not judged" if num_lost else ""
+        text = f"{spec}: {num_wrong} exceptions{lost}, judged by {self.sandbox.level}"
+        console.print(text, highlight=False)
+        return is_right(row) and is_complete and any(one.num_programs for one in findings)
+
+    def verify_all(self, specs: Sequence[str]) -> bool:
+        """Verify one benchmark after the other, then print one table; whether all is right."""
+        console = make_console()
+        rows: dict[str, Row] = {}
+        left_out: list[str] = []
+        failed: list[str] = []
+        for number, spec in enumerate(specs, start=1):
+            try:
+                benchmark = load_benchmark(spec)
+                rows[spec] = row = self._verify(spec, benchmark, f"[{number}/{len(specs)}] ")
+                self._judge_samples(console, benchmark, ())
+                state = f"{len(row['exceptions'])} judged wrongly, {row['took_s']:.0f} s"
+            except MissingData as error:
+                left_out.append(f"{spec}: left out: {error}")
+                state = "left out"
+            except (HarnessError, OSError, RuntimeError, ValueError) as error:
+                failed.append(f"{spec}: failed: {str(error) or type(error).__name__}")
+                state = "failed"
+            console.print(Text(f"[{number}/{len(specs)}] {spec}: {state}"), soft_wrap=True)
+        print_rows(console, rows)
+        for line in (*failed, *left_out):
+            console.print(Text(line), soft_wrap=True)
+        num_wrong = sum(len(row["exceptions"]) for row in rows.values())
+        text = (
+            f"{len(rows)} of {len(specs)} benchmarks verified, {num_wrong} programs judged wrongly"
+            f", {len(left_out)} left out, {len(failed)} failed; judged by {self.sandbox.level}"
+        )
+        console.print(text, highlight=False, soft_wrap=True)
+        num_judged = sum(row["judged"] + row["others"] for row in rows.values())
+        return bool(num_judged) and not failed and all(map(is_right, rows.values()))
+
+    def _verify(self, spec: str, benchmark: Benchmark, prefix: str = "") -> "Row":
+        """One benchmark's row, with bars meanwhile."""
+        from sdb_harness.verification_record import verify_benchmark
+
+        with show_progress(f"{prefix}{spec}") as (begin, advance):
+            return verify_benchmark(
+                spec, benchmark, self.sandbox, self.settings, self.record, begin, advance
+            )
+
+    def _judge_samples(
+        self, console: Console, benchmark: Benchmark, findings: Sequence["Finding"]
+    ) -> bool:
+        """Print how samples of a model fare, and what was not judged; whether nothing was lost."""
+        from sdb_harness.verification import verify_published
+
+        published = []
+        if self.samples is not None:
+            limit = None if self.samples == "all" else int(self.samples)
+            published = verify_published(benchmark, self.sandbox, limit)
+        if published:
+            print_published(console, published)
+        print_not_judged(console, [*findings, *published])
+        return not any(one.lost for one in published)
+
+
+def is_right(row: "Row") -> bool:
+    """Whether nothing was judged wrongly and no fault of ours lost anything."""
+    return not (row["exceptions"] or row["lost"])
+
+
+Begin = Callable[[str, int], None]
+
+
+@contextmanager
+def show_progress(title: str) -> Iterator[tuple[Begin, Callable[[], None]]]:
+    """A bar for the trial that runs, with what remains of it; nothing away from a terminal."""
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bars.add_task(title, total=None)
+
+    def begin(name: str, num_programs: int) -> None:
+        bars.reset(task, total=num_programs, description=f"{title}, {name}")
+
+    with bars:
+        yield begin, lambda: bars.advance(task)
