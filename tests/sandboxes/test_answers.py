@@ -59,7 +59,6 @@ def opened() -> Iterator[Sandbox]:
 def sandbox(opened: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
     """With a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    answers.prepare_folder.cache_clear()
     return Counting(opened)
 
 
@@ -237,16 +236,30 @@ def test_what_was_long_not_used_is_removed(sandbox: Counting) -> None:
     old = find_entry()
     for age_s, is_kept in ((0.5 * answers.KEPT_S, True), (2 * answers.KEPT_S, False)):
         os.utime(old, (0, old.stat().st_mtime - age_s))
-        answers.prepare_folder.cache_clear()
         run(sandbox, dataclasses.replace(REQUEST, program=f"def f(x): return {age_s}"))
         assert old.exists() is is_kept
+
+
+def test_the_least_recently_used_make_room(
+    sandbox: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [
+        dataclasses.replace(REQUEST, program=f"def f(x): return {number}") for number in range(3)
+    ]
+    paths = [find_folder() / name_entry(cast(Sandbox, sandbox), request) for request in requests]
+    for age_s, request, path in zip((20, 10), requests, paths, strict=False):
+        run(sandbox, request)
+        os.utime(path, (0, path.stat().st_mtime - age_s))
+    run(sandbox, requests[0])  # now the other one was longer not used
+    monkeypatch.setattr(answers, "MAX_BYTES", int(2.5 * paths[0].stat().st_size))
+    run(sandbox, requests[2])
+    assert [path.exists() for path in paths] == [True, False, True]
 
 
 def test_a_kept_answer_decides_in_another_session(
     opened: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    answers.prepare_folder.cache_clear()
     reference = "import os\ndef f(x): return [x, os.urandom(8)]"  # cannot answer alike twice
     check = ReferenceCheck("f", reference, ((1,),))
     assert verify(opened, "def f(x): return [x, b'']", check, LIMITS).status is Status.WRONG_ANSWER

@@ -5,9 +5,9 @@ evalplus/humanevalplus_release, pinned by their SHA-256. Options: `tests=plus` (
 and plus inputs, all must be right) or `tests=base` (HumanEval's own inputs as EvalPlus compares
 them, the first column of its leaderboard); `version=v0.1.10` (the default) or `v0.1.9`.
 
-The data holds inputs and a reference solution, no outputs: the reference runs in the sandbox, once.
-Upstream's release 0.3.1 fails every solution of HumanEval/32; here any root of the polynomial will
-do, as its master has it.
+The data holds inputs and a reference solution, no outputs: those are the reference's, which runs in
+the sandbox and whose answers are kept. Upstream's release 0.3.1 fails every solution of
+HumanEval/32; here any root of the polynomial will do, as its master has it.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ Qwen2.5-Coder, Seed-Coder and Stable-DiffCoder). The two are not comparable: by 
 account the smaller set scores about 4 points higher.
 
 The inputs are JSON, which has no tuples, sets or complex numbers; they are restored per task. The
-outputs are the reference's, which runs in the sandbox, once.
+outputs are the reference's, which runs in the sandbox and whose answers are kept.
 """
 
 from collections.abc import Mapping

@@ -9,8 +9,8 @@ answers came. One that is damaged, moved, or open to other users is not believed
 again.
 
 Entries lie in `$XDG_CACHE_HOME/sdbench/answers` (`~/.cache/sdbench/answers`), some 100 MB for
-HumanEval+, and may be removed at any time; those not used for `KEPT_S` are. Where that cannot be
-written nothing is kept.
+HumanEval+, and may be removed at any time; those that were not used for `KEPT_S` are, and the least
+recently used where all take more than `MAX_BYTES`. Where none can be written nothing is kept.
 
 What it does not do: no candidate's answers are kept, nor those of a program that failed in a call;
 nothing is unpickled. Whoever may write as this user may also change this file.
@@ -42,6 +42,8 @@ from sdb_sandboxes.slot import find_packed_calls
 from sdb_sandboxes.types import CallOutcome, ExecutionRequest, ExecutionResult, Status
 
 KEPT_S = 30 * 24 * 3600.0
+MAX_BYTES = 2 << 30
+"""Bytes of all entries; checks may come from users of a service, who shall not fill the disk."""
 COMPRESSION = 1
 """The quickest: reading must cost less than running."""
 DAMAGES = (ValueError, LookupError, TypeError, ProtocolError, RecursionError, zlib.error)
@@ -133,7 +135,6 @@ def recall(path: Path, num_calls: int) -> tuple[ExecutionResult, int]:
 
 def keep(path: Path, result: ExecutionResult, frames: bytes) -> None:
     """Write an entry, whole or not at all. Raises OSError."""
-    prepare_folder(path.parent)
     run = {
         "cpu_s": result.cpu_s,
         "wall_s": result.wall_s,
@@ -141,6 +142,7 @@ def keep(path: Path, result: ExecutionResult, frames: bytes) -> None:
         "num_bytes": len(frames),
     }
     body = zlib.compress(pack_frame(run) + frames, COMPRESSION)
+    make_room(path.parent, len(body))
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.touch(mode=0o600, exist_ok=False)
@@ -180,15 +182,16 @@ def read_reply(reply: dict[str, object]) -> CallOutcome:
     return CallOutcome(decode(reply["v"]))
 
 
-@functools.cache
-def prepare_folder(folder: Path) -> None:
-    """Make it, for this user only, and remove what was long not used. Raises OSError."""
+def make_room(folder: Path, num_bytes: int) -> None:
+    """Make the folder, for this user only, and remove what was long not used. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    oldest = time.time() - KEPT_S
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
+    found = [(path, path.stat()) for path in folder.iterdir()]
+    total = num_bytes + sum(state.st_size for _, state in found)
+    for path, state in sorted(found, key=lambda entry: entry[1].st_mtime):
+        if total <= MAX_BYTES and state.st_mtime > time.time() - KEPT_S:
+            break
+        path.unlink(missing_ok=True)
+        total -= state.st_size
 
 
 def check_owner(path: Path) -> None:
