@@ -180,21 +180,25 @@ def denoise_block(
     noise_seeds: Tensor,
     results: Sequence[Generation],
     on_step: Callable[[Tensor], None] | None,
+    is_draft: Tensor | None = None,
 ) -> Tensor:
     """Fill the masks of `block` [B, b] in place, step by step, and revise until nothing changes.
+
+    What stands in the block is given, and stays, but for `is_draft` bool [B, b].
 
     Returns:
         bool [B], rows whose last forward saw them in their final form, which is what a cache needs.
     """
     mask_id, end_id = tokenizer.mask_id, tokenizer.end_id
     is_open = block == mask_id  # [B, b]
-    is_given = ~is_open
+    is_given = ~is_open if is_draft is None else ~is_open & ~is_draft
     # Text given behind a mask: the answer cannot end before it.
     is_infill = (is_given & (block != end_id)).any(dim=1, keepdim=True)  # [B, 1]
-    is_active, was_read = is_open.any(dim=1), torch.zeros_like(is_open[:, 0])  # [B]
+    is_visible, is_revised = ~is_open & ~is_given & (block != end_id), torch.zeros_like(is_open)
+    is_active = (is_open | is_visible).any(dim=1)  # [B]
+    was_read = torch.zeros_like(is_active)
     reads_visible = reviser is not None and reviser.revision.reads_visible
     action = None if reviser is None else reviser.revision.action
-    is_visible = is_revised = torch.zeros_like(is_open)
     has_end = block.is_cuda or bool((block == end_id).any())  # a GPU is not waited for
     counts: list[Tensor] = []
     while bool(is_active.any()):

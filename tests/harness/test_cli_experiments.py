@@ -16,6 +16,7 @@ SHARED = "num_seeds = 1\nnum_problems = 3\nlevels = [1]\n"
 POOL = 'pool_policies = ["threshold:0.9"]\npool_temperatures = [0.0, 1.0]\n'
 TINY = {
     "corruption-mix": "num_train_steps = 2\nbatch_size = 2\nblock_sizes = [8]\n",
+    "length-handling": "num_train_steps = 2\nbatch_size = 2\nblock_sizes = [8]\n",
     "block-size": "block_sizes = [8]\ntokens_per_step = [4]\nforward_sizes = [1, 16]\n"
     "num_repeats = 2\n",
     "order": POOL + "pool_prompts = 6\nbatch_size = 2\nnum_updates = 1\n",
@@ -27,6 +28,7 @@ TINY = {
 }
 ARMS = {
     "corruption-mix": 4,
+    "length-handling": 4,
     "block-size": 3,
     "order": 5,
     "trajectory-quality": 4,

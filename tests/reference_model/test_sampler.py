@@ -21,8 +21,15 @@ from sdb_reference_model.policies import (
     label_above,
     remask_above,
     remask_randomly,
+    start_revision,
 )
-from sdb_reference_model.sampler import Generation, is_behind_tail_start, sample_blocks
+from sdb_reference_model.sampler import (
+    Generation,
+    denoise_block,
+    is_behind_tail_start,
+    sample_blocks,
+)
+from sdb_reference_model.selection import make_select
 from sdb_reference_model.tokenizer import CodeTokenizer, ControlIds
 
 UNFOLDED = functools.partial(Cached, is_folded=False)
@@ -247,6 +254,40 @@ def test_labels_need_a_model_that_knows_them_and_a_text_without_a_gap() -> None:
             model, tokenizer, PROMPTS[:1], block_size=8, policy=commit_above(0.5),
             max_new_tokens=8, revision=label_above(0.5, 4), canvas=canvas,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["edit", "label"])
+def test_a_finished_draft_is_revised_where_it_may_be(name: str) -> None:
+    model, tokenizer = make_labeller()
+    revision = {"edit": edit_above(0.3, 3), "label": label_above(0.3, 3)}[name]
+    draft = torch.tensor([[10, 11, 12, 13, 14, 15, 16, tokenizer.end_id]] * 2)
+    is_draft = torch.tensor([[True] * 8, [False] * 8])
+    blocks, generations = [], []
+    for past in (Cached, Uncached):
+        block, results = draft.clone(), [Generation(), Generation()]
+        prompt, lengths = torch.tensor([[20, 21, 22]] * 2), torch.tensor([3, 3])
+        denoise_block(
+            past(model, prompt, lengths, block),
+            tokenizer,
+            block,
+            commit_above(0.5),
+            start_revision(revision, tokenizer, 2, block.device),
+            make_select(model.head_operand, tokenizer, 0.0),
+            torch.zeros_like(block),
+            results,
+            None,
+            is_draft=is_draft,
+        )
+        blocks.append(block)
+        generations.append(results)
+    assert torch.equal(*blocks)
+    assert generations[0] == generations[1]
+    (revised, given), (moved, kept) = blocks[0], generations[0]
+    assert torch.equal(given, draft[1])
+    assert kept.nfe_denoise == 0
+    assert not torch.equal(revised, draft[0])
+    assert 0 < sum(moved.step_edits) <= 3
+    assert not {2, 60, 61} & set(revised.tolist())
 
 
 @pytest.mark.parametrize("max_steps", [1, 3, 5])

@@ -3,12 +3,13 @@
 Place in the flow: `sdbench experiment NAME` finds an `Experiment` here, hands over problems, tests
 and data, and `laboratory.run` does the rest. Reading order: `laboratory.py` (units, journal,
 intervals, report), `answering.py` (greedy answers with everything that is counted about them);
-`decoding.py`, `pools.py` and `mistakes.py` need the shipped checkpoints only, `tuning.py` and
-`mixing.py` train.
+`decoding.py`, `pools.py` and `mistakes.py` need the shipped checkpoints only, `tuning.py`,
+`mixing.py` and `lengths.py` train.
 """
 
 from sdb_reference_model.experiments.decoding import AR_VS_DIFFUSION, BLOCK_SIZE
 from sdb_reference_model.experiments.laboratory import Experiment
+from sdb_reference_model.experiments.lengths import LENGTH_HANDLING
 from sdb_reference_model.experiments.mistakes import EDIT_DISTRIBUTION
 from sdb_reference_model.experiments.mixing import CORRUPTION_MIX
 from sdb_reference_model.experiments.pools import TRAJECTORY_QUALITY
@@ -18,6 +19,7 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         CORRUPTION_MIX,
+        LENGTH_HANDLING,
         BLOCK_SIZE,
         ORDER,
         TRAJECTORY_QUALITY,

@@ -6,7 +6,7 @@ others alone, and is it as often right as it is sure?
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,36 +77,9 @@ def plan_mix(config: MixConfig) -> list[str]:
 def measure_mix(config: MixConfig, arm: str, seed: int, supplies: Supplies, work: Path) -> Row:
     checkpoint = load_checkpoint(config.checkpoint)
     if arm in MIXES:
-        training = TrainConfig(
-            size=config.size,
-            objective="diffusion",
-            init_from=config.checkpoint,
-            batch_size=config.batch_size,
-            num_train_steps=config.num_train_steps,
-            warmup_steps=config.num_train_steps // 20,
-            adam_lr=config.adam_lr,
-            muon_lr=config.muon_lr,
-            optimizer="muon",
-            decay_fraction=0.5,
-            seed=1 + seed,
-            block_sizes=config.block_sizes,
-            edit_fraction=MIXES[arm],
-            data={
-                "num_examples": config.num_train_steps * config.batch_size,
-                "seed": 11 + seed,
-                "mixture": {f"level-{level}": 1.0 for level in config.levels},
-            },
-        )
+        training = replace(make_training(config, seed), edit_fraction=MIXES[arm])
         folder = work / f"{arm.replace(' ', '').replace('/', '-')}-{seed}"
-        train(
-            training,
-            supplies.make_data(training.data),
-            folder,
-            provenance=supplies.provenance,
-            on_report=lambda report: None,
-            save_every=50,
-        )
-        checkpoint = load_checkpoint(str(folder))
+        checkpoint = train_on(training, supplies, folder)
     exam = take_exam(config, supplies, seed)
     row = answer_both(config, checkpoint, exam)
     policy, editing = (
@@ -122,6 +95,42 @@ def measure_mix(config: MixConfig, arm: str, seed: int, supplies: Supplies, work
         probe = probe_visible(config, checkpoint, exam, source, seed)
         row |= {f"{source}_{key}": value for key, value in probe.items()}
     return row
+
+
+def make_training(config: MixConfig, seed: int) -> TrainConfig:
+    """How every arm continues the shipped checkpoint, but for its edits."""
+    return TrainConfig(
+        size=config.size,
+        objective="diffusion",
+        init_from=config.checkpoint,
+        batch_size=config.batch_size,
+        num_train_steps=config.num_train_steps,
+        warmup_steps=config.num_train_steps // 20,
+        adam_lr=config.adam_lr,
+        muon_lr=config.muon_lr,
+        optimizer="muon",
+        decay_fraction=0.5,
+        seed=1 + seed,
+        block_sizes=config.block_sizes,
+        data={
+            "num_examples": config.num_train_steps * config.batch_size,
+            "seed": 11 + seed,
+            "mixture": {f"level-{level}": 1.0 for level in config.levels},
+        },
+    )
+
+
+def train_on(training: TrainConfig, supplies: Supplies, folder: Path) -> Checkpoint:
+    """Train, or resume what a killed run has left in the folder."""
+    train(
+        training,
+        supplies.make_data(training.data),
+        folder,
+        provenance=supplies.provenance,
+        on_report=lambda report: None,
+        save_every=50,
+    )
+    return load_checkpoint(str(folder))
 
 
 @torch.no_grad()
