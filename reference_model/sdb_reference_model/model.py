@@ -121,7 +121,7 @@ class KVCache:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Apply rotary positions (rotate-half form) to x [B, heads, L, E]; see `compute_rope`."""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)  # which may be lower under autocast
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 class PackedLinear(nn.Module):
@@ -196,7 +196,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
+        gate = F.silu(gate)
+        # In place where there are no gradients: the pages of a new tensor cost more than a product.
+        gate = gate * up if torch.is_grad_enabled() else gate.mul_(up)
+        return self.down(gate)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
