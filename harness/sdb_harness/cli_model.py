@@ -101,10 +101,12 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") 
     """Print memory, arithmetic and time of a run, from the lengths of its first examples."""
     import torch
 
+    from sdb_reference_model.attention import choose_kernel
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.data import BatchStream, take, tokenize
-    from sdb_reference_model.estimate import estimate_training
-    from sdb_reference_model.train import choose_dtype, find_shape, make_tokenizer
+    from sdb_reference_model.estimate import estimate_training, measure_padding
+    from sdb_reference_model.parallel import choose_dtype
+    from sdb_reference_model.train import find_shape, make_tokenizer
 
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     sample = take(dataset, max(4096, config.batch_size))
@@ -112,14 +114,19 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") 
     tokenized = tokenize(sample, make_tokenizer(config, start, sample))
     stream = BatchStream(tokenized, config.batch_size, 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = choose_dtype(config, device)
-    estimate = estimate_training(config, find_shape(config, start), stream, num_ranks, dtype)
+    dtype = choose_dtype(config.precision, device)
+    shape = find_shape(config, start)
+    kernel = choose_kernel(config.attention_kernel, device, shape.head_dim)
+    estimate = estimate_training(config, shape, stream, num_ranks, dtype)
+    padding, packed_padding = measure_padding(config, stream, num_ranks)
     rows = (
         ("parameters", f"{estimate.num_parameters:,}"),
         ("ranks", f"{num_ranks} ({device.type}, {str(dtype).removeprefix('torch.')})"),
+        ("attention", kernel),
         ("weights, gradients, optimizer", f"{estimate.state_bytes / 2**30:.2f} GiB a rank"),
         ("activations of one piece", f"{estimate.activation_bytes / 2**30:.2f} GiB a rank"),
         ("positions per step", f"{estimate.positions_per_step:,}"),
+        ("padding beside them", f"{padding:.1%}, packed {packed_padding:.1%}"),
         ("arithmetic per step", f"{estimate.flops_per_step:.2e} operations"),
         (
             "matrix products here",

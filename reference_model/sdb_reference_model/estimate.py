@@ -10,13 +10,17 @@ counted for the layers' matrices and the attention of one piece, which is most o
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from sdb_reference_model.data import BatchStream
 from sdb_reference_model.model import ModelConfig, Transformer
+from sdb_reference_model.packing import place
 from sdb_reference_model.train import TrainConfig
 
 
@@ -44,19 +48,43 @@ def count_parameters(config: ModelConfig) -> int:
         return sum(p.numel() for p in Transformer(config).parameters())
 
 
-def count_positions(config: TrainConfig, stream: BatchStream) -> float:
-    """Mean positions per example that a step computes, mean over the block sizes."""
-    prompts, answers = stream.prompt_lengths, stream.answer_lengths
+def count_positions(
+    config: TrainConfig, prompts: NDArray[np.int64], answers: NDArray[np.int64], block_size: int
+) -> NDArray[np.floating[Any]]:
+    """Positions that a step computes for examples with prompts and answers of these lengths [N]."""
     if config.objective == "autoregressive":
-        return float((prompts + answers - 1).mean())
+        return (prompts + answers - 1).astype(np.float64)
     copies = 1 + (config.edit_place == "separate") * config.edit_fraction
     if config.attention == "full":
-        return float(copies * (prompts + answers).mean())
-    means = []
-    for block_size in config.block_sizes:
-        width = -(-answers // block_size) * block_size
-        means.append((prompts + (width - block_size) + copies * width).mean())
-    return float(sum(means) / len(means))
+        return copies * (prompts + answers)
+    width = -(-answers // block_size) * block_size
+    return prompts + (width - block_size) + copies * width
+
+
+def measure_padding(
+    config: TrainConfig, stream: BatchStream, num_ranks: int
+) -> tuple[float, float]:
+    """Share of padding among the positions of an epoch's forwards: a row each, and packed.
+
+    Steps without edits; the mean over the block sizes.
+    """
+    config = replace(config, edit_fraction=0.0)
+    piece_size = config.piece_size or max(1, config.batch_size // num_ranks)
+    needed, apart, packed = 0, 0, 0
+    for step in range(stream.steps_per_epoch):
+        rows = stream.select(step)
+        for piece in np.split(rows, range(piece_size, len(rows), piece_size)):
+            prompts, answers = stream.prompt_lengths[piece], stream.answer_lengths[piece]
+            if config.attention == "full":  # where the tail of an answer is data
+                answers = np.full_like(answers, answers.max())
+            for block_size in config.block_sizes or (1,):
+                lengths = count_positions(config, prompts, answers, block_size)
+                widest = count_positions(config, prompts.max(), answers.max(), block_size)
+                _, _, num_rows, width = place([int(length) for length in lengths])
+                needed += int(lengths.sum())
+                apart += len(piece) * int(widest)
+                packed += num_rows * width
+    return 1 - needed / apart, 1 - needed / packed
 
 
 def estimate_training(
@@ -72,7 +100,11 @@ def estimate_training(
         dtype: of the matrix products.
     """
     num_parameters = count_parameters(shape)
-    per_example = count_positions(config, stream)
+    per_block_size = [
+        count_positions(config, stream.prompt_lengths, stream.answer_lengths, block_size).mean()
+        for block_size in config.block_sizes or (1,)
+    ]
+    per_example = float(np.mean(per_block_size))
     positions = per_example * config.batch_size
     embedding = shape.vocab_size * shape.d_model
     layers = num_parameters - embedding * (1 if shape.tie_embeddings else 2)
@@ -105,9 +137,14 @@ def count_kept_channels(shape: ModelConfig) -> int:
 
 def measure_matmul(shape: ModelConfig, dtype: torch.dtype, num_rows: int = 2048) -> float:
     """Floating-point operations per second of the layer's widest product, best of five."""
+    return time_matmul(num_rows, shape.d_model, 2 * shape.d_ff, dtype)
+
+
+def time_matmul(num_rows: int, num_inputs: int, num_outputs: int, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of one matrix product, best of five."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    x = torch.randn(num_rows, shape.d_model, dtype=dtype, device=device)
-    weight = torch.randn(2 * shape.d_ff, shape.d_model, dtype=dtype, device=device)
+    x = torch.randn(num_rows, num_inputs, dtype=dtype, device=device)
+    weight = torch.randn(num_outputs, num_inputs, dtype=dtype, device=device)
     best = float("inf")
     for _ in range(5):
         started = time.perf_counter()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sdb_kernels.packed import PackedWeight, Weight
+from sdb_reference_model.attention import AttentionKernel, Mask, attend
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask | None,
         is_causal: bool,
         cache: KVCache | None,
         layer: int,
@@ -173,9 +174,7 @@ class Attention(nn.Module):
             first, last = find_span(where)
             q, where = q[:, :, first:last], where[:, first:last]
             mask = mask if mask is None or mask.shape[2] == 1 else mask[:, :, first:last]
-        attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=c.num_heads != c.num_kv_heads
-        )  # [B, H, L, E]
+        attended = attend(q, k, v, mask, is_causal)  # [B, H, L, E]
         attended = attended.transpose(1, 2).flatten(2)  # [B, L, H*E]
         return self.out(attended if where is None else attended[where])  # type: ignore[no-any-return]
 
@@ -216,7 +215,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask | None,
         is_causal: bool,
         cache: KVCache | None,
         layer: int,
@@ -247,6 +246,8 @@ class Transformer(nn.Module):
         self.packed_head: PackedWeight | None = None
         self.recomputes_activations = False
         """In training, keep only each layer's input and compute its inside again when needed."""
+        self.attention_kernel: AttentionKernel = "sdpa"  # these two are for `states.run_model`
+        self.packs_examples = False
 
     @property
     def head_weight(self) -> Tensor:
@@ -288,7 +289,7 @@ class Transformer(nn.Module):
         token_ids: Tensor,
         *,
         positions: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         is_causal: bool = False,
         cache: KVCache | None = None,
         rope: tuple[Tensor, Tensor] | None = None,

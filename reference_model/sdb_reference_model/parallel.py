@@ -34,6 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sdb_reference_model.checkpoint import CheckpointError, write_text
 
 Parallel = Literal["ddp", "fsdp"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,23 @@ def join_world() -> Iterator[World]:
         yield World(rank, size, device)
     finally:
         dist.destroy_process_group()
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products run in hardware; emulated they cost some 30 times float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """Dtype of the matrix products."""
+    is_bfloat16 = precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device))
+    return torch.bfloat16 if is_bfloat16 else torch.float32
 
 
 def shard(

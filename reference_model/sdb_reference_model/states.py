@@ -20,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdb_reference_model.attention import Layout
 from sdb_reference_model.model import Transformer
+from sdb_reference_model.packing import plan_packing
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +66,49 @@ def read_answers(model: Transformer, batch: Batch, answers: Tensor) -> Tensor:
     prompt_width, answer_width = batch.prompt.shape[1], answers.shape[1]
     tokens = torch.cat((batch.prompt, answers), dim=1)
     positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)
-    columns = torch.arange(tokens.shape[1])
-    is_padding = columns[None] < prompt_width - batch.prompt_lengths[:, None]  # [B, L]
-    sees = ~is_padding[:, None, :] | torch.eye(len(columns), dtype=torch.bool)
-    hidden = run_model(model, tokens, positions, sees[:, None])
-    return hidden[:, prompt_width:]
+    is_needed = locate_text(batch.prompt_lengths, prompt_width, tokens.shape[1])
+    column = torch.zeros(1, tokens.shape[1], dtype=torch.int64)
+    layout = Layout(is_needed.long() - 1, column, torch.full_like(column, -1))
+    return run_model(model, tokens, positions, layout, is_needed)[:, prompt_width:]
 
 
 def read_causally(model: Transformer, batch: Batch) -> Tensor:
-    """Compute the hidden states [B, C, D] that predict each answer token from those before it."""
+    """Compute the hidden states [B, C, D] that predict each answer token from those before it.
+
+    Behind an answer's end they mean nothing.
+    """
     prompt_width, answer_width = batch.prompt.shape[1], batch.answer.shape[1]
     tokens = torch.cat((batch.prompt, batch.answer), dim=1)[:, :-1]
     positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)[:, :-1]
-    length = tokens.shape[1]
-    is_padding = torch.arange(length)[None] < prompt_width - batch.prompt_lengths[:, None]
-    sees = torch.ones(length, length, dtype=torch.bool).tril()[None] & ~is_padding[:, None, :]
-    sees |= torch.eye(length, dtype=torch.bool)[None]
-    return run_model(model, tokens, positions, sees[:, None])[:, prompt_width - 1 :]
+    column = torch.arange(tokens.shape[1])[None]
+    is_text = locate_text(batch.prompt_lengths, prompt_width, tokens.shape[1])
+    # An answer's last token is predicted but not read.
+    is_needed = is_text & (column < prompt_width + batch.answer_lengths[:, None] - 1)
+    layout = Layout(is_text.long() - 1, column, torch.full_like(column, -1))
+    return run_model(model, tokens, positions, layout, is_needed)[:, prompt_width - 1 :]
 
 
-def run_model(model: Transformer, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-    """Hidden states [B, L, D] on the model's device; noise and masks are made on the processor."""
+def locate_text(prompt_lengths: Tensor, prompt_width: int, width: int) -> Tensor:
+    """Bool [B, L], False in the padding before the prompts."""
+    return torch.arange(width)[None] >= prompt_width - prompt_lengths[:, None]
+
+
+def run_model(
+    model: Transformer, tokens: Tensor, positions: Tensor, layout: Layout, is_needed: Tensor
+) -> Tensor:
+    """Hidden states [B, L, D] on the model's device; noise and layouts are made on the processor.
+
+    Where examples are packed, they are zero at positions that are not needed, bool [B, L].
+    """
     device = model.embedding.weight.device
-    return model(  # type: ignore[no-any-return]
-        tokens.to(device), positions=positions.to(device), mask=mask.to(device)
-    )
+    packing = None
+    if model.packs_examples:
+        packing = plan_packing(is_needed)
+        tokens, positions = packing.pack(tokens, 0), packing.pack(positions, 0)
+        layout = packing.pack_layout(layout)
+    mask = layout.to(device).build_mask(model.attention_kernel)
+    hidden: Tensor = model(tokens.to(device), positions=positions.to(device), mask=mask)
+    return hidden if packing is None else packing.unpack(hidden)
 
 
 def read_slabs(model: Transformer, batch: Batch, slabs: Tensor, block_of: Sequence[int]) -> Tensor:
@@ -101,7 +121,7 @@ def read_slabs(model: Transformer, batch: Batch, slabs: Tensor, block_of: Sequen
         block_of: for each of the M slabs the block that it is a state of, from 0.
 
     Returns:
-        [B, M, b, D].
+        [B, M, b, D]; where examples are packed, zeros for slabs behind an answer's end.
     """
     num_rows, num_slabs, block_size = slabs.shape
     prompt_width, answer_width = batch.prompt.shape[1], batch.answer.shape[1]
@@ -111,42 +131,36 @@ def read_slabs(model: Transformer, batch: Batch, slabs: Tensor, block_of: Sequen
     columns = (starts + torch.arange(block_size)).flatten()  # [M * b]
     columns = torch.cat((torch.arange(past.shape[1]), columns))
     positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)[:, columns]
-    mask = build_slab_mask(batch.prompt_lengths, prompt_width, answer_width, block_size, block_of)
-    hidden = run_model(model, tokens, positions, mask)[:, past.shape[1] :]
+    layout, is_needed = lay_out_slabs(batch, block_size, block_of)
+    hidden = run_model(model, tokens, positions, layout, is_needed)[:, past.shape[1] :]
     return hidden.reshape(num_rows, num_slabs, block_size, -1)
 
 
-def build_slab_mask(
-    prompt_lengths: Tensor,
-    prompt_width: int,
-    answer_width: int,
-    block_size: int,
-    block_of: Sequence[int],
-) -> Tensor:
-    """Who may attend to whom in [prompt | clean answer but its last block | slabs].
+def lay_out_slabs(batch: Batch, block_size: int, block_of: Sequence[int]) -> tuple[Layout, Tensor]:
+    """Lay out [prompt | clean answer but its last block | slabs].
 
     The prompt is block 0 and sees all of itself. A clean block sees blocks up to its own; a slab
     sees the clean blocks before its own, and itself. Nobody looks at the last clean block, so it
     is left out. With one slab per block this is the mask of BD3-LM.
 
     Returns:
-        bool [B, 1, L, L], True where the query (dim 2) may attend to the key (dim 3).
+        The layout, and what of it is needed, bool [B, L]: no block behind an answer's end, and no
+        clean copy of its last one.
     """
-    past = torch.arange(prompt_width + answer_width - block_size)
+    prompt_width = batch.prompt.shape[1]
+    past = torch.arange(prompt_width + batch.answer.shape[1] - block_size)
     past_block = torch.where(past < prompt_width, 0, (past - prompt_width) // block_size + 1)
     slab_block = torch.tensor(block_of).repeat_interleave(block_size) + 1
-    block = torch.cat((past_block, slab_block))  # [L]
     slab = torch.arange(len(block_of)).repeat_interleave(block_size)
-    slab = torch.cat((torch.full_like(past, -1), slab))  # [L], -1 in the past
-    query, key = block[:, None], block[None, :]
-    is_past = (slab == -1)[None, :]
-    sees_past = is_past & torch.where(is_past.T, key <= query, key < query)
-    sees = sees_past | (~is_past & (slab[:, None] == slab[None, :]))
-    is_padding = torch.arange(len(block))[None] < prompt_width - prompt_lengths[:, None]  # [B, L]
-    visible = sees[None] & ~is_padding[:, None, :]
-    # A padding query would attend to nothing, and softmax over nothing is NaN.
-    visible |= torch.eye(len(block), dtype=torch.bool)[None]
-    return visible[:, None]
+    num_blocks = (batch.answer_lengths[:, None] + block_size - 1) // block_size  # [B, 1]
+    is_needed = torch.cat((past_block < num_blocks, slab_block <= num_blocks), dim=1)
+    is_text = locate_text(batch.prompt_lengths, prompt_width, is_needed.shape[1])
+    layout = Layout(
+        is_text.long() - 1,
+        torch.cat((past_block, slab_block))[None],
+        torch.cat((torch.full_like(past, -1), slab))[None],
+    )
+    return layout, is_text & is_needed
 
 
 def compute_logits(hidden: Tensor, head_weight: Tensor, forbidden: int | list[int]) -> Tensor:

@@ -8,7 +8,8 @@ Everything random is drawn from (seed, train_step, piece), so a resumed run ends
 one that was not stopped, on the same machine, ranks and thread count. Where `piece_size` is set,
 other numbers of ranks differ only by the order of sums; at 0 the ranks set the pieces.
 
-What this does not do: packing (batches are bucketed by length instead).
+What this does not do: fill rows across batches. Batches are bucketed by length; `packing = true`
+puts the examples of one piece side by side, see `packing.py`.
 """
 
 import json
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from sdb_reference_model.attention import KernelChoice, choose_kernel
 from sdb_reference_model.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -54,7 +56,9 @@ from sdb_reference_model.optimizers import (
 )
 from sdb_reference_model.parallel import (
     Parallel,
+    Precision,
     World,
+    choose_dtype,
     gather_weights,
     join_world,
     load_state,
@@ -106,12 +110,16 @@ class TrainConfig:
     weight_decay: float = 0.01
     schedule: Schedule = "wsd"
     decay_fraction: float = 0.35
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """`auto` is bfloat16 where the device has it in hardware."""
     parallel: Parallel = "ddp"
     piece_size: int = 0
     """Examples of one forward; 0 is the batch over the ranks. Smaller ones need less memory."""
     recompute_activations: bool = False
+    attention_kernel: KernelChoice = "auto"
+    """`auto` is `flex` on GPUs and `sdpa` on processors; see `attention.py`."""
+    packing: bool = False
+    """Put several examples of a piece in one row, where each sees only itself; see `packing.py`."""
     compile: bool = False
     """Through `torch.compile`, on GPUs; tested on none yet."""
 
@@ -169,25 +177,6 @@ def check_config(config: TrainConfig, name: str) -> None:
         raise ValueError(
             f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp', or 'adamw'"
         )
-
-
-def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 products run in hardware; emulated they cost some 30 times float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
-    """Dtype of the matrix products."""
-    is_bfloat16 = config.precision == "bfloat16" or (
-        config.precision == "auto" and has_native_bfloat16(device)
-    )
-    return torch.bfloat16 if is_bfloat16 else torch.float32
 
 
 class Loss(nn.Module):
@@ -270,7 +259,11 @@ def train(
         model = build_model(config, start).to(world.device)
         del start
         stream = open_data(config, dataset, out, model, tokenizer, world)
-        dtype = choose_dtype(config, world.device)
+        dtype = choose_dtype(config.precision, world.device)
+        model.packs_examples = config.packing
+        model.attention_kernel = choose_kernel(
+            config.attention_kernel, world.device, model.config.head_dim
+        )
         loss = shard(Loss(model, config, tokenizer), model.blocks, world, config.parallel, dtype)
         optimizers = build_optimizers(
             model, model.blocks, config.optimizer, config.weight_decay, dtype
@@ -291,6 +284,7 @@ def train(
                 "num_ranks": world.size,
                 "num_left_out": stream.num_left_out,
                 "precision": str(dtype).removeprefix("torch."),
+                "attention_kernel": model.attention_kernel,
                 "provenance": dict(provenance),
             }
             save_checkpoint(out, whole, tokenizer, config.objective, training)

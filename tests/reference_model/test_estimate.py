@@ -1,10 +1,12 @@
 """Estimates against counting and against a real step."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdb_reference_model.data import BatchStream, tokenize
@@ -12,9 +14,10 @@ from sdb_reference_model.estimate import (
     TrainingEstimate,
     count_parameters,
     estimate_training,
+    measure_padding,
 )
 from sdb_reference_model.model import SIZES, Transformer
-from sdb_reference_model.objective import compute_autoregressive_loss
+from sdb_reference_model.objective import compute_autoregressive_loss, compute_diffusion_loss
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train import TrainConfig
 
@@ -72,6 +75,56 @@ def test_two_terms_cost_another_copy_of_the_answer(stream: BatchStream) -> None:
         for change in ({}, {"edit_fraction": 1.0}, {"edit_fraction": 1.0, "edit_place": "visible"})
     ]
     assert estimates == [8 * (prompt + n * width - 4) for n in (2, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"objective": "diffusion", "block_sizes": (4,), "edit_fraction": 1.0},
+        {"objective": "diffusion", "attention": "full", "piece_size": 16},
+    ],
+    ids=str,
+)
+def test_padding_is_what_a_forward_has(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "say it again and again, as often as you like".split()
+    texts = [" ".join(words[: 1 + n % 9]) for n in range(32)]
+    dataset = Dataset.from_dict({"prompt": texts, "completion": texts[::-1]})
+    tokenizer = CodeTokenizer.train(texts, 300)
+    stream = BatchStream(tokenize(dataset, tokenizer), 32, seed=0)
+    config = replace(CONFIG, batch_size=32, **change)
+    areas: list[int] = []
+
+    def watch(model: Transformer, token_ids: Tensor, **_: Any) -> Tensor:
+        areas.append(token_ids.numel())
+        return torch.zeros(*token_ids.shape, model.config.d_model)
+
+    monkeypatch.setattr(Transformer, "forward", watch)
+    model = Transformer(SIZES["demo"])
+    found = []
+    for packs_examples in (False, True):
+        model.packs_examples = packs_examples
+        for piece in stream.select(0).reshape(-1, config.piece_size or 32):
+            multiple = max((1, *config.block_sizes))
+            batch = stream.collate(piece, tokenizer.pad_id, tokenizer.end_id, multiple)
+            if config.objective == "autoregressive":
+                compute_autoregressive_loss(model, batch, tokenizer.mask_id)
+            else:
+                compute_diffusion_loss(
+                    model, batch, 4, tokenizer.mask_id, attention=config.attention
+                )
+        found.append(sum(areas))
+        areas.clear()
+    apart, packed = measure_padding(config, stream, 1)
+    assert (1 - apart) * found[0] == pytest.approx((1 - packed) * found[1])
+    assert packed < apart
+    # What is needed is independent of either.
+    prompts, answers = stream.prompt_lengths, stream.answer_lengths
+    if config.block_sizes:
+        needed = int((prompts + 2 * (-(-answers // 4) * 4) - 4).sum())
+        assert (1 - apart) * found[0] == pytest.approx(needed)
 
 
 def test_named_sizes_have_about_the_parameters_of_their_names() -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
+from sdb_reference_model.attention import build_dense_mask
 from sdb_reference_model.corruption import mask_tokens, sample_times
 from sdb_reference_model.edits import EditProcess, edit_answers
 from sdb_reference_model.model import SIZES, Transformer
@@ -17,7 +18,7 @@ from sdb_reference_model.objective import (
     compute_autoregressive_loss,
     compute_diffusion_loss,
 )
-from sdb_reference_model.states import Batch, build_slab_mask
+from sdb_reference_model.states import Batch, lay_out_slabs
 
 PAD, END, MASK = 0, 1, 2
 
@@ -114,7 +115,9 @@ def test_autoregressive_loss_equals_row_by_row_evaluation() -> None:
 
 
 def test_block_mask_shows_no_answer_to_its_own_noisy_block() -> None:
-    mask = build_slab_mask(torch.tensor([2]), 2, 8, 4, range(2))[0, 0]
+    ids = torch.zeros(1, 10, dtype=torch.int64)
+    batch = Batch(ids[:, :2], torch.tensor([2]), ids[:, :8], torch.tensor([8]))
+    mask = build_dense_mask(lay_out_slabs(batch, 4, range(2))[0])[0, 0]
     # columns: prompt 0-1, clean block one 2-5, noisy block one 6-9, noisy block two 10-13
     assert mask.shape == (14, 14)
     assert not mask[6:10, 2:6].any()

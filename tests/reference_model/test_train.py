@@ -439,6 +439,24 @@ def test_pieces_and_recomputed_activations_change_nothing_but_rounding(tmp_path:
     assert [r.loss for r in recomputed] == pytest.approx([r.loss for r in plain], rel=1e-5)
 
 
+@pytest.mark.parametrize("config", [DIFFUSION, AUTOREGRESSIVE], ids=["diffusion", "ar"])
+def test_packing_changes_nothing_but_rounding(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, edit_fraction=0.5, optimizer="adamw")
+    plain = run(config, tmp_path / "plain")
+    packed = run(replace(config, packing=True), tmp_path / "packed")
+    assert [r.mask_loss for r in packed] == pytest.approx([r.mask_loss for r in plain], rel=1e-4)
+    assert [r.edit_loss for r in packed] == pytest.approx([r.edit_loss for r in plain], rel=1e-4)
+
+
+def test_the_implementation_of_attention_is_recorded_and_never_falls_back(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("on a GPU flex runs")
+    run(replace(DIFFUSION, num_train_steps=1), tmp_path)
+    assert load_checkpoint(str(tmp_path)).training["attention_kernel"] == "sdpa"
+    with pytest.raises(ValueError, match="attention_kernel='flex' is for GPUs"):
+        run(replace(DIFFUSION, attention_kernel="flex"), tmp_path / "x")
+
+
 def test_a_start_gives_weights_and_tokenizer(tmp_path: Path) -> None:
     run(DIFFUSION, tmp_path / "start")
     config = replace(DIFFUSION, init_from=str(tmp_path / "start"), num_train_steps=4)
