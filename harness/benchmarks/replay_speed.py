@@ -10,8 +10,8 @@ process to its end: ours with the `replay` generator, a store and a sandbox, the
 command and as many workers as there are processors. Rows are interleaved and repeated `--rounds`
 times. Both sides keep on disk what the references of EvalPlus's data answer. Before the clock
 starts EvalPlus computes that, and a first run of ours does, which also judges each reference once;
-`first_cpu_s` is what both took. The default rows take some six minutes on two idle cores,
-`--rows all` half an hour a round.
+`first_cpu_s` is what both took. The default rows take some nine CPU minutes, `--rows all` several
+times that.
 
 Wall seconds mean little on a machine with other work; CPU seconds are those of the whole process
 tree. A row of ours counts only if every reference passes; what the peer fails (time-outs, and
