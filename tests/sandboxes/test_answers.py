@@ -240,6 +240,17 @@ def test_what_was_long_not_used_is_removed(sandbox: Counting) -> None:
         assert old.exists() is is_kept
 
 
+def test_a_full_disk_leaves_nothing_behind(
+    sandbox: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, target: Path) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    assert run(sandbox, REQUEST)[0].status is Status.PASSED
+    assert not list(find_folder().iterdir())
+
+
 def test_the_least_recently_used_make_room(
     sandbox: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -143,13 +144,16 @@ def keep(path: Path, result: ExecutionResult, frames: bytes) -> None:
     }
     body = zlib.compress(pack_frame(run) + frames, COMPRESSION)
     make_room(path.parent, len(body))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.touch(mode=0o600, exist_ok=False)
-        scratch.write_bytes(hash_entry(path.name, body) + b"\n" + body)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    # Nobody else may read it, and two threads may keep the same entry.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        scratch = Path(file.name)
+        try:
+            file.write(hash_entry(path.name, body) + b"\n" + body)
+            file.flush()
+            scratch.replace(path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
 
 
 def hash_entry(name: str, body: bytes) -> bytes:
