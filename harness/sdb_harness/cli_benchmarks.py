@@ -117,8 +117,8 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
 )
 @click.option(
     "--samples",
-    help="Judge that many samples of a model for each language too, or `all`, and compare with the "
-    "pass@1 that the authors of the benchmark published.",
+    help="Judge that many samples of a model for each language too, or `all`, where the data have "
+    "some, and compare with the pass@1 that the authors of the benchmark published.",
 )
 @click.option(
     "--record",
@@ -211,3 +211,39 @@ def measure_excess_code(store: Path, sandbox_name: str) -> None:
             text = "nothing passed" if found is None else f"{found[0]:.2f} % ({found[1]} problems)"
             line = f"{cell.generator} on {cell.benchmark}, {cell.protocol}: ExcessCode {text}"
             console.print(Text(line), soft_wrap=True)
+
+
+@benchmarks.command("judge-modes")
+@click.argument("store", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@SANDBOX_OPTION
+def compare_judge_modes(store: Path, sandbox_name: str) -> None:
+    """Print how many verdicts of a STORE's livecodebench cells depend on the way of judging.
+
+    Every stored completion is judged once more: as LiveCodeBench's own runner does (lcb-compat)
+    where its cell was judged as a process of its own, and the other way round.
+    """
+    from sdb_harness.judge_modes import compare_judges
+    from sdb_harness.store import Store
+    from sdb_sandboxes.by_language import LanguageSandbox
+
+    with Store.open_for_reading(store) as reader:
+        cells = reader.list_cells()
+        chosen = {key: c for key, c in cells.items() if c.benchmark.startswith("livecodebench")}
+        rows = [row for row in reader.iterate_rows() if row.cell_hash in chosen]
+    if not chosen:
+        raise UserError(f"{store} holds no cell of livecodebench; only it is judged in two ways")
+    console = make_console()
+    with LanguageSandbox(sandbox_name) as sandbox:
+        for key, cell in chosen.items():
+            found = compare_judges(cell, [row for row in rows if row.cell_hash == key], sandbox)
+            lost = f"; {found.num_not_judged} not judged" if found.num_not_judged else ""
+            console.print(
+                f"{cell.generator} on {cell.benchmark}, {cell.protocol}: {len(found.differing)} of "
+                f"{found.num_compared} verdicts differ; {found.num_passed_stored} passed as "
+                f"{found.stored}, {found.num_passed_other} as {found.other}{lost}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+            for line in found.differing:
+                console.print(Text(f"    {line}"), soft_wrap=True)

@@ -64,21 +64,27 @@ def print_rows(console: Console, rows: "Mapping[str, Row]") -> None:
 
 def print_published(console: Console, findings: "Sequence[PublishedFinding]") -> None:
     """One row per language: pass@1 of the shipped samples here and as published."""
-    table = Table("language", "samples", "pass@1 here", "published", "difference", "forged")
+    table = Table(
+        *("language", "samples", "pass@1 here", "published", "difference", "forged"),
+        "do not compile",
+    )
     for finding in findings:
         if finding.measured is None:
             measured, difference = "not judged", ""
         else:
             error = f" ± {finding.standard_error:.1f}" if finding.standard_error else ""
             measured = f"{finding.measured:.2f}{error}"
-            difference = f"{finding.measured - finding.published:+.2f}"
+            difference = ""
+            if finding.published is not None:
+                difference = f"{finding.measured - finding.published:+.2f}"
         table.add_row(
             finding.group,
             str(finding.num_samples),
             measured,
-            f"{finding.published:.2f}",
+            "no one said" if finding.published is None else f"{finding.published:.2f}",
             difference,
             str(finding.num_forged),
+            str(finding.num_not_compiled),
         )
     console.print(table)
 

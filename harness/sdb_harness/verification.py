@@ -257,8 +257,8 @@ class PublishedFinding:
     """Samples of a model, judged here and by the authors of the benchmark."""
 
     group: str
-    published: float
-    """Percent that passed there."""
+    published: float | None
+    """Percent that passed there; None if nobody said."""
     measured: float | None
     """Percent that passed here, forged ones included as there; None if any was not judged."""
     standard_error: float
@@ -266,6 +266,7 @@ class PublishedFinding:
     num_samples: int
     num_forged: int
     """Those that pass a wrong expected value too: wrong by our count."""
+    num_not_compiled: int
     not_judged: Mapping[str, int]
     lost: Mapping[str, int] = field(default_factory=dict)
 
@@ -273,7 +274,7 @@ class PublishedFinding:
 def verify_published(
     benchmark: Benchmark, sandbox: Sandbox, num_samples: int | None = None
 ) -> list[PublishedFinding]:
-    """Judge the samples that the authors ship, counted as they count.
+    """Judge the samples of a model that come with the data, counted as its authors count.
 
     Args:
         benchmark: One with `read_samples`.
@@ -287,7 +288,7 @@ def verify_published(
         return []
     problems = {problem.problem_id: problem for problem in benchmark.problems}
     findings = []
-    for group, published in benchmark.published.items():
+    for group in list_groups(benchmark):
         samples = [(problems[key], text) for key, text in benchmark.read_samples(group)]
         chosen = samples
         if num_samples is not None and num_samples < len(samples):
@@ -296,16 +297,19 @@ def verify_published(
         not_judged, lost = count_not_judged(benchmark, sandbox, chosen, verdicts)
         num_forged = sum(verdict.detail.startswith(FORGED) for verdict in verdicts)
         n = len(verdicts)
+        if not n:
+            continue
         rate = (sum(verdict.is_passed for verdict in verdicts) + num_forged) / n
         left_out = (len(samples) - n) / max(1, len(samples) - 1)
         findings.append(
             PublishedFinding(
                 group=group,
-                published=published,
+                published=benchmark.published.get(group),
                 measured=None if not_judged or lost else 100 * rate,
                 standard_error=100 * sqrt(rate * (1 - rate) / n * left_out),
                 num_samples=n,
                 num_forged=num_forged,
+                num_not_compiled=sum(one.status is Status.COMPILE_ERROR for one in verdicts),
                 not_judged=not_judged,
                 lost=lost,
             )

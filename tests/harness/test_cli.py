@@ -86,6 +86,11 @@ def test_wrong_arguments(folder: Path, arguments: list[str], message: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--generator", "vllm:x"],
+            "vllm is asked through its server: start it, then write openai:",
+        ),
+        (["--generator", "transformers:./none"], "transformers: no folder ./none; name a model"),
         (["--generator", "canonicel"], "unknown generator 'canonicel'; did you mean 'canonical'?"),
         (["--generator", "replay:no.jsonl"], "no.jsonl"),
         (

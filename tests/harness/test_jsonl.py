@@ -94,6 +94,7 @@ def test_the_path_may_hold_anything_and_gzip_is_read(tmp_path: Path) -> None:
         ({**ADD, "tests": []}, "mine.jsonl:2: key 'tests' must be a text or a list of texts"),
         ({**ADD, "tests": "assert ("}, "mine.jsonl:2: the tests are not Python"),
         ({**ADD, "tests": "add(1, 2)"}, "mine.jsonl:2: the tests assert nothing"),
+        ({**ADD, "entry_point": "plus"}, "mine.jsonl:2: the tests never call 'plus'; correct"),
         (ADD, "mine.jsonl:2: the id 'mine/add' stands in line 1 already"),
     ],
 )

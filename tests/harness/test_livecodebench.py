@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sdb_harness.benchmarks import Benchmark, livecodebench, load_benchmark
+from sdb_harness.cli import main
 from sdb_harness.errors import UserError
 from sdb_harness.records import Problem
 from sdb_sandboxes.open import open_sandbox
@@ -185,6 +187,53 @@ def test_right_programs_pass_and_wrong_ones_do_not(
     assert verdict.is_passed is is_right, verdict
     assert verdict.status is not Status.INFRASTRUCTURE
     assert verdict.trust_level == "L3"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "is_right"),
+    [
+        *((name, code, False) for name, programs in WRONG.items() for code in programs),
+        *(("sum", code, False) for code in RIGHT["sum"][:4]),
+        ("sum", RIGHT["sum"][4], True),
+        *((name, code, True) for name in ("mean", "letters") for code in RIGHT[name]),
+        (
+            "sum",
+            "from sys import stdin\nstdin.readline()\nprint(sum(map(int, input().split())))",
+            0,
+        ),
+        ("sum", "import sys\ninput()\nprint(sum(map(int, input().split())))\nsys.exit()", 1),
+        ("sum", "import sys\nprint(sum(map(int, sys.stdin.read().split()[1:])))\nquit()", 0),
+        ("sum", "import sys\nprint(sum(map(int, sys.stdin.buffer.read().split()[1:])))", 1),
+    ],
+)
+def test_the_compatible_mode_takes_and_rejects_what_upstream_does(
+    folder: Path, sandbox: Sandbox, name: str, code: str, is_right: bool
+) -> None:
+    benchmark = load_benchmark("livecodebench:release=v2,judge=lcb-compat")
+    assert "judged as lcb-compat" in benchmark.describe()
+    problem = get(benchmark, name)
+    program, _ = benchmark.protocols["chat"].extract(problem, f"```\n{code}\n```")
+    verdict = verify(sandbox, program, problem.check, benchmark.limits)
+    assert verdict.is_passed is bool(is_right), verdict
+    assert verdict.status is not Status.INFRASTRUCTURE
+
+
+def test_differing_verdicts_of_the_two_modes_are_counted(folder: Path, tmp_path: Path) -> None:
+    texts = {"sum": RIGHT["sum"][0], "mean": RIGHT["mean"][0]}
+    lines = [
+        json.dumps({"task_id": name, "completion": f"```\n{code}\n```"})
+        for name, code in texts.items()
+    ]
+    (tmp_path / "samples.jsonl").write_text("\n".join(lines))
+    call = CliRunner().invoke
+    runs = ["--runs", str(tmp_path / "runs"), "--name", "lcb"]
+    spec = ["--benchmark", "livecodebench:release=v1"]
+    done = call(main, ["run", *runs, *spec, "--generator", f"replay:{tmp_path}/samples.jsonl"])
+    assert done.exit_code == 0, done.output
+    store = str(tmp_path / "runs" / "lcb" / "store.sqlite")
+    told = call(main, ["benchmarks", "judge-modes", store]).output
+    assert "1 of 2 verdicts differ; 2 passed as process, 1 as lcb-compat" in told
+    assert "sum, sample 0: passed -> wrong_answer" in told or "passed -> runtime_error" in told
 
 
 def test_chat_prompts_are_in_upstreams_words(benchmark: Benchmark) -> None:

@@ -143,6 +143,8 @@ class EditProtocol:
     """What stands below the test output in a second request; `{files}` as in the first."""
     max_lines: int | None
     """Lines of test output that the model is shown, from the start; all if None."""
+    reported_by: str = ""
+    """Who reports scores by it, in front of `source`."""
     num_tries: int = NUM_TRIES
     stop: tuple[str, ...] = ()
     version: int = 1
@@ -150,7 +152,7 @@ class EditProtocol:
     @property
     def source(self) -> str:
         """Whose protocol it is, and what is known to differ."""
-        return (
+        return self.reported_by + (
             f"aider's benchmark in edit format {self.edit_format}, {self.num_tries} tries, "
             "temperature 0; the format is explained in this project's words"
         )
@@ -247,7 +249,7 @@ def clean_output(text: str, max_lines: int | None) -> str:
     return "\n".join(lines)[:MAX_SHOWN_CHARS]
 
 
-def make_protocols(failure: str, max_lines: int | None) -> Mapping[str, EditProtocol]:
+def make_protocols(failure: str, max_lines: int | None) -> dict[str, EditProtocol]:
     """One protocol for each edit format; `whole` first, as in the Seed reports."""
     return {name: EditProtocol(name, failure, max_lines) for name in FORMATS}
 

@@ -9,7 +9,13 @@ exercises that pass after at most two tries.
 from collections.abc import Mapping
 
 from sdb_harness.benchmarks import Benchmark
-from sdb_harness.benchmarks.aider import RECIPE, make_problem, make_protocols, write_cheat
+from sdb_harness.benchmarks.aider import (
+    RECIPE,
+    EditProtocol,
+    make_problem,
+    make_protocols,
+    write_cheat,
+)
 from sdb_harness.benchmarks.choices import check_options
 from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
 from sdb_sandboxes.types import ResourceLimits
@@ -39,6 +45,12 @@ The tests are correct.
 Fix the code in {files} to resolve the errors.
 """
 
+SEED = {
+    "seed": EditProtocol(
+        "whole", FAILURE, 50, "The Seed reports, whose score is pass_rate_2: the steps of `whole`: "
+    )
+}
+
 
 def load(options: Mapping[str, str]) -> Benchmark:
     """Read the 133 exercises.
@@ -54,7 +66,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         name="aider_edit",
         revision=DATA.sha256,
         problems=tuple(make_problem(row, "python", CLOSING) for row in read_rows(DATA)),
-        protocols=make_protocols(FAILURE, max_lines=50),
+        protocols=make_protocols(FAILURE, max_lines=50) | SEED,
         licence="MIT (Exercism)",
         citation="Aider's code editing leaderboard (aider.chat/docs/leaderboards/edit.html); "
         "exercises by Exercism",

@@ -10,6 +10,7 @@ other content, which never reaches the folder from an origin.
 import gzip
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import zlib
@@ -172,6 +173,8 @@ def _fetch_from_hub(origin: HubFile, folder: Path, remedy: str) -> Path:
     import huggingface_hub  # slow, and only needed here
     from huggingface_hub import errors
 
+    # It tells of every retry; what is left after the last one is raised.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     where = f"{origin.name} of {origin.repo}"
     try:
         path = huggingface_hub.hf_hub_download(

@@ -151,6 +151,11 @@ def read_tests(tests: object, prompt: str, entry_point: str, where: str) -> Chec
         raise UserError(
             f"{where}: the tests assert nothing; write assert {entry_point}(...) == ..."
         )
+    names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    if not names & {entry_point, "candidate"}:
+        raise UserError(
+            f"{where}: the tests never call {entry_point!r}; correct entry_point or them"
+        )
     return convert_assertions(source, entry_point) or AssertionCheck(
         entry_point, source, prelude=find_header(prompt, entry_point)
     )

@@ -8,9 +8,10 @@ whole, or 2024-10 to 2025-02.
 
 Judging: a stdin program is run as a process of its own, once per test, its output compared by
 `lines_decimal`; a `Solution` method is called with decoded arguments, its answer compared outside.
-The upstream runner mocks standard input inside its own process and so rejects four kinds of right
-programs (`for line in sys.stdin`, repeated `sys.stdin.buffer.readline`, `open(0)`, `global` at top
-level); what it accepts, this accepts.
+The upstream runner mocks standard input inside its own process and so rejects several kinds of
+right programs (`livecodebench_compat.py` lists them); what it accepts, this accepts. Option
+`judge=lcb-compat` judges as it does, for numbers that are to match published ones;
+`sdbench benchmarks judge-modes STORE` prints how many verdicts the two change.
 
 What it does not do: the base-model prompt with its solved example, and problems with several right
 answers, whose single expected output upstream also takes as it is.
@@ -24,16 +25,20 @@ import json
 import pickletools
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks.choices import choose_one
 from sdb_harness.benchmarks.data_files import (
     DataFile,
     HubFile,
     describe_mismatch,
     locate_file,
 )
+from sdb_harness.benchmarks.livecodebench_compat import PRELUDE as COMPAT_PRELUDE
+from sdb_harness.benchmarks.livecodebench_compat import wrap_program
 from sdb_harness.benchmarks.protocols import Preset
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract
@@ -57,6 +62,8 @@ FILES = (
     _describe("test6.jsonl", "bb4c364f71921c4495a6ad15abe1a927350b720009f4933e2e71f8af0f6fd1f5"),
 )
 """The hashes are those that public projects record for this commit; we have not fetched them."""
+JUDGES = ("process", "lcb-compat")
+"""How a program is executed: as a process of its own, or as upstream's runner does."""
 RELEASES = ("v1", "v2", "v3", "v4", "v5", "v6")
 """Cumulative: release n is the first n files, of 400, 111, 101, 101, 167 and 175 problems."""
 
@@ -82,13 +89,16 @@ def load(options: Mapping[str, str]) -> Benchmark:
     """Read the problems of a release, narrowed to a window of contest dates.
 
     Args:
-        options: `release` (default v6), `start`, `end` (YYYY-MM-DD).
+        options: `release` (default v6), `start`, `end` (YYYY-MM-DD), `judge` (default process).
 
     Raises:
         UserError: an unknown option or value, a missing or damaged file, or an empty window.
     """
-    if unknown := sorted(options.keys() - {"release", "start", "end"}):
-        raise UserError(f"livecodebench has no option {unknown[0]!r}; use release, start, end")
+    if unknown := sorted(options.keys() - {"release", "start", "end", "judge"}):
+        raise UserError(
+            f"livecodebench has no option {unknown[0]!r}; use release, start, end, judge"
+        )
+    judge = choose_one("livecodebench", options, "judge", JUDGES)
     release = options.get("release", "v6")
     if release not in RELEASES:
         raise UserError(f"livecodebench release={release!r}; use one of {', '.join(RELEASES)}")
@@ -107,7 +117,8 @@ def load(options: Mapping[str, str]) -> Benchmark:
         name="livecodebench",
         revision=digest.hexdigest(),
         problems=tuple(problems),
-        protocols=PROTOCOLS,
+        protocols=PROTOCOLS if judge == "process" else COMPAT_PROTOCOLS,
+        split="" if judge == "process" else f"judged as {judge}",
         licence="cc (no version named); statements belong to LeetCode, AtCoder and Codeforces",
         citation="Jain et al., LiveCodeBench, arXiv 2403.07974",
         limits=LIMITS,
@@ -239,22 +250,42 @@ def take_between_last_fences(text: str, stop: tuple[str, ...]) -> Extract:
 def put_prelude_in_front(problem: Problem, code: str) -> str:
     """Star imports, the model's program, and for a method the function that calls it."""
     program = f"{PRELUDE}\n{code}\n"
+    return f"{program}{call_method(problem)}" if problem.entry_point else program
+
+
+def run_as_upstream(problem: Problem, code: str) -> str:
+    """The program in upstream's runner; a method is called as it is, behind upstream's imports."""
     if not problem.entry_point:
-        return program
+        return wrap_program(code)
+    return f"{COMPAT_PRELUDE}\n{code}\n{call_method(problem)}"
+
+
+def call_method(problem: Problem) -> str:
+    """The function that calls the asked method of the program's class."""
     return (
-        f"{program}\n\ndef {ENTRY_POINT}(*arguments):\n"
+        f"\n\ndef {ENTRY_POINT}(*arguments):\n"
         f"    answer = Solution().{problem.entry_point}(*arguments)\n"
         "    return list(answer) if isinstance(answer, tuple) else answer\n"
     )
 
 
+_CHAT = Preset(
+    source="LiveCodeBench's runner for chat models; 10 samples, temperature 0.2, top-p 0.95, "
+    "2000 new tokens.",
+    ask=ask_chat,
+    stop=(),
+    find_code=take_between_last_fences,
+    assemble=put_prelude_in_front,
+)
 PROTOCOLS: Mapping[str, Preset] = {
-    "chat": Preset(
-        source="LiveCodeBench's runner for chat models; 10 samples, temperature 0.2, top-p 0.95, "
-        "2000 new tokens; greedy with one sample in the Seed and Qwen reports.",
-        ask=ask_chat,
-        stop=(),
-        find_code=take_between_last_fences,
-        assemble=put_prelude_in_front,
+    "chat": _CHAT,
+    "paper": replace(_CHAT, source="Jain et al.: the steps of `chat`; 10 samples, T 0.2."),
+    "seed": replace(
+        _CHAT,
+        source="The Seed reports: greedy, one sample, release v6 whole (1,055 problems) in Seed "
+        "Diffusion's, 2024-10 to 2025-02 in Seed-Coder's. Unknown, and chosen here: the prompt.",
     ),
+}
+COMPAT_PROTOCOLS: Mapping[str, Preset] = {
+    name: replace(preset, assemble=run_as_upstream) for name, preset in PROTOCOLS.items()
 }

@@ -19,7 +19,7 @@ The data's licence forbids training on it.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, whole_answers
@@ -106,8 +106,12 @@ def load(options: Mapping[str, str]) -> Benchmark:
     chosen_set = choose_one("multipl_e", options, "set", SETS)
     languages = choose_names("multipl_e", options, "language", ENDINGS)
     problems: list[Problem] = []
+    samples: dict[str, list[tuple[str, str]]] = {}
     for language in languages:
-        problems += read_problems(chosen_set, language)
+        rows = read_rows(chosen_set, language)
+        found = [make_problem(row, language) for row in rows]
+        problems += found
+        samples[language] = read_samples(rows, found)
     hashes = {language: SETS[chosen_set][language] for language in languages}
     return Benchmark(
         name="multipl_e",
@@ -121,6 +125,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         split="+".join(languages),
         is_multilingual=True,
         write_cheat=write_cheat,
+        read_samples=samples.__getitem__,
         faults={
             problem.problem_id: "its tests compare lists or maps by reference: none ever passes"
             for problem in problems
@@ -134,8 +139,22 @@ def load(options: Mapping[str, str]) -> Benchmark:
 BY_REFERENCE = re.compile(r"\.Equals\(\(new (?:List|Dictionary)<")
 
 
-def read_problems(chosen_set: str, language: str) -> list[Problem]:
-    """The problems of one file. Raises UserError if it is missing or has other content."""
+def read_samples(
+    rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem]
+) -> list[tuple[str, str]]:
+    """A model's chat answers, which SandboxFusion ships with its copy of the data, as programs.
+
+    Nobody published how many of them pass. They show whether whole answers compile here at all.
+    """
+    return [
+        (problem.problem_id, PROTOCOLS["chat"].extract(problem, row["gpt_solution"])[0])
+        for row, problem in zip(rows, problems, strict=True)
+        if row.get("gpt_solution")
+    ]
+
+
+def read_rows(chosen_set: str, language: str) -> list[dict[str, Any]]:
+    """The rows of one file. Raises UserError if it is missing or has other content."""
     name = f"{chosen_set}-{ENDINGS[language]}"
     remedy = (
         f'fetch it once: pip install datasets; python -c "import datasets; datasets.load_dataset('
@@ -152,7 +171,7 @@ def read_problems(chosen_set: str, language: str) -> list[Problem]:
     if digest.hexdigest() != SETS[chosen_set][language]:
         pinned = SETS[chosen_set][language]
         raise UserError(describe_mismatch(str(path), digest.hexdigest(), pinned, remedy))
-    return [make_problem(row, language) for row in rows]
+    return rows
 
 
 def make_problem(row: Mapping[str, Any], language: str) -> Problem:

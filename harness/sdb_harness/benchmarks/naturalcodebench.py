@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage
@@ -156,12 +157,18 @@ def take_python(text: str, stop: tuple[str, ...]) -> Extract:
     return Extract(text[line.start() :] if line else text, "first_code" if line else "whole")
 
 
+_CHAT = Preset(
+    source="NaturalCodeBench: its prompt as a user turn, greedy, one sample.",
+    ask=ask_chat,
+    stop=(),
+    find_code=take_python,
+    assemble=run_script_alone,
+)
 PROTOCOLS: Mapping[str, Preset] = {
-    "chat": Preset(
-        source="NaturalCodeBench: its prompt as a user turn, greedy, one sample.",
-        ask=ask_chat,
-        stop=(),
-        find_code=take_python,
-        assemble=run_script_alone,
+    "chat": _CHAT,
+    "seed": replace(
+        _CHAT,
+        source="The Seed reports: the steps of `chat` on the 70 development problems of each of "
+        "{Python, Java} x {zh, en}; the total is the mean of the zh and the en total.",
     ),
 }

@@ -132,6 +132,11 @@ def find_generator(spec: str) -> tuple[GeneratorEntry, str]:
     """
     name, _, argument = spec.strip().partition(":")
     entry = GENERATORS.get(name)
+    if name in ("vllm", "sglang"):
+        raise UserError(
+            f"{name} is asked through its server: start it, then write "
+            "openai:http://localhost:PORT/v1,model=NAME"
+        )
     if entry is None:
         raise UserError(f"unknown generator {name!r}; {name_nearest(name, GENERATORS)}")
     if entry.argument and not argument:

@@ -67,9 +67,14 @@ def write_answer(prompted: Prompted) -> str:
     prompt is continued.
 
     Raises:
-        ValueError: the reference program does not continue the prompt.
+        ValueError: there is no reference, or it does not continue the prompt.
     """
     problem, prompt = prompted.problem, prompted.prompt
+    if not problem.reference:
+        raise ValueError(
+            f"canonical: {problem.problem_id} has no reference solution to answer with; use "
+            "replay:FILE or a model, or choose options of the benchmark under which all have one"
+        )
     program = problem.solution
     if isinstance(prompt, Gap):
         return problem.reference

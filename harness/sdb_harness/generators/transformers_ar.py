@@ -60,6 +60,10 @@ def load(argument: str) -> "TransformersModel":
         if not separator or not value:
             raise UserError(f"transformers: cannot read {part!r}; write key=value")
         options[key] = value
+    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir():
+        raise UserError(
+            f"transformers: no folder {name}; name a model's folder or its id on the hub"
+        )
     if options["dtype"] not in DTYPES:
         raise UserError(
             f"transformers: dtype={options['dtype']}; {name_nearest(options['dtype'], DTYPES)}"
