@@ -1,6 +1,7 @@
-"""Training speed of the autoregressive twin, against transformers' Trainer on the same shape.
+"""Training speed of the autoregressive twin: beside transformers' Trainer, and as share of peak.
 
     python reference_model/benchmarks/training.py [--steps N] [--rounds N]   (`make bench-training`)
+    python reference_model/benchmarks/training.py --sizes demo,25m,125m,0.5b
 
 Same data, batch, optimizer (AdamW), precision (float32), threads; a Llama of `transformers` has the
 shape of size `demo`. Contestants take turns, a fresh model each time; a figure is real tokens
@@ -8,6 +9,14 @@ shape of size `demo`. Contestants take turns, a fresh model each time; a figure 
 twice: as it comes, and with its own grouping by length, which is what we do too. Correctness first:
 both models must give the same loss on the same batch and weights, or no time is shown. Writes
 `results/training.json` with hardware and versions.
+
+`--sizes` times whole steps of the real loop (loss, backward, clipping, AdamW; nothing is saved) of
+each size named that memory holds, on one thread and then on two, behind one step that does not
+count. MFU is arithmetic over time over peak. Arithmetic is that of `estimate.estimate_training`: 6
+per parameter of the layers and position, 12 L d per layer and position for attention, 6 V d per
+predicted token; padding does not count. Peak is the best of ten products of 2,048 x 2,048 matrices
+in the same dtype on the same threads, five before the steps and five behind. Writes
+`results/sizes.json`.
 """
 
 import json
@@ -24,21 +33,30 @@ import click
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from sdb_harness.hardware import describe_hardware
 from sdb_harness.training_data import make_training_data
 from sdb_reference_model.checkpoint import load_checkpoint
-from sdb_reference_model.data import collate, tokenize
+from sdb_reference_model.data import BatchStream, collate, tokenize
+from sdb_reference_model.estimate import TrainingEstimate, estimate_training, time_matmul
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import compute_autoregressive_loss
+from sdb_reference_model.optimizers import build_optimizers
+from sdb_reference_model.parallel import World
 from sdb_reference_model.tokenizer import CodeTokenizer
-from sdb_reference_model.train import StepReport, TrainConfig, train
+from sdb_reference_model.train import Loss, Run, StepReport, TrainConfig, build_model, train
 
-OUT = Path(__file__).parent / "results" / "training.json"
+RESULTS = Path(__file__).parent / "results"
 NUM_WARMUP_STEPS = 2
 BATCH_SIZE = 64
+
+SIZE_BATCHES = {"demo": 64, "25m": 32, "125m": 16, "0.5b": 8, "1b": 4}
+"""Examples of a step: some hundred positions at least, and no more than a minute on one core."""
+PEAK_WIDTH = 2048
+MIXTURE = {"level-1": 0.7, "families": 0.3}
 
 
 def build_llama() -> transformers.LlamaForCausalLM:
@@ -123,12 +141,11 @@ def check_equal(rows: Dataset, tokenizer: CodeTokenizer) -> float:
     return abs(float(terms.mask) / terms.num_tokens - float(theirs))
 
 
-def run_ours(dataset: Dataset, tokenizer: CodeTokenizer, num_steps: int) -> float:
-    """Tokens per second of our loop."""
-    config = TrainConfig(
-        size="demo",
+def make_config(size: str, batch_size: int, num_steps: int) -> TrainConfig:
+    return TrainConfig(
+        size=size,
         objective="autoregressive",
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         num_train_steps=num_steps,
         warmup_steps=1,
         adam_lr=1e-3,
@@ -136,6 +153,11 @@ def run_ours(dataset: Dataset, tokenizer: CodeTokenizer, num_steps: int) -> floa
         seed=0,
         data={},
     )
+
+
+def run_ours(dataset: Dataset, tokenizer: CodeTokenizer, num_steps: int) -> float:
+    """Tokens per second of our loop."""
+    config = make_config("demo", BATCH_SIZE, num_steps)
     reports: list[StepReport] = []
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder) / "tokenizer.json")
@@ -205,19 +227,145 @@ def run_trainer(rows: Dataset, num_steps: int, sampling: str) -> float:
     return sum(tokens[kept]) / sum(clock.seconds[kept])
 
 
+def estimate_bytes(config: TrainConfig, stream: BatchStream, estimate: TrainingEstimate) -> int:
+    """Memory of a step in float32: weights, gradients, moments, activations and three logits."""
+    num_judged = float(stream.answer_lengths.mean()) * config.batch_size
+    logits = 12 * num_judged * SIZES[config.size].vocab_size
+    return round(estimate.state_bytes + estimate.activation_bytes + logits)
+
+
+def read_available_bytes() -> int:
+    """Memory that Linux would give to a new program."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def time_size(
+    config: TrainConfig,
+    stream: BatchStream,
+    tokenizer: CodeTokenizer,
+    all_threads: list[int],
+    flops_per_step: float,
+) -> list[dict[str, float]]:
+    """Speed and MFU of one size, for each number of threads."""
+    device, dtype = torch.device("cpu"), torch.float32
+    model = build_model(config, None)
+    optimizers = build_optimizers(model, model.blocks, config.optimizer, config.weight_decay, dtype)
+    loss = Loss(model, config, tokenizer)
+    run = Run(config, stream, tokenizer, World(0, 1, device), model, loss, optimizers, dtype)
+    num_tokens = int(stream.prompt_lengths.sum() + stream.answer_lengths.sum())
+    num_steps = stream.steps_per_epoch
+    rows = []
+    for threads in all_threads:
+        torch.set_num_threads(threads)
+        peak = time_matmul(PEAK_WIDTH, PEAK_WIDTH, PEAK_WIDTH, dtype)
+        run.step(num_steps, 1.0, 0.0)  # of the next epoch, so that this one holds every example
+        started = time.perf_counter()
+        for step in range(num_steps):
+            run.step(step, 1.0, 0.0)
+        seconds = time.perf_counter() - started
+        peak = max(peak, time_matmul(PEAK_WIDTH, PEAK_WIDTH, PEAK_WIDTH, dtype))
+        flops = flops_per_step * num_steps
+        rows.append(
+            {
+                "threads": threads,
+                "step_s": seconds / num_steps,
+                "tokens_per_s": num_tokens / seconds,
+                "flops_per_token": flops / num_tokens,
+                "peak_flops_per_s": peak,
+                "mfu": flops / seconds / peak,
+            }
+        )
+    return rows
+
+
+def measure_sizes(names: list[str], num_steps: int, all_threads: list[int], out: Path) -> None:
+    """Time the named sizes, print a table and write the record."""
+    console = Console()
+    tokenizer = load_checkpoint("demo-ar").tokenizer
+    columns = "size", "threads", "s/step", "tokens/s", "FLOPs/token", "peak FLOP/s", "MFU"
+    table = Table(*columns, box=box.MARKDOWN)
+    measured: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        config = make_config(name, SIZE_BATCHES[name], num_steps)
+        dataset = make_training_data(config.batch_size * num_steps, 5, MIXTURE)
+        stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
+        estimate = estimate_training(config, SIZES[name], stream, 1, torch.float32)
+        needed, available = estimate_bytes(config, stream, estimate), read_available_bytes()
+        if needed > available:
+            left_out[name] = f"needs {needed / 2**30:.1f} GiB, {available / 2**30:.1f} are free"
+            console.print(f"{name}: {left_out[name]}; left out")
+            continue
+        rows = time_size(config, stream, tokenizer, all_threads, estimate.flops_per_step)
+        measured[name] = {"batch_size": config.batch_size, "rows": rows}
+        for row in rows:
+            numbers = f"{row['step_s']:.2f}", f"{row['tokens_per_s']:,.0f}"
+            arithmetic = f"{row['flops_per_token']:.2e}", f"{row['peak_flops_per_s']:.2e}"
+            table.add_row(name, f"{row['threads']}", *numbers, *arithmetic, f"{row['mfu']:.1%}")
+            console.print(f"{name}, {row['threads']} threads: {row['tokens_per_s']:,.0f} tokens/s")
+    console.print(table)
+    write_record(
+        out,
+        {
+            "command": f"python reference_model/benchmarks/training.py --sizes {','.join(names)}",
+            "hardware": describe_hardware().model_dump(),
+            "versions": {"torch": torch.__version__},
+            "objective": "autoregressive",
+            "dtype": "float32",
+            "optimizer": "adamw",
+            "steps": num_steps,
+            "sizes": measured,
+            "left_out": left_out,
+        },
+    )
+
+
+def write_record(out: Path, record: dict[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def read_sizes(text: str) -> list[str]:
+    """Names of sizes from a comma-separated list.
+
+    Raises:
+        click.BadParameter: if there is no such size.
+    """
+    names = text.split(",")
+    for name in names:
+        if name not in SIZE_BATCHES:
+            raise click.BadParameter(f"no size {name!r}; use some of {','.join(SIZE_BATCHES)}")
+    return names
+
+
 @click.command()
-@click.option("--steps", default=20, show_default=True, type=click.IntRange(4))
+@click.option("--steps", type=click.IntRange(1), help="Steps.  [default: 20; with --sizes 2]")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
-@click.option("--out", default=OUT, type=click.Path(path_type=Path))
-def main(steps: int, rounds: int, threads: int | None, out: Path) -> None:
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads.  [default: all cores; with --sizes 1, then 2]",
+)
+@click.option("--sizes", metavar="NAME,NAME", help="Measure tokens/s and MFU of these instead.")
+@click.option("--out", type=click.Path(path_type=Path), help="The record.")
+def main(
+    steps: int | None, rounds: int, threads: int | None, sizes: str | None, out: Path | None
+) -> None:
     """Measure, print a table and write the record."""
     disable_progress_bars()
+    if sizes is not None:
+        all_threads = [threads] if threads else [1, 2]
+        measure_sizes(read_sizes(sizes), steps or 2, all_threads, out or RESULTS / "sizes.json")
+        return
+    steps = steps or 20
+    if steps <= NUM_WARMUP_STEPS:
+        raise click.BadParameter(f"--steps={steps}: the first {NUM_WARMUP_STEPS} do not count")
     if threads:
         torch.set_num_threads(threads)
     console = Console()
     tokenizer = load_checkpoint("demo-ar").tokenizer
-    dataset = make_training_data(BATCH_SIZE * (steps + 1), 5, {"level-1": 0.7, "families": 0.3})
+    dataset = make_training_data(BATCH_SIZE * (steps + 1), 5, MIXTURE)
     rows = tokenize(dataset, tokenizer)
     rows = rows.map(
         lambda row: {
@@ -256,8 +404,7 @@ def main(steps: int, rounds: int, threads: int | None, out: Path) -> None:
         "loss_difference": difference,
         "tokens_per_s": rates,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(out or RESULTS / "training.json", record)
 
 
 if __name__ == "__main__":
