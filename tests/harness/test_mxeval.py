@@ -1,11 +1,15 @@
 """MBXP and multilingual HumanEval: published data, cuts and assembly of every language."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sdb_harness.benchmarks import Benchmark, load_benchmark
+from sdb_harness.benchmarks import Benchmark, load_benchmark, multipl_e
+from sdb_harness.benchmarks import livecodebench as lcb
+from sdb_harness.benchmarks import naturalcodebench as ncb
 from sdb_harness.benchmarks.mbxp import FILES, PUBLISHED
 from sdb_harness.benchmarks.mxeval import (
     PROTOCOLS,
@@ -16,6 +20,7 @@ from sdb_harness.benchmarks.mxeval import (
     take_first_code,
     write_cheat,
 )
+from sdb_harness.benchmarks.protocols import Preset
 from sdb_harness.errors import UserError
 from sdb_harness.verification import PROGRAM_KINDS, list_groups, verify_judging, verify_published
 from sdb_sandboxes.by_language import LanguageSandbox
@@ -194,3 +199,15 @@ def test_published_samples_pass_as_often_here(language: str) -> None:
     assert finding.published is not None
     assert abs(finding.measured - finding.published) < 3 * finding.standard_error + 1.0
     assert [cheat.num_passed for cheat in cheats] == [0]
+
+
+@pytest.mark.parametrize(
+    "protocols", [PROTOCOLS, multipl_e.PROTOCOLS, lcb.PROTOCOLS, ncb.PROTOCOLS]
+)
+def test_chats_can_be_asked_in_three_wordings(protocols: Mapping[str, Preset]) -> None:
+    problem = replace(make_problem(TASK, "java"), statement="Task.")
+    asked = [protocols[name].build_prompt(problem) for name in ("chat", "chat/2", "chat/3")]
+    assert len(set(asked)) == 3
+    for prompt in asked:
+        assert isinstance(prompt, tuple)
+        assert (problem.prompt in prompt[-1].content) or ("Task." in prompt[-1].content)

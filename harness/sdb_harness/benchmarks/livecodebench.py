@@ -39,7 +39,7 @@ from sdb_harness.benchmarks.data_files import (
 )
 from sdb_harness.benchmarks.livecodebench_compat import PRELUDE as COMPAT_PRELUDE
 from sdb_harness.benchmarks.livecodebench_compat import wrap_program
-from sdb_harness.benchmarks.protocols import Preset
+from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract
 from sdb_harness.records import Problem
@@ -238,6 +238,28 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     return ChatMessage("system", _SYSTEM), ChatMessage("user", text)
 
 
+def ask_chat_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: one user turn, what is wanted in front."""
+    form = (
+        f"Complete the class:\n```python\n{problem.starter}\n```"
+        if problem.starter
+        else "It reads standard input and writes the answer to standard output."
+    )
+    text = f"Write a Python program for this problem, in one code block. {form}\n\n"
+    return (ChatMessage("user", text + problem.statement),)
+
+
+def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the problem first, what is wanted behind it."""
+    form = (
+        f"Start from this code and keep its names:\n```python\n{problem.starter}\n```\n"
+        if problem.starter
+        else "Your program gets the input on stdin and prints its answer to stdout.\n"
+    )
+    text = f"{problem.statement}\n\nSolve the problem in Python. {form}Put the code between ```."
+    return (ChatMessage("user", text),)
+
+
 def take_between_last_fences(text: str, stop: tuple[str, ...]) -> Extract:
     """The lines between the last two lines that hold a fence; nothing where there are fewer."""
     lines = text.split("\n")
@@ -279,6 +301,8 @@ _CHAT = Preset(
 )
 PROTOCOLS: Mapping[str, Preset] = {
     "chat": _CHAT,
+    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
+    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
     "paper": replace(_CHAT, source="Jain et al.: the steps of `chat`; 10 samples, T 0.2."),
     "seed": replace(
         _CHAT,

@@ -20,13 +20,20 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, whole_answers
 from sdb_harness.benchmarks.choices import check_options, choose_names, choose_one
 from sdb_harness.benchmarks.data_files import describe_mismatch, read_json_lines
-from sdb_harness.benchmarks.mxeval import EXITS, ask_chat, take_first_code
-from sdb_harness.benchmarks.protocols import Preset, ask_as_is, keep_all
+from sdb_harness.benchmarks.mxeval import (
+    EXITS,
+    ask_chat,
+    ask_chat_after,
+    ask_chat_briefly,
+    take_first_code,
+)
+from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, ask_as_is, keep_all
 from sdb_harness.errors import UserError
 from sdb_harness.extract import cut_at_stops
 from sdb_harness.records import Problem
@@ -304,6 +311,14 @@ def put_before_tests(problem: Problem, code: str) -> str:
     return replace_tools(problem, whole)
 
 
+_CHAT = Preset(
+    source="The chat prompt of SandboxFusion; the first code block in front of the tests.",
+    ask=ask_chat,
+    stop=(),
+    find_code=take_first_code,
+    assemble=put_before_tests,
+    version=2,
+)
 PROTOCOLS: Mapping[str, Preset] = {
     "base": Preset(
         source="MultiPL-E: the prompt as it is; 20 samples (200 in the paper), temperature 0.2, "
@@ -321,12 +336,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         find_code=keep_all,
         assemble=continue_prompt,
     ),
-    "chat": Preset(
-        source="The chat prompt of SandboxFusion; the first code block in front of the tests.",
-        ask=ask_chat,
-        stop=(),
-        find_code=take_first_code,
-        assemble=put_before_tests,
-        version=2,
-    ),
+    "chat": _CHAT,
+    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
+    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
 }

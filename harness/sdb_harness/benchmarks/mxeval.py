@@ -21,7 +21,13 @@ from typing import Any
 from sdb_harness.benchmarks import Benchmark, ChatMessage, whole_answers
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
-from sdb_harness.benchmarks.protocols import Preset, ask_as_is, continue_prompt, keep_all
+from sdb_harness.benchmarks.protocols import (
+    PARAPHRASE,
+    Preset,
+    ask_as_is,
+    continue_prompt,
+    keep_all,
+)
 from sdb_harness.extract import Extract, cut_at_stops, find_fenced_blocks
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import Check, ExitCodeCheck, ResourceLimits
@@ -149,6 +155,24 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", text),)
 
 
+def ask_chat_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the task in one sentence in front."""
+    text = (
+        f"Complete this {problem.group} source and answer with the whole file in one Markdown code "
+        f"block.\n\n```{problem.group}\n{problem.prompt}\n```"
+    )
+    return (ChatMessage("user", text),)
+
+
+def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the source first, then what to do with it."""
+    text = (
+        f"```{problem.group}\n{problem.prompt}\n```\n\nThe last function above has no body yet. "
+        "Write it. Give me the finished file, with everything that it imports, as a code block."
+    )
+    return (ChatMessage("user", text),)
+
+
 NOT_CODE = frozenset(("console", "text", "txt", "output", "json", "yaml"))
 SHELL = frozenset(("bash", "sh", "shell"))
 
@@ -215,6 +239,8 @@ PROTOCOLS: Mapping[str, Preset] = {
         assemble=continue_prompt,
     ),
     "chat": _CHAT,
+    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
+    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
     "seed": replace(
         _CHAT,
         source="The Seed reports: greedy, one sample, the mean over 13 languages; their Python "

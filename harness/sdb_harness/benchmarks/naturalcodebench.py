@@ -22,7 +22,7 @@ from typing import Any
 from sdb_harness.benchmarks import Benchmark, ChatMessage
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import read_json_lines
-from sdb_harness.benchmarks.protocols import Preset, run_script_alone
+from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, run_script_alone
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract, find_fenced_blocks
 from sdb_harness.records import Problem
@@ -137,6 +137,20 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", problem.statement),)
 
 
+def ask_chat_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: what form the answer is to have in front of the data's prompt."""
+    text = (
+        f"Answer the request below with working code in one Markdown block.\n\n{problem.statement}"
+    )
+    return (ChatMessage("user", text),)
+
+
+def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: the same behind it."""
+    text = f"{problem.statement}\n\nReply with the complete program only, as a Markdown code block."
+    return (ChatMessage("user", text),)
+
+
 _TAGGED = re.compile(r"\[Python\](.*?)\[/Python\]", re.DOTALL)
 _CODE_LINE = re.compile(r"^(?:from|import|class|def)\b", re.MULTILINE)
 
@@ -166,6 +180,8 @@ _CHAT = Preset(
 )
 PROTOCOLS: Mapping[str, Preset] = {
     "chat": _CHAT,
+    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
+    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
     "seed": replace(
         _CHAT,
         source="The Seed reports: the steps of `chat` on the 70 development problems of each of "
