@@ -16,7 +16,8 @@ FlexAttention (Dong et al. 2024, arXiv 2412.05496): the rule itself is compiled 
 tiles of 128 x 128 in which nothing may be seen are skipped, and no [L, L] mask is ever in memory.
 
 What this does not do: training by `flex` on a processor, for which torch 2.13 has no backward pass;
-sampling by `flex`. No GPU was at hand: there `flex` has not been run, and its speed is not known.
+sampling or the later phases by `flex`. No GPU was at hand: `flex` has not been run on one, and its
+speed is not known.
 """
 
 from collections.abc import Callable
