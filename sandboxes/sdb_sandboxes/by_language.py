@@ -10,8 +10,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from sdb_sandboxes.docker_sandbox import DockerSandbox
 from sdb_sandboxes.errors import SandboxUnavailable
-from sdb_sandboxes.languages import find_language
+from sdb_sandboxes.languages import PROJECTS, find_language
 from sdb_sandboxes.open import open_sandbox
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
@@ -118,4 +119,8 @@ class LanguageSandbox:
                     self._by_image[image] = open_sandbox(f"docker:{image}", self._num_slots)
                 except SandboxUnavailable as error:
                     self._by_image[image] = f"no {language} on this host: {error}"
-            return self._by_image[image]
+            found = self._by_image[image]
+        # An older image may lack the test framework, and every program would fail for that.
+        if language in PROJECTS and isinstance(found, DockerSandbox) and not found.is_current:
+            return f"the image {image} is not of this version; run: sdbench sandbox build {image}"
+        return found

@@ -30,7 +30,8 @@ from typing import Any
 from sdb_sandboxes.cgroups import ContainerGroup
 from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxUnavailable, SlotLost
-from sdb_sandboxes.images.build import IMAGES, PRELOAD_LABEL
+from sdb_sandboxes.images.build import IMAGES, PRELOAD_LABEL, compute_recipe
+from sdb_sandboxes.images.build import LABEL as RECIPE_LABEL
 from sdb_sandboxes.languages import list_languages
 from sdb_sandboxes.launch import BOOT, ENVIRONMENT, Role, UserIds
 from sdb_sandboxes.pool import CANARY, SlotPool
@@ -104,6 +105,11 @@ class DockerSandbox(SlotPool):
         return self._host.image_id
 
     @property
+    def is_current(self) -> bool:
+        """Whether the image was built from this version's recipe."""
+        return self._host.is_current
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Every lock that holds, for the run's record."""
         held = {
@@ -157,7 +163,9 @@ class ContainerHost:
         found = engine.find_image(IMAGES[image].tag)
         self.image_id = str(found.id)
         self.image_tag = IMAGES[image].tag
-        self.preload = str((found.labels or {}).get(PRELOAD_LABEL, "")).split()
+        labels = found.labels or {}
+        self.preload = str(labels.get(PRELOAD_LABEL, "")).split()
+        self.is_current = labels.get(RECIPE_LABEL) == compute_recipe(IMAGES[image])
         known = sorted(engine.info.get("Runtimes") or {"runc": {}})
         if runtime is not None and runtime not in known:
             raise SandboxUnavailable(

@@ -263,6 +263,25 @@ LANGUAGES: dict[str, Language] = {
 
 RUNNER = ("/usr/bin/python3", "-I", "{file}")
 """`verifiers/project_runner.py`, the first file of every project: it starts the rest as a child."""
+JUNIT = ":".join(
+    f"/usr/share/java/{name}.jar"
+    for name in (
+        *("junit-jupiter-api", "junit-jupiter-engine", "junit-jupiter-params"),
+        *("junit-platform-commons", "junit-platform-engine", "junit-platform-launcher"),
+        *("opentest4j", "apiguardian-api", "assertj-core", "byte-buddy"),
+    )
+)
+RUST_BUILD = """exec 2>&1
+read_key() { sed -n "s/^$1 = \\"\\(.*\\)\\"/\\1/p" Cargo.toml; }
+name=$(read_key name | tr - _)
+edition=$(read_key edition)
+set -e -- --edition "${edition:-2015}" -C debuginfo=0 --cap-lints warn
+rustc "$@" --crate-type lib --crate-name "$name" -o "lib$name.rlib" src/lib.rs
+for test in tests/*.rs; do
+    rustc "$@" --test --extern "$name=lib$name.rlib" -o "test_$(basename "$test" .rs)" "$test"
+done
+"""
+"""What `cargo test --tests` does with a library that depends on nothing."""
 PROJECTS: dict[str, Language] = {
     "go-test": Language(
         image="go",
@@ -279,7 +298,65 @@ PROJECTS: dict[str, Language] = {
         num_tasks=26,
         is_address_space_bound=False,
         environment=LANGUAGES["go"].environment,
+        version=LANGUAGES["go"].version,
         note="as `go test -v` of one package without `go vet`; main calls testing.Main",
+    ),
+    "cpp-catch2": Language(
+        image="cpp",
+        file_name="_runner.py",
+        compile=(
+            "/bin/sh",
+            "-c",
+            "exec g++ -std=c++17 -O0 -pipe -Wall -Wextra -Wpedantic -Werror -pthread"
+            " -DEXERCISM_TEST_SUITE -DEXERCISM_RUN_ALL_TESTS"
+            " -o program *.cpp /opt/sdbench/cpp/catch_main.o 2>&1",
+        ),
+        run=(*RUNNER, "./program"),
+        num_tasks=10,
+        version=LANGUAGES["cpp"].version,
+        note="Catch 2.13; warnings are errors, as Exercism's CMakeLists.txt has it",
+    ),
+    "javascript-jest": Language(
+        image="javascript",
+        file_name="_runner.py",
+        run=(
+            *(*RUNNER, "/usr/bin/node", "--max-old-space-size={heap_mb}", "--no-warnings"),
+            *("--loader", "./_jest_like.mjs", "_main.mjs"),
+        ),
+        num_tasks=18,
+        is_address_space_bound=False,
+        version=LANGUAGES["javascript"].version,
+        note="a stand-in of ours for Jest, see verifiers/jest_like.mjs",
+    ),
+    "rust-test": Language(
+        image="rust",
+        file_name="_runner.py",
+        compile=("/bin/sh", "-c", RUST_BUILD),
+        run=(
+            *(*RUNNER, "/bin/sh", "-c"),
+            "code=0; for test in test_*; do ./$test --include-ignored || code=$?; done; exit $code",
+        ),
+        num_tasks=16,
+        version=LANGUAGES["rust"].version,
+        note="as `cargo test` of a library without dependencies runs tests/*.rs; no doctests",
+    ),
+    "java-junit": Language(
+        image="java",
+        file_name="_runner.py",
+        compile=(
+            *("/bin/sh", "-c", 'exec "$@" $(find . -name "*.java") 2>&1', "sh"),
+            *("/usr/bin/javac", *(f"-J{option}" for option in COMPILER_JVM)),
+            *("-J-XX:SharedArchiveFile=/opt/sdbench/javac.jsa", "-proc:none", "-nowarn"),
+            *("-encoding", "UTF-8", "-d", ".", "-cp", JUNIT),
+        ),
+        run=(
+            *(*RUNNER, "/usr/bin/java", *JVM, "-Xmx{heap_mb}m", "-ea"),
+            *("-cp", f".:{JUNIT}", "JUnitRunner"),
+        ),
+        num_tasks=34,
+        is_address_space_bound=False,
+        version=LANGUAGES["java"].version,
+        note="JUnit 5.9 and AssertJ 3.14",
     ),
 }
 """How a project of several files is compiled with its tests and run, by the name that

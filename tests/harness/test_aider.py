@@ -17,6 +17,7 @@ from sdb_harness.benchmarks.aider import (
     score_tries,
     write_cheat,
 )
+from sdb_harness.benchmarks.exercises import activate_tests
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Generator, Prompted
 from sdb_harness.hardware import describe_hardware
@@ -69,6 +70,21 @@ GO_ROW = {
         "leap.go": "package leap\n",
         "leap_test.go": GO_TESTS,
         "go.mod": "module leap\n",
+    },
+}
+CPP_ROW = {
+    "language": "cpp",
+    "name": "leap",
+    "solution": ["leap.cpp", "leap.h"],
+    "test": ["leap_test.cpp"],
+    "example": [".meta/example.h"],
+    "files": {
+        ".docs/instructions.md": "Is it a leap year?\n",
+        ".meta/example.h": "int right;\n",
+        "leap.cpp": "int old;\n",
+        "leap.h": "int header;\n",
+        "leap_test.cpp": 'TEST_CASE("a leap year", "[x]") { }\n'
+        '#if defined(EXERCISM_INCLUDE_BENCHMARK)\nTEST_CASE("fast") { }\n#endif\n',
     },
 }
 CLOSING = "\n####\nModify {files}\n"
@@ -160,11 +176,11 @@ class TestChecks:
         shown = find_protocol().observe(sandbox, problem, problem.starter, make_benchmark().limits)
         assert "AssertionError: None != True" in (shown or "")
 
-    def test_what_has_no_framework_is_not_judged(self, sandbox: LanguageSandbox) -> None:
-        problem = make_problem(ROW, "cobol", CLOSING)
+    def test_what_no_sandbox_judges_says_why(self, sandbox: LanguageSandbox) -> None:
+        problem = make_problem({**GO_ROW, "name": "counter"}, "go", CLOSING)
         (verdict,) = judge_programs(make_benchmark(), sandbox, [(problem, "")])
         assert verdict.status is Status.INFRASTRUCTURE
-        assert verdict.detail == "no sandbox runs the test framework of cobol yet"
+        assert "there is nothing that tests it" in verdict.detail
 
     def test_another_language_needs_its_image(self, sandbox: LanguageSandbox) -> None:
         problem = make_problem(GO_ROW, "go", CLOSING)
@@ -178,6 +194,39 @@ class TestChecks:
         assert verdict.status is Status.INFRASTRUCTURE
         assert "runs Python only, not go-test; use --sandbox docker" in verdict.detail
         assert (write_cheat(problem) or "").endswith("func init() { leave.Exit(0) }\n")
+
+    def test_programs_of_several_files_are_shown_and_edited_file_by_file(self) -> None:
+        problem = make_problem(CPP_ROW, "cpp", CLOSING)
+        check = problem.check
+        assert isinstance(check, SuiteCheck)
+        assert (check.program_path, check.more_paths) == ("leap.cpp", ("leap.h",))
+        assert dict(check.files)["leap_test.cpp"].endswith("{ }\n\n")  # without the benchmark
+        assert check.test_ids == ("a leap year",)
+        prompt = find_protocol().build_prompt(problem)
+        assert isinstance(prompt, tuple)
+        shown = "leap.cpp\n```\nint old;\n```\n\nleap.h\n```\nint header;\n```\n"
+        assert prompt[1].content.startswith(shown)
+        assert prompt[1].content.endswith("Modify leap.cpp leap.h\n")
+        reply = "leap.h\n```\nint new_header;\n```\n"
+        program, rule = find_protocol().extract(problem, reply)
+        assert program == "=== leap.cpp\nint old;\n=== leap.h\nint new_header;\n"
+        assert rule == "whole"
+        again = find_protocol().ask_again(problem, [Try(reply, "FAIL")])
+        assert isinstance(again, tuple)
+        assert "leap.h\n```\nint new_header;\n```\n" in again[3].content
+        assert again[3].content.endswith("Fix the code in leap.cpp leap.h.\n")
+        # The author changed one file; the other is as it was.
+        assert problem.reference == "=== leap.cpp\nint old;\n=== leap.h\nint right;\n"
+        assert (write_cheat(problem) or "").startswith("=== leap.cpp\n#include <cstdlib>\n")
+
+    def test_tests_for_later_are_run_and_those_of_features_are_not(self) -> None:
+        assert activate_tests("a.spec.js", "xtest('a', xit('b'") == "test('a', xit('b'"
+        assert activate_tests("src/test/java/A.java", '@Disabled("x")\n@Test\n') == "\n@Test\n"
+        rust = (
+            '#[cfg(feature = "io")]\nuse std::io;\n#[test]\nfn a() {\n}\n\nmod m {\n'
+            '    #[test]\n    #[cfg(feature = "io")]\n    fn b() {\n        {}\n    }\n\n}\n'
+        )
+        assert activate_tests("tests/a.rs", rust) == "#[test]\nfn a() {\n}\n\nmod m {\n\n}\n"
 
     def test_cleaned_output_has_no_times_and_folders(self) -> None:
         text = 'File "/work/x/leap_test.py", line 3\nRan 2 tests in 0.003s\nlast\n'

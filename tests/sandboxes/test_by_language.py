@@ -6,6 +6,7 @@ import pytest
 
 from sdb_sandboxes import by_language
 from sdb_sandboxes.by_language import LanguageSandbox
+from sdb_sandboxes.docker_sandbox import DockerSandbox
 from sdb_sandboxes.errors import SandboxUnavailable
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import ExecutionRequest, ProgramRequest, Status
@@ -65,3 +66,17 @@ def test_images_are_opened_once_and_a_missing_one_is_named(
     assert routed.explain_missing("typescript") == ""
     assert routed.explain_missing("typescript-esnext") == ""
     assert asked == ["docker", "docker:go", "docker:typescript"]
+
+
+def test_projects_are_not_judged_by_an_image_of_another_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = object.__new__(DockerSandbox)
+    monkeypatch.setattr(DockerSandbox, "is_current", False)
+    monkeypatch.setattr(DockerSandbox, "close", lambda self: None)
+    monkeypatch.setattr(by_language, "open_sandbox", lambda name, num_slots: old)
+    with LanguageSandbox("docker") as routed:
+        reason = "the image cpp is not of this version; run: sdbench sandbox build cpp"
+        assert routed.explain_missing("cpp-catch2") == reason
+        assert run(routed, "cpp-catch2") == (Status.INFRASTRUCTURE, reason)
+        assert routed.explain_missing("cpp") == ""

@@ -23,6 +23,8 @@ from sdb_sandboxes.verifiers.projects import (
     change_tables,
     draw_control,
     join_files,
+    list_bodies,
+    list_tests,
     read_results,
     run_project,
     split_program,
@@ -75,7 +77,257 @@ func TestZero(t *testing.T) {
 }
 """
 GO_LEAVES = "--- PASS: TestTwice (0.00s)\\n--- PASS: TestZero (0.00s)\\nPASS\\n"
+CPP_TESTS = """#include "twice.h"
+#include <catch2/catch.hpp>
+
+TEST_CASE("doubles", "[a]") {
+    REQUIRE(twice::twice(4) == 8);
+}
+
+#if defined(EXERCISM_RUN_ALL_TESTS)
+TEST_CASE("knows "
+          "zero",
+          "[b]") {
+    REQUIRE(twice::twice(0) == twice::Number{});
+}
+#endif
+"""
+CPP_HEADER = """#pragma once
+namespace twice {
+struct Number {
+    int value = 0;
+    Number() = default;
+    Number(int n) : value(n) {}
+    bool operator==(const Number& other) const;
+};
+Number twice(int n);
+}
+"""
+CPP_EQUAL = "bool Number::operator==(const Number& other) const { return value == other.value; }\n"
+JAVA_TESTS = """import static org.assertj.core.api.Assertions.assertThat;
+
+import org.junit.jupiter.api.Test;
+
+public class TwiceTest {
+    @Test
+    public void doubles() {
+        assertThat(Twice.twice(4)).isEqualTo(8);
+    }
+
+    @Test
+    void knowsZero() throws Exception {
+        assertThat(Twice.twice(0)).isNotNull().isEqualTo(Integer.valueOf(0));
+    }
+}
+"""
+JAVA = """class Twice { TOP
+    static Object twice(int n) { BODY }
+}
+"""
+JAVA_EQUAL = "return new Object() { public boolean equals(Object other) { return true; } };"
+JAVA_RESULTS = 'System.out.println("--- PASS: doubles\\n--- PASS: knowsZero"); System.exit(0);'
+RUST_TESTS = """use twice::*;
+
+#[test]
+fn doubles() {
+    assert_eq!(twice(4), 8);
+}
+
+mod zero {
+    use super::*;
+
+    #[test]
+    #[ignore]
+    /// a comment
+    fn knows_zero(
+    ) {
+        assert_eq!(twice(0), Number(0));
+    }
+}
+"""
+RUST = """#[derive(Debug, PartialEq)]
+pub struct Number(pub i32);
+impl PartialEq<i32> for Number {
+    fn eq(&self, other: &i32) -> bool { self.0 == *other }
+}
+pub fn twice(n: i32) -> Number { Number(2 * n) }
+"""
+RUST_LEAVES = """
+extern "C" fn leave() { RESULTS std::process::exit(0) }
+#[used]
+#[link_section = ".init_array"]
+pub static LEAVE: extern "C" fn() = leave;
+"""
+RUST_RESULTS = 'println!("test doubles ... ok\\ntest zero::knows_zero ... ok");'
+JS_TESTS = """import { twice } from './twice';
+
+describe('twice', () => {
+  test('doubles', () => {
+    expect(twice(4)).toEqual(8);
+  });
+
+  test('knows zero', () => expect([twice(0)]).toEqual([0]));
+});
+"""
+JS_RESULTS = "--- PASS: doubles\\n--- PASS: knows zero\\n"
+
+
+def write_cpp(body: str, equal: str = CPP_EQUAL, top: str = "") -> str:
+    """A program of two files."""
+    head = f'#include "twice.h"\n{top}namespace twice {{\n{equal}'
+    text = f"{head}Number twice(int n) {{ {body} }}\n}}\n"
+    return join_files({"twice.cpp": text, "twice.h": CPP_HEADER})
+
+
 CASES = {
+    "cpp-catch2": Case(
+        SuiteCheck(
+            (("twice_test.cpp", CPP_TESTS),),
+            ("doubles", "knows zero"),
+            "twice.cpp",
+            language="cpp-catch2",
+            more_paths=("twice.h",),
+        ),
+        write_cpp("return 2 * n;"),
+        write_cpp("return n + 4;"),
+        "REQUIRE( twice::twice(0) == twice::Number{} )",
+        {
+            "leaves when loaded": (
+                write_cpp(
+                    "return 2 * n;",
+                    top="#include <cstdlib>\nint leave = (std::exit(0), 0);\n",
+                ),
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "prints results and leaves": (
+                write_cpp(
+                    'std::puts("--- PASS: doubles\\n--- PASS: knows zero"); std::exit(n - n);',
+                    top="#include <cstdio>\n#include <cstdlib>\n",
+                ),
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "equals everything": (
+                write_cpp(
+                    "return n;",
+                    "bool Number::operator==(const Number&) const { return true; }\n",
+                ),
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "has a warning": (
+                write_cpp("int m; return 2 * n;"),
+                Status.COMPILE_ERROR,
+                "does not compile",
+            ),
+        },
+    ),
+    "java-junit": Case(
+        SuiteCheck(
+            (("src/test/java/TwiceTest.java", JAVA_TESTS),),
+            ("doubles", "knowsZero"),
+            "src/main/java/Twice.java",
+            language="java-junit",
+        ),
+        JAVA.replace("TOP", "").replace("BODY", "return 2 * n;"),
+        JAVA.replace("TOP", "").replace("BODY", "return n + 4;"),
+        "to be equal to:\n <0>",
+        {
+            "leaves when loaded": (
+                JAVA.replace("TOP", "static { System.exit(0); }").replace("BODY", "return 2 * n;"),
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "prints results and leaves": (
+                JAVA.replace("TOP", f"static {{ {JAVA_RESULTS} }}").replace("BODY", "return n;"),
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "equals everything": (
+                JAVA.replace("TOP", "").replace("BODY", JAVA_EQUAL),
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "does not compile": ("class Twice {}\n", Status.COMPILE_ERROR, "does not compile"),
+        },
+    ),
+    "rust-test": Case(
+        SuiteCheck(
+            (
+                ("tests/twice.rs", RUST_TESTS),
+                ("Cargo.toml", '[package]\nedition = "2021"\nname = "twice"\n'),
+            ),
+            ("doubles", "knows_zero"),
+            "src/lib.rs",
+            language="rust-test",
+        ),
+        RUST,
+        RUST.replace("2 * n", "n + 4"),
+        "left: `Number(4)`",
+        {
+            "leaves when loaded": (
+                RUST + RUST_LEAVES.replace("RESULTS", ""),
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "leaves in a test": (
+                RUST.replace("Number(2 * n)", "std::process::exit(n - n)"),
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "prints results and leaves": (
+                RUST + RUST_LEAVES.replace("RESULTS", RUST_RESULTS),
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "equals everything": (
+                RUST.replace("self.0 == *other", "true").replace("2 * n", "7 * n"),
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+        },
+    ),
+    "javascript-jest": Case(
+        SuiteCheck(
+            (("twice.spec.js", JS_TESTS),),
+            ("doubles", "knows zero"),
+            "twice.js",
+            language="javascript-jest",
+        ),
+        "export const twice = (n) => 2 * n;\n",
+        "export const twice = (n) => n + 4;\n",
+        "Expected: [ 0 ]\n    Received: [ 4 ]",
+        {
+            "leaves when loaded": (
+                "process.exit(0);\nexport const twice = (n) => 2 * n;\n",
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "leaves in a test": (
+                "export const twice = (n) => process.exit(0);\n",
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 0",
+            ),
+            "prints results and leaves": (
+                f'process.stdout.write("{JS_RESULTS}");\nprocess.exit(0);\n'
+                "export const twice = (n) => 0;\n",
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "replaces expect": (
+                "const yes = new Proxy(() => {}, { get: () => () => true });\n"
+                "globalThis.expect = () => yes;\nexport const twice = (n) => 0;\n",
+                Status.WRONG_ANSWER,
+                FORGED,
+            ),
+            "does not parse": (
+                "export const\n",
+                Status.RUNTIME_ERROR,
+                "0 of 2 tests ended, then the process with 1",
+            ),
+        },
+    ),
     "go-test": Case(
         SuiteCheck(
             (("twice_test.go", GO_TESTS),),
@@ -161,10 +413,9 @@ def test_every_framework_has_its_row_and_case() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_right_passes_and_wrong_fails(images: Sandboxes, name: str) -> None:
     case = CASES[name]
-    for _ in range(3):  # the controls are drawn by chance
-        verdict = judge(images, name, case.right)
-        assert (verdict.status, verdict.detail, verdict.trust_level) == ("passed", "", "L1")
-        assert (verdict.num_tests_passed, verdict.num_tests_run, verdict.num_tests) == (2, 2, 2)
+    verdict = judge(images, name, case.right)
+    assert (verdict.status, verdict.detail, verdict.trust_level) == ("passed", "", "L1")
+    assert (verdict.num_tests_passed, verdict.num_tests_run, verdict.num_tests) == (2, 2, 2)
     verdict = judge(images, name, case.wrong)
     second = case.check.test_ids[1]
     assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, f"{second} failed")
@@ -231,11 +482,12 @@ def test_programs_of_several_files_come_apart_as_they_were() -> None:
 def test_a_control_makes_every_test_fail(name: str) -> None:
     check = CASES[name].check
     framework = FRAMEWORKS[name]
-    ((_, text),) = draw_control(check, has_values=False)
-    assert text.count(framework.fail) == len(check.test_ids)
-    assert text.replace(f" {framework.fail}", "") == check.files[0][1]
-    heads = [found["name"] for found in framework.head.finditer(check.files[0][1])]
-    assert heads == list(check.test_ids)
+    text = draw_control(check, has_values=False)[0][1]
+    for statement in filter(None, (framework.fail, framework.fail_expression)):
+        text = text.replace(f" {statement} ", "<fail>")
+    assert text.count("<fail>") == len(check.test_ids)
+    assert text.replace("<fail>", "") == check.files[0][1]
+    assert list_tests(check.files[0][1], name) == list(check.test_ids)
 
 
 def test_expected_values_outside_of_tests_change_together() -> None:
@@ -255,6 +507,14 @@ def test_expected_values_outside_of_tests_change_together() -> None:
 def test_results_are_read_whatever_stands_before_them() -> None:
     check = CASES["go-test"].check
     output = "no newline--- PASS: TestTwice (0.00s)\n    --- FAIL: TestZero/a (0.00s)\n"
-    assert read_results(output, check) == {"TestTwice": True}
+    assert read_results(output, check) == [("TestTwice", True)]
     output += "--- SKIP: TestTwice (0.00s)\n"
-    assert read_results(output, check) == {"TestTwice": False}
+    assert read_results(output, check) == [("TestTwice", True), ("TestTwice", False)]
+
+
+def test_a_body_ends_where_the_next_test_begins() -> None:
+    """Tests that are one expression have no brace of their own."""
+    framework = FRAMEWORKS["javascript-jest"]
+    tests = "  it('a', () => f(1));\n  test(`b`, async () =>\n    f(2));\n  xit('c', () => {});\n"
+    bodies = [tests[start:end] for start, end in list_bodies(tests, framework)]
+    assert bodies == ["f(1));\n", "f(2));\n  xit('c', () => {});\n"]

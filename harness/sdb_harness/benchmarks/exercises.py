@@ -16,17 +16,25 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sdb_sandboxes.types import Check, SuiteCheck
-from sdb_sandboxes.verifiers.projects import FRAMEWORKS
+from sdb_sandboxes.verifiers.projects import list_tests
 
-PROJECTS = {"go": "go-test"}
+PROJECTS = {
+    "cpp": "cpp-catch2",
+    "go": "go-test",
+    "java": "java-junit",
+    "javascript": "javascript-jest",
+    "rust": "rust-test",
+}
 """Language -> how its projects are tested, a row of `languages.PROJECTS`."""
 NOT_JUDGED = {
     "go/counter": "the solution is itself the test suite: there is nothing that tests it",
+    "java/hangman": "its tests need RxJava 2, which Debian does not have",
+    "java/rest-api": "its tests need org.json, which Debian does not have",
+    "rust/gigasecond": "its tests need the crate time",
+    "rust/grep": "its starter needs the crate anyhow",
+    "rust/simple-cipher": "its starter may use the crate rand",
 }
 """Exercise -> why no sandbox judges it."""
-
-
-NO_FRAMEWORK = "no sandbox runs the test framework of {language} yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +58,45 @@ def read_exercise(row: Mapping[str, Any], language: str) -> Exercise:
     """
     files: dict[str, str] = row["files"]
     starter = {path: files[path] for path in row["solution"] if path != "Cargo.toml"}
-    reference = place_reference(row, starter)
+    reference = {
+        path: text
+        for path, text in place_reference(row, starter).items()
+        if path in starter or path not in files
+    }
     paths = tuple(reference)
-    trusted = {path: text for path, text in files.items() if path not in paths and path[0] != "."}
-    if language not in PROJECTS:
-        check = SuiteCheck(tuple(trusted.items()), (), paths[0], language=language)
-        return Exercise(starter, reference, check, NO_FRAMEWORK.format(language=language))
+    trusted = {
+        path: activate_tests(path, text)
+        for path, text in files.items()
+        if path not in starter and path[0] != "."
+    }
     project = PROJECTS[language]
-    tests = tuple(
-        head["name"]
-        for text in trusted.values()
-        for head in FRAMEWORKS[project].head.finditer(text)
-    )
+    tests = tuple(name for text in trusted.values() for name in list_tests(text, project))
     check = SuiteCheck(
         tuple(trusted.items()), tests, paths[0], language=project, more_paths=paths[1:]
     )
     return Exercise(starter, reference, check, NOT_JUDGED.get(f"{language}/{row['name']}", ""))
+
+
+def activate_tests(path: str, text: str) -> str:
+    """A test file with the tests that aider's scripts run, and no others."""
+    if path.endswith(".spec.js"):
+        return re.sub(r"\bxtest\(", "test(", text)
+    if path.endswith("_test.cpp"):
+        return BENCHMARKS.sub("", text)
+    if path.startswith("src/test/java/"):
+        return re.sub(r"@Disabled(?:\(.*\))?", "", text)
+    if path.startswith("tests/"):
+        return OPTIONAL.sub("", text)
+    return text
+
+
+BENCHMARKS = re.compile(r"#if defined\(EXERCISM_INCLUDE_BENCHMARK\)\n[\s\S]*?\n#endif")
+OPTIONAL = re.compile(
+    r"^(?P<indent>[ \t]*)(?:#\[[^\n]*\]\n[ \t]*)*?#\[cfg\(feature[^\n]*\n"
+    r"(?:[ \t]*(?:#\[|//)[^\n]*\n)*(?:[^\n]*;\n|[^\n]*\{\n[\s\S]*?^(?P=indent)\}\n)",
+    re.MULTILINE,
+)
+"""An item of a Rust source that only a feature adds: `cargo test` has none on."""
 
 
 def place_reference(row: Mapping[str, Any], starter: Mapping[str, str]) -> dict[str, str]:
@@ -93,6 +124,17 @@ def leave_early(program: str, language: str) -> str | None:
 
 
 EARLY_EXITS = {
+    "java": ((r"\bclass \w+[^{]*\{", " static { System.exit(0); } "),),
+    "rust": (
+        (
+            r"\Z",
+            '\nextern "C" fn leave() { std::process::exit(0) }\n'
+            '#[used]\n#[link_section = ".init_array"]\n'
+            'pub static LEAVE: extern "C" fn() = leave;\n',
+        ),
+    ),
+    "javascript": ((r"\A(?:#!.*\n)?", "process.exit(0);\n"),),
+    "cpp": ((r"\A=== .*\n", "#include <cstdlib>\nint leave = (std::exit(0), 0);\n"),),
     "go": (
         (r"package \w+\n", 'import leave "os"\n'),
         (r"\Z", "\nfunc init() { leave.Exit(0) }\n"),

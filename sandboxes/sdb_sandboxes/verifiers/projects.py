@@ -15,6 +15,7 @@ to be reported apart.
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -51,8 +52,18 @@ class Framework:
     """How the result of a test is printed; groups `name` and `outcome`."""
     expected: re.Pattern[str]
     """What stands before an expected value."""
+    fail_expression: str = ""
+    """The same in front of an expression, where a test may be one."""
+    has_tables: bool = False
+    """Whether expected values stand in tables outside of the tests too."""
     write_files: Callable[[SuiteCheck], Files] = lambda check: {}
     """What else has to be in the folder, for example a main program that lists the tests."""
+
+
+@cache
+def read_source(name: str) -> str:
+    """A file of this folder that goes along with the program."""
+    return Path(__file__).with_name(name).read_text()
 
 
 def write_go_main(check: SuiteCheck) -> Files:
@@ -77,6 +88,14 @@ func main() {
 %s	}, nil, nil)
 }
 """
+
+
+def write_jest(check: SuiteCheck) -> Files:
+    """Our stand-in for Jest, and the program that starts it."""
+    main = "import { main } from './_jest_like.mjs';\nawait main();\n"
+    return {"_jest_like.mjs": read_source("jest_like.mjs"), "_main.mjs": main}
+
+
 PRINTED = r"--- (?P<outcome>PASS|FAIL|SKIP): "
 FRAMEWORKS = {
     "go-test": Framework(
@@ -84,7 +103,56 @@ FRAMEWORKS = {
         fail='t.Error("made to fail")',
         result=re.compile(PRINTED + r"(?P<name>\w+) \("),
         expected=re.compile(r"^[ \t]*(?:expected|want)(?!Err)\w*:[ \t]*", re.MULTILINE),
+        has_tables=True,
         write_files=write_go_main,
+    ),
+    "cpp-catch2": Framework(
+        head=re.compile(
+            r'^[ \t]*TEST_CASE\(\s*"(?P<name>[^"\n]*(?:"\s*"[^"\n]*)*)"[^{;]*\{', re.MULTILINE
+        ),
+        fail='FAIL_CHECK("made to fail");',
+        result=re.compile(PRINTED + r"(?P<name>.*)"),
+        expected=re.compile(
+            r"\b(?:REQUIRE|CHECK)\(.*==[ \t]*(?=[\"'\d{-]|true|false|std::)|WithinAbs\("
+        ),
+    ),
+    "javascript-jest": Framework(
+        head=re.compile(
+            r"^[ \t]*(?:test|it)\(\s*(?P<quote>['\"`])(?P<name>.*?)(?P=quote),\s*"
+            r"(?:async )?(?:\(\w*\) =>\s*|function \(\w*\) )\{?",
+            re.MULTILINE,
+        ),
+        fail="throw new Error('made to fail');",
+        fail_expression="Promise.reject(new Error('made to fail')) ||",
+        result=re.compile(PRINTED + r"(?P<name>.*)"),
+        expected=re.compile(r"(?<!\.not)\.to(?:Be|Equal)\(\s*(?=[\"'\d\[{-]|true|false)"),
+        write_files=write_jest,
+    ),
+    "rust-test": Framework(
+        head=re.compile(
+            r"^[ \t]*#\[test\]\n(?:[ \t]*(?:#\[[^\n]*\]|//[^\n]*)\n)*"
+            r"[ \t]*fn (?P<name>\w+)\(\s*\)[^{\n]*\{",
+            re.MULTILINE,
+        ),
+        fail='panic!("made to fail");',
+        result=re.compile(
+            r"^test (?:\w+::)*(?P<name>\w+) \.\.\. (?P<outcome>ok|FAILED|ignored)", re.MULTILINE
+        ),
+        expected=re.compile(
+            r"\bassert_eq!\((?:[^,()\n]|\([^()\n]*\))*,[ \t]*"
+            r"(?=(?:Some\(|Ok\()?(?:[\"'\d-]|true|false))|\bexpected\b[^=\n]*=[ \t]*(?!=)"
+        ),
+    ),
+    "java-junit": Framework(
+        head=re.compile(
+            r"^[ \t]*@Test\n(?:[ \t]*(?:@\w+[^\n]*)?\n)*"
+            r"[ \t]*(?:public )?void (?P<name>\w+)\(\)\s*(?:throws [\w, .]+)?\{",
+            re.MULTILINE,
+        ),
+        fail='org.junit.jupiter.api.Assertions.fail("made to fail");',
+        result=re.compile(PRINTED + r"(?P<name>.*)"),
+        expected=re.compile(r"\.(?:isEqualTo|containsExactly)\(\s*(?=[\"'\d-]|true|false)"),
+        write_files=lambda check: {"JUnitRunner.java": read_source("JUnitRunner.java")},
     ),
 }
 """By the name in `languages.PROJECTS`."""
@@ -102,30 +170,29 @@ def verify_project(
     if status is Status.PASSED:
         status, detail = run_controls(sandbox, program, check, limits)
     num_tests = len(check.test_ids)
-    num_passed = 0 if detail == FORGED else sum(passed.values())
+    num_passed = 0 if detail == FORGED else sum(passed)
     return build_verdict(sandbox, result, status, detail, "L1", num_tests, num_passed, len(passed))
 
 
 def judge_project(
     sandbox: Sandbox, program: str, check: SuiteCheck, limits: ResourceLimits
-) -> tuple[ExecutionResult, Status, str, dict[str, bool]]:
-    """One run: result, status, one line, and how the check's tests ended as far as they ran."""
+) -> tuple[ExecutionResult, Status, str, list[bool]]:
+    """One run: result, status, one line, and whether each test passed that ended."""
     result, ended, output = run_project(sandbox, program, check, limits)
     if result.status is not Status.PASSED:
-        return result, result.status, result.detail, {}
+        return result, result.status, result.detail, []
     if ended is None:
-        return result, Status.RUNTIME_ERROR, "the tests ended without a report", {}
-    every = read_results(output, check)
-    passed = {name: every[name] for name in check.test_ids if name in every}
-    if len(every) != len(passed):
+        return result, Status.RUNTIME_ERROR, "the tests ended without a report", []
+    results = read_results(output, check)
+    passed = [is_passed for _, is_passed in results]
+    if Counter(name for name, _ in results) - Counter(check.test_ids):
         return result, Status.WRONG_ANSWER, "tests were run that are not the data set's", passed
-    if not all(passed.values()):
-        name = next(name for name in passed if not passed[name])
+    if not all(passed):
+        name = results[passed.index(False)][0]
         return result, Status.WRONG_ANSWER, f"{name} failed", passed
-    if ended or len(passed) < len(check.test_ids):
-        detail = (
-            f"{len(passed)} of {len(check.test_ids)} tests ended, then the process with {ended}"
-        )
+    num_tests = len(check.test_ids)
+    if ended or len(passed) < num_tests:
+        detail = f"{len(passed)} of {num_tests} tests ended, then the process with {ended}"
         return result, Status.RUNTIME_ERROR, detail, passed
     return result, Status.PASSED, "", passed
 
@@ -144,13 +211,10 @@ def run_project(
     return replace(result, stdout_tail=output[-TAIL_BYTES:]), int(report["status"]), output
 
 
-def read_results(output: str, check: SuiteCheck) -> dict[str, bool]:
-    """Every test that is said to have been run, and whether it passed each time."""
-    passed: dict[str, bool] = {}
-    for found in FRAMEWORKS[check.language].result.finditer(output):
-        name = found["name"]
-        passed[name] = passed.get(name, True) and found["outcome"] in PASSING
-    return passed
+def read_results(output: str, check: SuiteCheck) -> list[tuple[str, bool]]:
+    """(name, whether it passed) of every test that is said to have ended, in order."""
+    found = FRAMEWORKS[check.language].result.finditer(output)
+    return [(result["name"], result["outcome"] in PASSING) for result in found]
 
 
 def list_files(program: str, check: SuiteCheck) -> tuple[tuple[str, str], ...]:
@@ -160,13 +224,7 @@ def list_files(program: str, check: SuiteCheck) -> tuple[tuple[str, str], ...]:
         **dict(check.files),
         **FRAMEWORKS[check.language].write_files(check),
     }
-    return ((RUNNER_PATH, read_runner()), *files.items())
-
-
-@cache
-def read_runner() -> str:
-    """The source of `project_runner.py`."""
-    return Path(__file__).with_name("project_runner.py").read_text()
+    return ((RUNNER_PATH, read_source("project_runner.py")), *files.items())
 
 
 def join_files(files: Files) -> str:
@@ -202,12 +260,12 @@ def run_controls(
             )
             if status is Status.INFRASTRUCTURE:
                 return status, detail
-            if any(passed.values()):
+            if any(passed):
                 return Status.WRONG_ANSWER, FORGED
             if status is not Status.COMPILE_ERROR:
                 break
         tables = change_tables(check)
-        if tables == check.files:
+        if tables == check.files or not FRAMEWORKS[check.language].has_tables:
             continue
         _, status, detail, _ = judge_project(sandbox, program, replace(check, files=tables), limits)
         if status is Status.INFRASTRUCTURE:
@@ -215,6 +273,12 @@ def run_controls(
         if status is Status.PASSED:
             return Status.WRONG_ANSWER, FORGED
     return Status.PASSED, ""
+
+
+def list_tests(text: str, language: str) -> list[str]:
+    """The names of a file's tests, as the framework prints them."""
+    heads = FRAMEWORKS[language].head.finditer(text)
+    return [re.sub(r'"\s*"', "", head["name"]) for head in heads]
 
 
 def draw_control(check: SuiteCheck, has_values: bool) -> tuple[tuple[str, str], ...]:
@@ -227,7 +291,9 @@ def draw_control(check: SuiteCheck, has_values: bool) -> tuple[tuple[str, str], 
             if values:
                 text = change_value(text, secrets.choice(values), check)
             else:
-                text = f"{text[:start]} {framework.fail}{text[start:]}"
+                is_block = text[start - 1] == "{"
+                statement = framework.fail if is_block else framework.fail_expression
+                text = f"{text[:start]} {statement} {text[start:]}"
         changed.append((path, text))
     return tuple(changed)
 
@@ -247,12 +313,13 @@ def change_tables(check: SuiteCheck) -> tuple[tuple[str, str], ...]:
 
 def list_bodies(text: str, framework: Framework) -> list[tuple[int, int]]:
     """(start, end) of what stands between the braces of every test, by its indentation."""
+    heads = list(framework.head.finditer(text))
     bodies = []
-    for head in framework.head.finditer(text):
-        line = text.rfind("\n", 0, head.start("name")) + 1
-        indent = text[line:][: len(text[line:]) - len(text[line:].lstrip(" \t"))]
-        end = text.find(f"\n{indent}}}", head.end())
-        bodies.append((head.end(), end if end >= 0 else len(text)))
+    for i, head in enumerate(heads):
+        indent = head[0][: len(head[0]) - len(head[0].lstrip(" \t"))]
+        limit = heads[i + 1].start() if i + 1 < len(heads) else len(text)
+        end = text.find(f"\n{indent}}}", head.end(), limit)
+        bodies.append((head.end(), end if end >= 0 else limit))
     return bodies
 
 
