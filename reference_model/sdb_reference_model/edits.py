@@ -58,6 +58,23 @@ def weigh_tokens(tokenizer: CodeTokenizer, vocab_size: int) -> Tensor:
     return weights
 
 
+def add_labels(tokenizer: CodeTokenizer, model: Transformer) -> CodeTokenizer:
+    """The tokenizer with DELETE and INSERT, and a model that may learn to say them.
+
+    Choice: their head rows are turned round. As bytes that no text has they were taught to be
+    unlikely, everywhere alike, and unlearning that would come before all else.
+
+    Raises:
+        ValueError: if the vocabulary is not made of bytes.
+    """
+    if tokenizer.control_ids is not None:
+        return tokenizer
+    tokenizer = tokenizer.with_controls()
+    with torch.no_grad():
+        model.head_weight[list(tokenizer.control_ids or ())] *= -1.0
+    return tokenizer
+
+
 def edit_answers(
     batch: Batch,
     process: EditProcess,

@@ -39,7 +39,7 @@ from sdb_reference_model.checkpoint import (
 from sdb_reference_model.config import read_config
 from sdb_reference_model.curriculum import compute_edit_ratio
 from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
-from sdb_reference_model.edits import EditLengths, EditProcess, EditSource, weigh_tokens
+from sdb_reference_model.edits import EditLengths, EditProcess, EditSource, add_labels, weigh_tokens
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.objective import (
     Attention,
@@ -254,9 +254,9 @@ def train(
         start = load_checkpoint(config.init_from) if config.init_from else None
         tokenizer = prepare_tokenizer(config, start, dataset, out, world)
         check_pieces(config, world)
-        if config.edit_lengths == "labels":
-            tokenizer = tokenizer.with_controls()
         model = build_model(config, start).to(world.device)
+        if config.edit_lengths == "labels":
+            tokenizer = add_labels(tokenizer, model)
         del start
         stream = open_data(config, dataset, out, model, tokenizer, world)
         dtype = choose_dtype(config.precision, world.device)

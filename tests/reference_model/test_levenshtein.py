@@ -1,14 +1,16 @@
 """Labels against cases by hand and a brute-force subsequence; and that following them arrives."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.reference_model.tiny import make_tokenizer
 
 from sdb_reference_model.corruption import draw_replacements
-from sdb_reference_model.edits import EditProcess, edit_blocks
+from sdb_reference_model.edits import EditProcess, add_labels, edit_blocks
 from sdb_reference_model.levenshtein import apply_labels, find_labels, label_blocks, shift_blocks
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import EditTerm, compute_diffusion_loss
@@ -172,3 +174,18 @@ def test_a_tiny_model_learns_to_say_what_was_done_to_a_block() -> None:
     repaired = apply_labels(blocks.flatten(0, 1), said.flatten(0, 1), CONTROL, MASK)
     is_clean = (repaired == batch.answer.view(-1, 8)) | (repaired == MASK)
     assert is_clean.float().mean() > (blocks == batch.answer.view_as(blocks)).float().mean() + 0.1
+
+
+def test_labels_are_added_once_and_their_rows_turned_round() -> None:
+    plain = make_tokenizer()
+    model = Transformer(replace(SIZES["test"], vocab_size=plain.vocab_size))
+    model.initialise(torch.Generator().manual_seed(0))
+    before = model.head_weight.detach().clone()
+    tokenizer = add_labels(plain, model)
+    assert tokenizer.control_ids is not None
+    is_control = torch.zeros(plain.vocab_size, dtype=torch.bool)
+    is_control[list(tokenizer.control_ids)] = True
+    expected = torch.where(is_control[:, None], -before, before)
+    assert torch.equal(model.head_weight, expected)
+    assert add_labels(tokenizer, model) is tokenizer
+    assert torch.equal(model.head_weight, expected)

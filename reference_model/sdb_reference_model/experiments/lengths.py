@@ -55,8 +55,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthsConfig(MixConfig):
-    """Of `length-handling`."""
+    """Of `length-handling`; the rates are those of `demo-edit`."""
 
+    num_train_steps: int = 400
+    muon_lr: float = 0.01
+    adam_lr: float = 0.0015
     edit_threshold: float = 0.5
     edit_budget: int = 16
     """A whole block, for editors that must rewrite its tail."""
