@@ -1,4 +1,4 @@
-"""How whole programs of each language are compiled and run inside an image: one plain table.
+"""How programs and projects of each language are compiled and run inside an image: plain tables.
 
 Place in the flow: `commands.py` looks a request's language up here; `images/<image>/Dockerfile`
 installs what the commands name. Compilers are candidates' tools: they run in the slot under the

@@ -420,6 +420,16 @@ class TestPublishedData:
                 assert problem.reference not in shown
                 assert "import unittest" not in shown
 
+    def test_every_exercise_is_judged_or_says_why_not(self) -> None:
+        benchmark = load_benchmark("aider_polyglot")
+        known = {problem.problem_id for problem in benchmark.problems}
+        assert set(benchmark.faults) <= known
+        assert sum(bool(problem.not_judged) for problem in benchmark.problems) == 6
+        for problem in benchmark.problems:
+            if isinstance(problem.check, SuiteCheck) and not problem.not_judged:
+                assert problem.check.test_ids
+                assert "xit" in (write_cheat(problem) or "")
+
     @pytest.mark.slow
     @pytest.mark.parametrize("spec", ["aider_edit", "aider_polyglot:language=python"])
     def test_references_pass_and_starters_do_not(self, spec: str, sandbox: LanguageSandbox) -> None:

@@ -4,9 +4,10 @@ Place in the flow: `aider_edit.py` and `aider_polyglot.py` name their data and c
 and `make_protocols`. Source: the benchmark folder of Aider-AI/aider and the exercises of Exercism.
 The model sees the task and the files to change, and replies in an edit format (`edit_formats.py`).
 If the tests fail, it is shown their output and replies once more, in the same chat and on top of
-its own edits. Python's tests come from the trusted copy, whatever the model wrote, and run in a
+its own edits. The tests come from the trusted copy, whatever the model wrote. Python's run in a
 process of their own (L2b); those that replace parts of the module, or need other files beside them,
-share its process (L1). Both have a negative control.
+share its process (L1), as do those of all other languages (`exercises.py`). All have a negative
+control.
 
 Choice: the closing sentences of each request are aider's, as is the order of the chat; the system
 prompt that explains the format is in this project's words, so a score can differ a little from

@@ -47,6 +47,9 @@ FAULTS = {
     "are judged",
     "go/ledger": REFACTORING,
     "go/markdown": REFACTORING,
+    "java/ledger": REFACTORING,
+    "java/tree-building": REFACTORING,
+    "javascript/ledger": REFACTORING,
     **{
         f"rust/{name}": f"its reference uses the crate {crate}; other solutions are judged"
         for name, crate in {

@@ -112,10 +112,8 @@ def place_reference(row: Mapping[str, Any], starter: Mapping[str, str]) -> dict[
     return reference
 
 
-def leave_early(program: str, language: str) -> str | None:
+def leave_early(program: str, language: str) -> str:
     """The program, but it ends the process with exit code 0 as soon as it is loaded."""
-    if language not in EARLY_EXITS:
-        return None
     for place, text in EARLY_EXITS[language]:
         found = re.search(place, program)
         end = found.end() if found else len(program)
