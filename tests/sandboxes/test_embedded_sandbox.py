@@ -322,3 +322,21 @@ def test_works_as_an_ordinary_user() -> None:
     assert "embedded/minimal []" in result.stdout, result.stdout
     native = result.stdout.splitlines()[0]
     assert native == "embedded/native-user []" or "native-user: [Errno 1] unshare" in native, native
+
+
+COPY = """
+import pathlib, shutil
+
+def copy():
+    pathlib.Path("a").mkdir()
+    pathlib.Path("a/text").write_text("x")
+    shutil.copy2("a/text", "b")
+    shutil.copytree("a", "c")
+    return pathlib.Path("b").read_text() + pathlib.Path("c/text").read_text()
+"""
+
+
+def test_files_are_copied_with_what_belongs_to_them() -> None:
+    with open_sandbox("embedded", num_slots=1) as sandbox:
+        done = sandbox.call_functions(ExecutionRequest(COPY, (("copy", ()),)))
+    assert [outcome.value for outcome in done.outcomes] == ["xx"], done.detail

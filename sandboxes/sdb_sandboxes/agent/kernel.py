@@ -23,18 +23,19 @@ CLONE, KILL, TGKILL, PRCTL, PRLIMIT64, PIVOT_ROOT, CAPSET = (
 )
 CLONE3, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 435, 444, 445, 446
 ALLOWED = (
-    "17 19-25 29 32 34-38 43-50 52-53 56-57 59 61-74 78-80 82-83 85-88 93-96 98-103 107-111 "
+    "8-13 17 19-25 29 32 34-38 43-50 52-53 56-57 59 61-74 78-80 82-83 85-88 93-96 98-103 107-111 "
     "113-115 120-121 123-128 132-137 139 141 148 150 153-158 160 163-167 169 172-179 199 204-212 "
     "214-216 222-223 226-227 232-233 260-261 276 278 283 285 291 293 436 439 441"
     if IS_ARM
     else "0-28 32-40 44-48 51-55 57-58 60-61 63 72-91 95-100 102 104 107-112 115 118 120-121 "
-    "124 127-128 130-132 137-138 140 143 145-148 157-158 160 186 201-202 204 213 217-219 221-226 "
-    "228-233 235 247 257-258 261-271 273-274 280-281 283-287 289-293 295-296 302 316 318 324 326 "
-    "332 334 436 439 441"
+    "124 127-128 130-132 137-138 140 143 145-148 157-158 160 186 191-196 201-202 204 213 217-219 "
+    "221-226 228-233 235 247 257-258 261-271 273-274 280-281 283-287 289-293 295-296 302 316 318 "
+    "324 326 332 334 436 439 441"
 )
-"""System calls a Python program needs. Left out, so refused: execve, socket, connect, bind, ptrace,
-process_vm_*, mount, unshare, setns, set*id, io_uring, bpf, perf, keyrings, SysV and POSIX queues
-and shared memory, memfd, userfaultfd, personality, setpriority, sched_set*, clock setting."""
+"""System calls a Python program needs; `shutil.copy2` reads extended attributes. Left out, so
+refused: execve, socket, connect, bind, ptrace, process_vm_*, mount, unshare, setns, set*id,
+io_uring, bpf, perf, keyrings, SysV and POSIX queues and shared memory, memfd, userfaultfd,
+personality, setpriority, sched_set*, clock setting."""
 
 ALLOWED_ARGUMENTS = (
     # prctl: names, no-new-privileges; neither the parent-death signal nor the subreaper flag.
@@ -70,9 +71,9 @@ READ_ONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = (
     1, 2, 4, 8, 32, 4096, 16384, 1 << 18,
 )  # fmt: skip
 NUM_DESCRIPTORS = 64
-ALLOWED_FOR_COMMANDS = "8-13 118-119 221" if IS_ARM else "59 142 144 191-196"
-"""Added for compilers and interpreters: execve, reading extended attributes, and one's own
-scheduling (Mono sets what is set already; limits count CPU seconds, whatever the priority)."""
+ALLOWED_FOR_COMMANDS = "118-119 221" if IS_ARM else "59 142 144"
+"""Added for compilers and interpreters: execve, and one's own scheduling (Mono sets what is set
+already; limits count CPU seconds, whatever the priority)."""
 TOOLS = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/proc"),
     *(f"/dev/{name}" for name in ("zero", "full", "random", "urandom")),
