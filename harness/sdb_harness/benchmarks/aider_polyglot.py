@@ -50,6 +50,8 @@ FAULTS = {
     "java/ledger": REFACTORING,
     "java/tree-building": REFACTORING,
     "javascript/ledger": REFACTORING,
+    "javascript/parallel-letter-frequency": "its reference starts 50 workers at once, and the "
+    "sandbox refuses some (ERR_WORKER_INIT_FAILED)",
     **{
         f"rust/{name}": f"its reference uses the crate {crate}; other solutions are judged"
         for name, crate in {
