@@ -56,9 +56,11 @@ COMMAND_ARGUMENTS = ((119 if IS_ARM else 144, 1, (0,)),)
 """The same for commands alone. sched_setscheduler: the ordinary policy; an idle fork server, which
 a command of its own user could make it, would starve every later sample."""
 SIGACTION = 134 if IS_ARM else 13
-HOST_FILES = (52, 53, 88) if IS_ARM else (90, 91, 132, 235, 261, 268, 280)
-"""chmod and utime in all forms: Landlock does not know them, so without a mount namespace a program
-that shares our user could apply them to our files."""
+HOST_FILES = (
+    (*range(8, 14), 52, 53, 88) if IS_ARM else (90, 91, 132, *range(191, 197), 235, 261, 268, 280)
+)
+"""chmod, utime and reading extended attributes in all forms: Landlock does not know them, so
+without a mount namespace a program that shares our user could apply them to our files."""
 GROUPS = (154, 157) if IS_ARM else (109, 112)
 """setpgid, setsid: without a pid namespace the process group is what holds a cell together."""
 
@@ -217,10 +219,10 @@ def build_seccomp_filter(own_pid: int | None, is_command: bool = False) -> bytes
     """Compile the allow-list to BPF: a binary search, for the kernel runs it for every number.
 
     `own_pid` set means no namespaces: then signals only to oneself, the process group is kept, and
-    modes and times of files are left alone. A cell that becomes a command may start programs and
-    signal them (whom they reach is up to Landlock and to users), wait for them as it likes, and
-    change modes of the files that it made: it lives in an image, where no file of ours can be
-    written.
+    modes, times and extended attributes of files are left alone. A cell that becomes a command may
+    start programs and signal them (whom they reach is up to Landlock and to users), wait for them
+    as it likes, and change modes of the files that it made: it lives in an image, where no file of
+    ours can be written.
     """
     load, equal, any_bit, give = 0x20, 0x15, 0x45, 0x06
     refuse, unknown = [(give, 0, 0, 0x00050001)], [(give, 0, 0, 0x00050026)]
