@@ -284,6 +284,11 @@ def test_a_streamed_data_set_is_read_once_in_order_and_begins_again(
     for window in (3, 4, 1):
         assert read_window(again, window) == windows[window]
     assert again.num_left_out == 3
+    places = json.loads((tmp_path / "windows.json").read_text())
+    for last in (4, 1):  # stopped when one window was done and before the next was begun
+        kept = {str(window): places[str(window)] for window in range(last)}
+        (tmp_path / "windows.json").write_text(json.dumps(kept))
+        assert read_window(open_stream(), last) == windows[last]
     with pytest.raises(ValueError, match=r"windows.json does not say where window 9"):
         again.select(27)
 
