@@ -69,11 +69,12 @@ class Verification:
         rows: dict[str, Row] = {}
         left_out: list[str] = []
         failed: list[str] = []
+        is_complete = True
         for number, spec in enumerate(specs, start=1):
             try:
                 benchmark = load_benchmark(spec)
                 rows[spec] = row = self._verify(spec, benchmark, f"[{number}/{len(specs)}] ")
-                self._judge_samples(console, benchmark, ())
+                is_complete &= self._judge_samples(console, benchmark, ())
                 state = f"{len(row['exceptions'])} judged wrongly, {row['took_s']:.0f} s"
             except MissingData as error:
                 left_out.append(f"{spec}: left out: {error}")
@@ -92,7 +93,8 @@ class Verification:
         )
         console.print(text, highlight=False, soft_wrap=True)
         num_judged = sum(row["judged"] + row["others"] for row in rows.values())
-        return bool(num_judged) and not failed and all(map(is_right, rows.values()))
+        is_complete &= bool(num_judged) and not failed
+        return is_complete and all(map(is_right, rows.values()))
 
     def _verify(self, spec: str, benchmark: Benchmark, prefix: str = "") -> "Row":
         """One benchmark's row, with bars meanwhile."""

@@ -8,12 +8,13 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from sdb_harness import cli
+from sdb_harness import cli, verification
 from sdb_harness.cli import main
 from sdb_harness.progress import RunProgress
 from sdb_harness.runner import RunReport
 from sdb_harness.store import Store
 from sdb_harness.sweep import Sweep
+from sdb_harness.verification import PublishedFinding
 from sdb_reference_model.checkpoint import save_checkpoint
 from sdb_reference_model.model import ModelConfig, Transformer
 from sdb_reference_model.tokenizer import CodeTokenizer
@@ -217,6 +218,16 @@ def test_benchmarks_are_listed_shown_and_verified(
     verified = call("benchmarks", "verify", "minipy:num_problems=5", "--load", "0")
     assert verified.exit_code == 0, verified.output
     assert "0 exceptions" in verified.output
+
+
+def test_samples_lost_by_a_fault_of_ours_are_no_success(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = PublishedFinding("all", None, None, 0.0, 1, 0, 0, {}, {"the engine went away": 1})
+    monkeypatch.setattr(verification, "verify_published", lambda *_: [lost])
+    for specs in (["minipy:num_problems=2"], ["minipy:num_problems=2", "minipy:num_problems=3"]):
+        done = call("benchmarks", "verify", *specs, "--load", "0", "--samples", "1")
+        assert done.exit_code == 1, done.output
 
 
 def test_verifying_several_goes_on_after_one_that_fails(

@@ -7,7 +7,8 @@ does the parent read the judge's line from standard input, which holds the nonce
 the child ended and all that it printed.
 
 What it does not do: tests and program share the child, so what it printed may be a lie; that is
-what the judge's controls are for.
+what the judge's controls are for. Nor does it hide the nonce from a child that opens its parent's
+descriptors in /proc, which gains nothing: it cannot write where the parent writes.
 """
 
 import json
@@ -21,7 +22,7 @@ MAX_OUTPUT_BYTES = 1 << 19
 
 def main() -> None:
     """Start, read, wait, report."""
-    os.unlink(".stdin")  # from now on only this process can reach the nonce
+    os.unlink(".stdin")  # no file of the folder shall hold the nonce
     command = sys.argv[1:]
     output = b""
     with subprocess.Popen(
