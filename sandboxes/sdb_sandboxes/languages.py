@@ -269,6 +269,7 @@ JUNIT = ":".join(
         *("junit-jupiter-api", "junit-jupiter-engine", "junit-jupiter-params"),
         *("junit-platform-commons", "junit-platform-engine", "junit-platform-launcher"),
         *("opentest4j", "apiguardian-api", "assertj-core", "byte-buddy"),
+        *("junit-vintage-engine", "junit4", "hamcrest"),
     )
 )
 RUST_BUILD = """exec 2>&1
@@ -351,12 +352,12 @@ PROJECTS: dict[str, Language] = {
         ),
         run=(
             *(*RUNNER, "/usr/bin/java", *JVM, "-Xmx{heap_mb}m", "-ea"),
-            *("-cp", f".:{JUNIT}", "JUnitRunner"),
+            *("-Djava.io.tmpdir=.", "-cp", f".:{JUNIT}", "JUnitRunner"),
         ),
         num_tasks=34,
         is_address_space_bound=False,
         version=LANGUAGES["java"].version,
-        note="JUnit 5.9 and AssertJ 3.14",
+        note="JUnit 5.9 and 4.13, AssertJ 3.14",
     ),
 }
 """How a project of several files is compiled with its tests and run, by the name that

@@ -1,16 +1,29 @@
 """NaturalCodeBench: the user's files, upstream's extraction order, and what cannot be judged."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sdb_harness.benchmarks import Benchmark, load_benchmark
-from sdb_harness.benchmarks.naturalcodebench import take_python
+from sdb_harness.benchmarks.naturalcodebench import (
+    LIMITS,
+    PROTOCOLS,
+    make_problem,
+    take_java,
+    take_python,
+    write_cheat,
+    write_java,
+)
 from sdb_harness.errors import UserError
+from sdb_harness.records import Problem
 from sdb_harness.verification import verify_judging
 from sdb_sandboxes.by_language import LanguageSandbox
-from sdb_sandboxes.types import ExitCodeCheck, SuiteCheck
+from sdb_sandboxes.engine import Engine
+from sdb_sandboxes.types import ExitCodeCheck, Status, SuiteCheck, Verdict
+from sdb_sandboxes.verifiers import verify
+from sdb_sandboxes.verifiers.exit_code import FORGED
 
 PLAIN = {
     "_id": 1,
@@ -27,7 +40,49 @@ RAISES = PLAIN | {
     "_id": 3,
     "testcases": "def test_text():\n    with pytest.raises(TypeError):\n        double(None)\n",
 }
-JAVA = PLAIN | {"reference_solution": "```java\nclass A {}\n```", "testcases": "class ATest {}"}
+JAVA = PLAIN | {
+    "testcases": "import org.junit.jupiter.api.Test;\n"
+    "import static org.junit.jupiter.api.Assertions.*;\n\n"
+    "class TemperatureTest {\n"
+    "    @Test\n    void freezing() {\n"
+    "        assertEquals(32.0, Temperature.toFahrenheit(0.0), 1e-9);\n    }\n\n"
+    "    @Test\n    void boiling() {\n"
+    "        assertEquals(212.0, Temperature.toFahrenheit(100.0), 1e-9);\n    }\n}\n",
+    "reference_solution": "```java\npublic class Temperature {\n"
+    "    public static double toFahrenheit(double celsius) {\n"
+    "        return celsius * 9.0 / 5.0 + 32.0;\n    }\n}\n```",
+}
+JUNIT4 = PLAIN | {  # tests of JUnit 4, one of which expects an exception; two public types
+    "_id": 2,
+    "testcases": "import org.junit.Test;\nimport static org.junit.Assert.*;\n\n"
+    "public class SquareTest {\n"
+    '    @Test\n    public void area() {\n        assertEquals("area", 9, new Square(3).area());\n'
+    "        assertEquals(4, new Square(-2).area());\n    }\n\n"
+    "    @Test(expected = IllegalArgumentException.class)\n    public void empty() {\n"
+    "        new Square(0);\n    }\n}\n",
+    "reference_solution": "```java\nimport java.util.*;\n\npublic interface Shape {\n"
+    "    int area();\n}\n\npublic class Square implements Shape {\n"
+    "    private final int side;\n    public Square(int side) {\n"
+    "        if (side == 0) throw new IllegalArgumentException();\n"
+    "        this.side = side;\n    }\n"
+    "    public int area() { return side * side; }\n}\n```",
+}
+FILES = PLAIN | {  # a test with a parameter and a fixture
+    "_id": 3,
+    "testcases": "import org.junit.jupiter.api.*;\nimport org.junit.jupiter.api.io.TempDir;\n"
+    "import java.nio.file.*;\nimport static org.junit.jupiter.api.Assertions.*;\n\n"
+    "class LinesTest {\n    private Lines lines;\n\n"
+    "    @BeforeEach\n    void create() {\n        lines = new Lines();\n    }\n\n"
+    "    @Test\n    void counts(@TempDir Path folder) throws Exception {\n"
+    '        Path path = Files.writeString(folder.resolve("a"), "x\\ny\\n");\n'
+    "        assertEquals(2, lines.count(path));\n    }\n\n"
+    "    @Test\n    void misses() {\n"
+    '        assertEquals(-1, lines.count(Path.of("none")));\n    }\n}\n',
+    "reference_solution": "```java\nimport java.io.IOException;\nimport java.nio.file.*;\n\n"
+    "class Lines {\n    int count(Path path) {\n"
+    "        try { return Files.readAllLines(path).size(); }\n"
+    "        catch (IOException error) { return -1; }\n    }\n}\n```",
+}
 
 
 @pytest.fixture
@@ -106,3 +161,105 @@ def test_bad_files_are_named(
     path.unlink()
     with pytest.raises(UserError, match=r"ncb_java_zh.jsonl is missing .*THUDM/NaturalCodeBench"):
         load_benchmark("naturalcodebench")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "rule"),
+    [
+        ("a [Java]\nclass A {}\n[/Java]\n```java\nclass B {}\n```", "class A {}\n", "java_tags"),
+        (
+            "```Java\nclass A {}\n```\n```\nprints 5\n```\n```java\nnew A();\n```\n"
+            "```\nenum B { X }\n```",
+            "class A {}\nenum B { X }\n",
+            "java_blocks",
+        ),
+        ("Sure:\nimport x.Y;\nclass A {}\nDone.", "import x.Y;\nclass A {}\n", "first_code"),
+        ("no code", "no code", "whole"),
+    ],
+)
+def test_java_is_found_as_upstream_finds_it(text: str, code: str, rule: str) -> None:
+    assert take_java(text, ()) == (code, rule)
+
+
+def test_a_java_answer_becomes_one_file_without_package_or_public_types() -> None:
+    program = write_java(
+        "package a.b;\nimport x.Y; // why\n\npublic final class A {\n    public int f() {}\n}\n"
+        "import x.Y;\npublic record B(int n) {}\n"
+    )
+    head, _, types = program.partition("import x.Y;\n")
+    assert "import org.junit.jupiter.api.Test;\n" in head
+    assert "public final" not in types
+    assert types.count("\nfinal class A {\n    public int f() {}\n}\n") == 1
+    assert types.endswith("\nrecord B(int n) {}\n")
+    assert "package" not in program
+    assert program.count("import x.Y;") == 1
+
+
+def test_java_that_cannot_be_judged_is_named(benchmark: Benchmark) -> None:
+    (java,) = load_benchmark("naturalcodebench:language=java,prompt=en").problems
+    assert java.not_judged == ""
+    assert isinstance(java.check, SuiteCheck)
+    assert java.check.files[0][0] == "Test_java_1.java"
+    assert "class Test_java_1 {" in java.check.files[0][1]
+    assert java.check.test_ids == ("freezing", "boiling")
+    for tests, reason in (
+        ("import org.jsoup.Jsoup;\n", "need jsoup"),
+        ("class A { @Test void one() {} }", "not all methods marked @Test"),
+        ("class ATest {}", "not all methods marked @Test"),
+    ):
+        assert reason in make_problem(JAVA | {"testcases": tests}, "java", "en").not_judged
+    assert "files" in make_problem(JAVA | {"_id": 141}, "java", "zh").not_judged
+
+
+@pytest.fixture(scope="module")
+def sandbox(engine: Engine) -> Iterator[LanguageSandbox]:
+    with LanguageSandbox("docker", num_slots=1) as sandbox:
+        if reason := sandbox.explain_missing("java-junit"):
+            pytest.skip(reason)
+        yield sandbox
+
+
+def judge(sandbox: LanguageSandbox, problem: Problem, answer: str) -> Verdict:
+    program, _ = PROTOCOLS["chat"].extract(problem, answer)
+    return verify(sandbox, program, problem.check, LIMITS)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("row", [JAVA, JUNIT4, FILES], ids=["sample", "junit4", "files"])
+def test_java_is_judged_by_its_tests(sandbox: LanguageSandbox, row: dict[str, str]) -> None:
+    problem = make_problem(row, "java", "en")
+    answer = row["reference_solution"]
+    verdict = judge(sandbox, problem, answer)
+    assert (verdict.status, verdict.detail, verdict.trust_level) == ("passed", "", "L1")
+    assert (verdict.num_tests_passed, verdict.num_tests) == (2, 2)
+    wrong = answer.replace("32.0", "33.0").replace("side * side", "side").replace("-1", "0")
+    verdict = judge(sandbox, problem, wrong)
+    assert verdict.status is Status.WRONG_ANSWER
+    assert verdict.detail.endswith(" failed")
+    cheat = verify(sandbox, write_cheat(problem) or "", problem.check, LIMITS)
+    assert cheat.status is Status.RUNTIME_ERROR
+    assert cheat.detail == "0 of 2 tests ended, then the process with 0"
+    assert judge(sandbox, problem, "class A {").status is Status.COMPILE_ERROR
+
+
+@pytest.mark.docker
+def test_java_answers_may_bring_tests_but_not_results(sandbox: LanguageSandbox) -> None:
+    problem = make_problem(JAVA, "java", "en")
+    own = "class TemperatureTest {\n    @Test void fails() { fail(); }\n}\n"
+    answer = str(JAVA["reference_solution"]).replace("```java\n", f"```java\n{own}")
+    assert judge(sandbox, problem, answer).is_passed
+    printed = 'System.out.println("--- PASS: freezing\\n--- PASS: boiling"); System.exit(0);'
+    for cheat, detail in (
+        (
+            f"class Temperature {{\n    static {{ {printed} }}\n    static double toFahrenheit"
+            "(double c) { return 0; }\n}",
+            FORGED,
+        ),
+        ("class A {}\npackage org.junit.jupiter.api;\nclass Assertions {}", "does not compile"),
+        (
+            "class A {}\npack\\u0061ge org.junit.jupiter.api;\nclass Assertions {}",
+            "does not compile",
+        ),
+    ):
+        verdict = judge(sandbox, problem, f"```java\n{cheat}\n```")
+        assert (verdict.is_passed, verdict.detail) == (False, detail)

@@ -486,6 +486,9 @@ def test_a_control_makes_every_test_fail(name: str) -> None:
     for statement in filter(None, (framework.fail, framework.fail_expression)):
         text = text.replace(f" {statement} ", "<fail>")
     assert text.count("<fail>") == len(check.test_ids)
+    if framework.fail_end:
+        assert text.count(framework.fail_end) == len(check.test_ids)
+        text = text.replace(framework.fail_end, "")
     assert text.replace("<fail>", "") == check.files[0][1]
     assert list_tests(check.files[0][1], name) == list(check.test_ids)
 

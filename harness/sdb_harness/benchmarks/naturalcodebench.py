@@ -6,27 +6,34 @@ with `ncb_python_en.jsonl` and so on, 70 development problems each. Options: `la
 `java`) and `prompt` (`en`, `zh`), joined by `+`; all if not given. The Seed reports give each of
 the four scores, and the mean of the two languages' totals.
 
-Python tests run as a suite (L1 with a negative control). What cannot be judged here is counted as
-not judged: Java (JUnit), tests that take pytest's fixtures or parameters, and tests that use pytest
-where the sandbox lacks it. Upstream's standard input full of ones is not given.
+Tests run as a suite (L1 with a negative control), Java's by JUnit in the image `java`. What cannot
+be judged here is counted as not judged: tests that take pytest's fixtures or parameters, tests that
+use pytest where the sandbox lacks it, and Java's that need libraries or files which only upstream's
+container has. Upstream's standard input full of ones is not given.
+
+Choice: upstream cuts a Java answer by regular expressions into one file for each class, so that
+several may be public. Here it stays one file whose types are not public, which tests of the same
+package cannot tell; what upstream's expressions lose (records, annotations) is kept. JUnit is 5.9
+instead of 5.8, Java is 17, and answers that use fastjson2, jsoup or lombok do not compile.
 """
 
 import ast
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import read_json_lines
-from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, run_script_alone
+from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract, find_fenced_blocks
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import Check, ExitCodeCheck, ResourceLimits, SuiteCheck
+from sdb_sandboxes.verifiers import projects
 
 LANGUAGES = ("python", "java")
 PROMPTS = ("en", "zh")
@@ -37,7 +44,9 @@ REMEDY = (
     "ncb_python_en.jsonl, ncb_python_zh.jsonl, ncb_java_en.jsonl, ncb_java_zh.jsonl"
 )
 LIMITS = ResourceLimits(cpu_s=60.0, wall_s=840.0)
-"""Upstream gives a test run 840 seconds of wall time."""
+"""Upstream gives a test run 840 seconds of wall time; to Java 420, and 420 to its compiler."""
+NEEDS_FILES = (141, 160, 185, 189)
+"""Java problems whose tests read files that only upstream's container has."""
 
 
 def load(options: Mapping[str, str]) -> Benchmark:
@@ -74,28 +83,33 @@ def load(options: Mapping[str, str]) -> Benchmark:
         version="development set of the user's files",
         split="+".join(f"{language}-{prompt}" for language in languages for prompt in prompts),
         is_multilingual=True,
+        write_cheat=write_cheat,
     )
 
 
 def make_problem(row: Mapping[str, Any], language: str, prompt: str) -> Problem:
     """Turn one row into a problem whose group is its language and that of its prompt."""
     group = f"{language}-{prompt}"
-    check = make_check(row) if language == "python" else NOT_HERE["java"]
+    is_java = language == "java"
+    check = make_java_check(row) if is_java else make_check(row)
     uses_pytest = isinstance(check, SuiteCheck) and "import pytest" in check.files[0][1]
+    solution = row["reference_solution"]
     return Problem(
         problem_id=f"{group}/{row['_id']}",
         prompt="",
-        reference=take_python(row["reference_solution"], ()).code if language == "python" else "",
+        reference=write_java(take_java(solution, ()).code)
+        if is_java
+        else take_python(solution, ()).code,
         entry_point="",
         check=check,
         group=group,
         statement=row["prompt"],
         modules=("pytest",) if uses_pytest else (),
+        not_judged=explain_java(row) if is_java else "",
     )
 
 
 NOT_HERE = {
-    "java": ExitCodeCheck("java project with its test framework", "JUnit", "Solution.java"),
     "fixtures": ExitCodeCheck("python project with pytest's fixtures", "pytest", "solution.py"),
 }
 """Checks of languages that no sandbox has: counted as not judged."""
@@ -113,6 +127,30 @@ def make_check(row: Mapping[str, Any]) -> Check:
     if not ids:
         return NOT_HERE["fixtures"]
     return SuiteCheck((("test_solution.py", tests),), tuple(ids))
+
+
+def make_java_check(row: Mapping[str, Any]) -> SuiteCheck:
+    """The tests in a class that upstream's name tells from every class of an answer."""
+    name, tests = f"Test_java_{row['_id']}", row["testcases"]
+    if found := re.search(r"\bclass (\w+)", tests):
+        tests = re.sub(rf"\b{found[1]}\b", name, tests)
+    ids = projects.list_tests(tests, "java-junit")
+    return SuiteCheck(((f"{name}.java", tests),), tuple(ids), "Answer.java", language="java-junit")
+
+
+def explain_java(row: Mapping[str, Any]) -> str:
+    """Why the tests of a Java problem cannot run here; empty if they can."""
+    tests = row["testcases"]
+    if found := re.search(
+        r"^import (?:static )?(?:org\.|com\.alibaba\.)?(jsoup|fastjson2|lombok)", tests, re.M
+    ):
+        return f"its tests need {found[1]}, which the image java lacks"
+    if row["_id"] in NEEDS_FILES:
+        return "its tests read files that only upstream's container has"
+    num_marked = len(re.findall(r"^\s*@(?:\w+\.)*\w*Test\b", tests, re.MULTILINE))
+    if not num_marked or num_marked != len(projects.list_tests(tests, "java-junit")):
+        return "its tests are not all methods marked @Test"
+    return ""
 
 
 def list_tests(tree: ast.Module) -> list[str] | None:
@@ -156,10 +194,7 @@ _CODE_LINE = re.compile(r"^(?:from|import|class|def)\b", re.MULTILINE)
 
 
 def take_python(text: str, stop: tuple[str, ...]) -> Extract:
-    """Upstream's order: [Python] tags, the first Python block, the first bare one, the first code.
-
-    Where a Java answer has several blocks, all of them belong to it: nothing is judged yet.
-    """
+    """Upstream's order: [Python] tags, first Python block, first bare one, from the first code."""
     if tagged := _TAGGED.search(text):
         return Extract(tagged[1].strip("\n") + "\n", "python_tags")
     blocks = find_fenced_blocks(text)
@@ -171,12 +206,74 @@ def take_python(text: str, stop: tuple[str, ...]) -> Extract:
     return Extract(text[line.start() :] if line else text, "first_code" if line else "whole")
 
 
+_TAGGED_JAVA = re.compile(r"\[Java\](.*?)\[/Java\]", re.DOTALL)
+_TYPE = (
+    r"(?:(?:abstract|final|sealed|static|strictfp)[ \t]+)*(?:class|@?interface|enum|record)[ \t]"
+)
+_JAVA_TYPE = re.compile(rf"^[ \t]*(?:public[ \t]+)?{_TYPE}", re.MULTILINE)
+_JAVA_LINE = re.compile(rf"^[ \t]*(?:import[ \t]|(?:public[ \t]+)?{_TYPE})", re.MULTILINE)
+_PUBLIC_TYPE = re.compile(rf"^public[ \t]+(?={_TYPE})", re.MULTILINE)
+_PACKAGE = re.compile(r"^[ \t]*package[ \t][^;\n]*;", re.MULTILINE)
+_IMPORT = re.compile(r"^[ \t]*(import[ \t][^;\n]*;)", re.MULTILINE)
+JUNIT_IMPORTS = (
+    "import org.junit.jupiter.api.Test;",
+    "import static org.junit.jupiter.api.Assertions.*;",
+)
+"""Upstream puts them in front of every answer: it may hold tests, which are not run."""
+
+
+def take_java(text: str, stop: tuple[str, ...]) -> Extract:
+    """[Java] tags, else every Java or bare block that declares a type, else from the first code on.
+
+    As upstream, which takes the types out of all these blocks.
+    """
+    if tagged := _TAGGED_JAVA.search(text):
+        return Extract(tagged[1].strip("\n") + "\n", "java_tags")
+    blocks = [block for block in find_fenced_blocks(text) if block.language in ("java", "")]
+    if codes := [block.code for block in blocks if _JAVA_TYPE.search(block.code)]:
+        return Extract("".join(codes), "java_blocks")
+    line = _JAVA_LINE.search(text)
+    if line is None:
+        return Extract(text, "whole")
+    return Extract(text[line.start() : text.rfind("}") + 1] + "\n", "first_code")
+
+
+def write_java(code: str) -> str:
+    """One source file of the default package: imports, then types of which none is public.
+
+    With imports in front a package cannot be declared, so no class takes the place of JUnit's.
+    """
+    imports = dict.fromkeys((*JUNIT_IMPORTS, *_IMPORT.findall(code)))
+    types = _PUBLIC_TYPE.sub("", _IMPORT.sub("", _PACKAGE.sub("", code)))
+    return "\n".join((*imports, types))
+
+
+def choose_extraction(problem: Problem) -> Callable[[str, tuple[str, ...]], Extract]:
+    """By the problem's language."""
+    return take_java if problem.group.startswith("java") else take_python
+
+
+def assemble_file(problem: Problem, code: str) -> str:
+    """The whole program: Python as it is, Java as one file that compiles beside the tests."""
+    return write_java(code) if problem.group.startswith("java") else code
+
+
+def write_cheat(problem: Problem) -> str | None:
+    """A Java program that leaves with exit code 0 as soon as any of its classes is loaded."""
+    if problem.group.startswith("python"):
+        return None
+    leave = r"\g<0> static { System.exit(0); } "
+    return re.sub(r"^(?:\w+ )*class \w+[^{;]*\{", leave, problem.reference, flags=re.MULTILINE)
+
+
 _CHAT = Preset(
     source="NaturalCodeBench: its prompt as a user turn, greedy, one sample.",
     ask=ask_chat,
     stop=(),
     find_code=take_python,
-    assemble=run_script_alone,
+    assemble=assemble_file,
+    find_code_of=choose_extraction,
+    version=2,
 )
 PROTOCOLS: Mapping[str, Preset] = {
     "chat": _CHAT,

@@ -31,6 +31,8 @@ class Preset:
     """(problem, code) -> the whole program."""
     stop_of: Callable[[Problem], tuple[str, ...]] | None = None
     """Stop strings of one problem, in place of `stop`, where they depend on its language."""
+    find_code_of: Callable[[Problem], Callable[[str, tuple[str, ...]], Extract]] | None = None
+    """How the code of one problem is found, in place of `find_code`, where it depends on that."""
     version: int = 1
     """Raised when a step changes: a cell of another version is another cell."""
 
@@ -53,7 +55,8 @@ class Preset:
 
     def extract(self, problem: Problem, text: str) -> tuple[str, str]:
         """Turn the generated text into (whole program to execute, name of the rule used)."""
-        code, rule = self.find_code(text, self.choose_stop(problem))
+        find_code = self.find_code if self.find_code_of is None else self.find_code_of(problem)
+        code, rule = find_code(text, self.choose_stop(problem))
         return self.assemble(problem, code), rule
 
 

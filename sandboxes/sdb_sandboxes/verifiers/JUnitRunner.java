@@ -1,6 +1,9 @@
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Set;
 import org.junit.platform.engine.TestExecutionResult;
+import org.junit.platform.engine.discovery.ClassNameFilter;
 import org.junit.platform.engine.discovery.DiscoverySelectors;
 import org.junit.platform.engine.support.descriptor.MethodSource;
 import org.junit.platform.launcher.LauncherDiscoveryRequest;
@@ -9,14 +12,17 @@ import org.junit.platform.launcher.TestIdentifier;
 import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
 import org.junit.platform.launcher.core.LauncherFactory;
 
-/** Runs every JUnit 5 test below this folder; a line of its own says how each one ended. */
+/** Runs every JUnit test of the trusted files; a line of its own says how each one ended. */
 public class JUnitRunner implements TestExecutionListener {
     private boolean isPassed = true;
 
-    public static void main(String[] arguments) {
+    public static void main(String[] arguments) throws IOException {
+        // A program may bring tests of its own: they are not run.
+        String trusted = String.join("|", Files.readAllLines(Path.of("_trusted.txt")));
         JUnitRunner runner = new JUnitRunner();
         LauncherDiscoveryRequest request = LauncherDiscoveryRequestBuilder.request()
             .selectors(DiscoverySelectors.selectClasspathRoots(Set.of(Path.of("."))))
+            .filters(ClassNameFilter.includeClassNamePatterns("(.*\\.)?(" + trusted + ")(\\$.*)?"))
             .build();
         LauncherFactory.create().execute(request, runner);
         System.exit(runner.isPassed ? 0 : 1);

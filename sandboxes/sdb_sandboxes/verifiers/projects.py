@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
@@ -47,11 +47,14 @@ class Framework:
     head: re.Pattern[str]
     """Beginning of a test in the source, up to and with its opening brace; group `name`."""
     fail: str
-    """Statement that makes the test fail at whose beginning it stands."""
+    """What makes the test fail at whose beginning it stands."""
     result: re.Pattern[str]
     """How the result of a test is printed; groups `name` and `outcome`."""
     expected: re.Pattern[str]
-    """What stands before an expected value."""
+    """What stands before an expected value; if it has a group `first`, that is one literal."""
+    fail_end: str = ""
+    """What then stands at its end. A test that fails at once would not run the program, which then
+    could not show that it prints results."""
     fail_expression: str = ""
     """The same in front of an expression, where a test may be one."""
     has_tables: bool = False
@@ -94,6 +97,12 @@ def write_jest(check: SuiteCheck) -> Files:
     """Our stand-in for Jest, and the program that starts it."""
     main = "import { main } from './_jest_like.mjs';\nawait main();\n"
     return {"_jest_like.mjs": read_source("jest_like.mjs"), "_main.mjs": main}
+
+
+def write_junit(check: SuiteCheck) -> Files:
+    """The program that runs the tests, and the names of the classes that may hold some."""
+    names = "".join(f"{PurePosixPath(path).stem}\n" for path, _ in check.files if ".java" in path)
+    return {"JUnitRunner.java": read_source("JUnitRunner.java"), "_trusted.txt": names}
 
 
 PRINTED = r"--- (?P<outcome>PASS|FAIL|SKIP): "
@@ -145,14 +154,19 @@ FRAMEWORKS = {
     ),
     "java-junit": Framework(
         head=re.compile(
-            r"^[ \t]*@Test\n(?:[ \t]*(?:@\w+[^\n]*)?\n)*"
-            r"[ \t]*(?:public )?void (?P<name>\w+)\(\)\s*(?:throws [\w, .]+)?\{",
+            r"^[ \t]*@Test(?:\([^()\n]*\))?\n(?:[ \t]*(?:@\w+[^\n]*)?\n)*"
+            r"[ \t]*(?:public )?void (?P<name>\w+)\([^()\n]*\)\s*(?:throws [\w, .]+)?\{",
             re.MULTILINE,
         ),
-        fail='org.junit.jupiter.api.Assertions.fail("made to fail");',
+        fail="try {",
+        fail_end='\n} finally { org.junit.jupiter.api.Assertions.fail("made to fail"); }',
         result=re.compile(PRINTED + r"(?P<name>.*)"),
-        expected=re.compile(r"\.(?:isEqualTo|containsExactly)\(\s*(?=[\"'\d-]|true|false)"),
-        write_files=lambda check: {"JUnitRunner.java": read_source("JUnitRunner.java")},
+        # A text may be JUnit 4's message, and a tolerance may forgive a fraction.
+        expected=re.compile(
+            r"\.(?:isEqualTo|containsExactly)\(\s*(?=[\"'\d-]|true|false)"
+            r"|\bassertEquals\(\s*(?P<first>-?)(?=\d+\s*,)"
+        ),
+        write_files=write_junit,
     ),
 }
 """By the name in `languages.PROJECTS`."""
@@ -293,7 +307,8 @@ def draw_control(check: SuiteCheck, has_values: bool) -> tuple[tuple[str, str], 
             else:
                 is_block = text[start - 1] == "{"
                 statement = framework.fail if is_block else framework.fail_expression
-                text = f"{text[:start]} {statement} {text[start:]}"
+                body = f"{text[start:end]}{framework.fail_end}"
+                text = f"{text[:start]} {statement} {body}{text[end:]}"
         changed.append((path, text))
     return tuple(changed)
 
@@ -326,7 +341,8 @@ def list_bodies(text: str, framework: Framework) -> list[tuple[int, int]]:
 def find_values(text: str, start: int, end: int, framework: Framework) -> Iterator[tuple[int, int]]:
     """(start, end) of the literals that belong to an expected value."""
     for found in framework.expected.finditer(text, start, end):
-        for first, last in list_literals(text, found.end()):
+        is_first = found.groupdict().get("first") is not None
+        for first, last in list_literals(text, found.end())[: 1 if is_first else None]:
             # Not the zero of `0xff`, nor the number of `7u8`.
             if not text[last : last + 1].isalnum():
                 yield first, last
