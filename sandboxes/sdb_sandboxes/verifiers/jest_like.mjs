@@ -1,8 +1,9 @@
 // Runs *.spec.js in this folder as Jest would: describe, test, it, hooks and the common matchers.
 //
 // Place in the flow: `projects.py` sends this source along with a main program that calls `main`;
-// node loads it as a loader too. As a loader it finds './name' without its ending and takes files that import or export for
-// modules; all others stay CommonJS. A line of its own says how each test ended.
+// node loads it as a loader too. As a loader it finds './name' without its ending and takes files
+// that import or export for modules; all others stay CommonJS. A line of its own says how each test
+// ended.
 //
 // Choice: no Jest of the distribution, which costs 2 s of CPU a run instead of 0.1 s. What it does
 // not do: mocks, snapshots, fake timers, `each`, asymmetric matchers, a fresh context for each file.
@@ -73,7 +74,7 @@ function equals(a, b, seen = new Map()) {
   const keys = new Set([...Reflect.ownKeys(a), ...Reflect.ownKeys(b)]);
   for (const key of keys) {
     const [of_a, of_b] = [a, b].map((one) => Object.getOwnPropertyDescriptor(one, key));
-    if (!(of_a ?? of_b).enumerable) continue;
+    if (!of_a?.enumerable && !of_b?.enumerable) continue;
     if (!equals(a[key], b[key], seen)) return false;
   }
   if (!Array.isArray(a) && a[Symbol.iterator] && b[Symbol.iterator] && !ArrayBuffer.isView(a)) {
