@@ -47,7 +47,8 @@ class Framework:
     head: re.Pattern[str]
     """Beginning of a test in the source, up to and with its opening brace; group `name`."""
     fail: str
-    """What makes the test fail at whose beginning it stands."""
+    """What makes the test fail at whose beginning it stands; another WORD each time, for a program
+    must not know the mark of a control."""
     result: re.Pattern[str]
     """How the result of a test is printed; groups `name` and `outcome`."""
     expected: re.Pattern[str]
@@ -109,7 +110,7 @@ PRINTED = r"--- (?P<outcome>PASS|FAIL|SKIP): "
 FRAMEWORKS = {
     "go-test": Framework(
         head=re.compile(r"^func (?P<name>Test\w*)\(t \*testing\.T\) \{", re.MULTILINE),
-        fail='t.Error("made to fail")',
+        fail='t.Error("WORD")',
         result=re.compile(PRINTED + r"(?P<name>\w+) \("),
         expected=re.compile(r"^[ \t]*(?:expected|want)(?!Err)\w*:[ \t]*", re.MULTILINE),
         has_tables=True,
@@ -119,7 +120,7 @@ FRAMEWORKS = {
         head=re.compile(
             r'^[ \t]*TEST_CASE\(\s*"(?P<name>[^"\n]*(?:"\s*"[^"\n]*)*)"[^{;]*\{', re.MULTILINE
         ),
-        fail='FAIL_CHECK("made to fail");',
+        fail='FAIL_CHECK("WORD");',
         result=re.compile(PRINTED + r"(?P<name>.*)"),
         expected=re.compile(
             r"\b(?:REQUIRE|CHECK)\(.*==[ \t]*(?=[\"'\d{-]|true|false|std::)|WithinAbs\("
@@ -131,8 +132,8 @@ FRAMEWORKS = {
             r"(?:async )?(?:\(\w*\) =>\s*|function \(\w*\) )\{?",
             re.MULTILINE,
         ),
-        fail="throw new Error('made to fail');",
-        fail_expression="Promise.reject(new Error('made to fail')) ||",
+        fail="throw new Error('WORD');",
+        fail_expression="Promise.reject(new Error('WORD')) ||",
         result=re.compile(PRINTED + r"(?P<name>.*)"),
         expected=re.compile(r"(?<!\.not)\.to(?:Be|Equal)\(\s*(?=[\"'\d\[{-]|true|false)"),
         write_files=write_jest,
@@ -143,7 +144,7 @@ FRAMEWORKS = {
             r"[ \t]*fn (?P<name>\w+)\(\s*\)[^{\n]*\{",
             re.MULTILINE,
         ),
-        fail='panic!("made to fail");',
+        fail='panic!("WORD");',
         result=re.compile(
             r"^test (?:\w+::)*(?P<name>\w+) \.\.\. (?P<outcome>ok|FAILED|ignored)", re.MULTILINE
         ),
@@ -159,7 +160,7 @@ FRAMEWORKS = {
             re.MULTILINE,
         ),
         fail="try {",
-        fail_end='\n} finally { org.junit.jupiter.api.Assertions.fail("made to fail"); }',
+        fail_end='\n} finally { org.junit.jupiter.api.Assertions.fail("WORD"); }',
         result=re.compile(PRINTED + r"(?P<name>.*)"),
         # A text may be JUnit 4's message, and a tolerance may forgive a fraction.
         expected=re.compile(
@@ -307,8 +308,10 @@ def draw_control(check: SuiteCheck, has_values: bool) -> tuple[tuple[str, str], 
             else:
                 is_block = text[start - 1] == "{"
                 statement = framework.fail if is_block else framework.fail_expression
-                body = f"{text[start:end]}{framework.fail_end}"
-                text = f"{text[:start]} {statement} {body}{text[end:]}"
+                word = secrets.token_hex(4)
+                before = statement.replace("WORD", word)
+                behind = framework.fail_end.replace("WORD", word)
+                text = f"{text[:start]} {before} {text[start:end]}{behind}{text[end:]}"
         changed.append((path, text))
     return tuple(changed)
 
