@@ -112,10 +112,12 @@ def time_forwards(config: BlockSizeConfig, checkpoint: Checkpoint) -> list[float
     for _ in range(config.num_repeats + 3):
         for size, own in seconds.items():
             block = canvas[:, :size]
-            started = time.process_time()
-            hidden = context.read(block, block == mask_id)
-            packed.multiply(hidden, checkpoint.model.head_operand)
-            own.append(time.process_time() - started)
+            for _ in range(2):  # the first one pays for what a wider forward left in the caches
+                started = time.process_time()
+                hidden = context.read(block, block == mask_id)
+                packed.multiply(hidden, checkpoint.model.head_operand)
+                seconds_taken = time.process_time() - started
+            own.append(seconds_taken)
     return [statistics.median(own[3:]) for own in seconds.values()]
 
 
