@@ -82,7 +82,7 @@ def test_every_language_has_its_image_and_programs() -> None:
     assert set(SMALL) == set(LANGUAGES)
     assert set(PUBLISHED) < set(LANGUAGES)
     assert find_images(("java",))[0].tag == "sdbench/java"
-    assert list_languages("java") == ("python", "bash", "java")
+    assert list_languages("java") == ("python", "bash", "java", "java-junit")
 
 
 @pytest.mark.parametrize("language", BY_IMAGE)
