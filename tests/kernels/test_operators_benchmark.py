@@ -3,7 +3,6 @@
 What this cannot show is the speed of anything, nor that CUDA events are read correctly.
 """
 
-import importlib.util
 import subprocess
 import sys
 import time
@@ -12,19 +11,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from tests.scripts import load_script
 
 SCRIPT = Path(__file__).parents[2] / "kernels" / "benchmarks" / "operators.py"
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("operators_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_every_case_passes_its_check_and_gives_a_row(benchmark: ModuleType) -> None:

@@ -3,7 +3,6 @@
 What this cannot show is the speed of anything, nor that a CUDA graph can be captured.
 """
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from tests.scripts import load_script
 
 from sdb_reference_model.fused import Step
 from sdb_reference_model.model import SIZES
@@ -21,13 +21,7 @@ SCRIPT = Path(__file__).parents[2] / "reference_model" / "benchmarks" / "step.py
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("step_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def run_once(run: object) -> float:

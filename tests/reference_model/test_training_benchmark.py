@@ -3,9 +3,7 @@
 What this cannot show is the speed of anything.
 """
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ from types import ModuleType
 import click
 import pytest
 import torch
+from tests.scripts import load_script
 
 from sdb_reference_model.model import SIZES
 
@@ -21,13 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "reference_model" / "benchmarks" / "trainin
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_sizes_are_timed_on_one_thread_and_two(

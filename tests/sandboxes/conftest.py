@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from tests.sandboxes.by_image import Sandboxes
 
 from sdb_sandboxes.docker_sandbox import DockerSandbox
 from sdb_sandboxes.embedded_sandbox import LEVELS, EmbeddedSandbox
@@ -44,3 +45,10 @@ def sandboxes() -> Iterator[dict[str, Sandbox]]:
             opened[docker.level] = docker
         yield opened
     os.environ.pop("PLANTED_SECRET", None)
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine) -> Iterator[Sandboxes]:
+    """Sandboxes by language, opened as a module's tests ask for them."""
+    with ExitStack() as stack:
+        yield Sandboxes(stack)

@@ -5,17 +5,13 @@ The images come from `sdbench sandbox build`; where an engine must be, so must t
 
 import gzip
 import json
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sandboxes.by_image import Sandboxes
 
 from sdb_sandboxes.docker_sandbox import DockerSandbox
-from sdb_sandboxes.engine import Engine
-from sdb_sandboxes.errors import SandboxUnavailable
 from sdb_sandboxes.images.build import IMAGES, find_images
 from sdb_sandboxes.language_check import (
     PUBLISHED,
@@ -42,32 +38,6 @@ pytestmark = pytest.mark.docker
 LIMITS = ResourceLimits(cpu_s=5.0, wall_s=600.0, memory_bytes=512 << 20)
 BY_IMAGE = [name for name in LANGUAGES if name != "swift"]
 SHELL_IMAGES = ("bash", "cpp", "java")
-
-
-class Sandboxes:
-    """One sandbox of one slot per image, opened when a test first asks."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.stack = stack
-        self.opened: dict[str, DockerSandbox] = {}
-
-    def open(self, language: str) -> DockerSandbox:
-        image = LANGUAGES[language].image
-        if image not in self.opened:
-            try:
-                sandbox = DockerSandbox(1, image)
-            except SandboxUnavailable as error:
-                if os.environ.get("SDBENCH_REQUIRE_DOCKER") == "1":
-                    raise
-                pytest.skip(str(error))
-            self.opened[image] = self.stack.enter_context(sandbox)
-        return self.opened[image]
-
-
-@pytest.fixture(scope="module")
-def images(engine: Engine) -> Iterator[Sandboxes]:
-    with ExitStack() as stack:
-        yield Sandboxes(stack)
 
 
 def run(sandbox: DockerSandbox, language: str, text: str, **limits: Any) -> ExecutionResult:

@@ -3,18 +3,13 @@
 The images come from `sdbench sandbox build`; where an engine must be, so must they.
 """
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from tests.sandboxes.by_image import Sandboxes
 
-from sdb_sandboxes.docker_sandbox import DockerSandbox
-from sdb_sandboxes.engine import Engine
-from sdb_sandboxes.errors import SandboxUnavailable
 from sdb_sandboxes.languages import PROJECTS, find_language, list_languages
 from sdb_sandboxes.types import ResourceLimits, Status, SuiteCheck, Verdict
 from sdb_sandboxes.verifiers import verify
@@ -371,32 +366,6 @@ CASES = {
 }
 """By the name in PROJECTS."""
 CHEATS = [(name, cheat) for name, case in CASES.items() for cheat in case.cheats]
-
-
-class Sandboxes:
-    """One sandbox of one slot per image, opened when a test first asks."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.stack = stack
-        self.opened: dict[str, DockerSandbox] = {}
-
-    def open(self, name: str) -> DockerSandbox:
-        image = PROJECTS[name].image
-        if image not in self.opened:
-            try:
-                sandbox = DockerSandbox(1, image)
-            except SandboxUnavailable as error:
-                if os.environ.get("SDBENCH_REQUIRE_DOCKER") == "1":
-                    raise
-                pytest.skip(str(error))
-            self.opened[image] = self.stack.enter_context(sandbox)
-        return self.opened[image]
-
-
-@pytest.fixture(scope="module")
-def images(engine: Engine) -> Iterator[Sandboxes]:
-    with ExitStack() as stack:
-        yield Sandboxes(stack)
 
 
 def judge(images: Sandboxes, name: str, program: str, **changes: Any) -> Verdict:
