@@ -502,3 +502,8 @@ def test_a_body_ends_where_the_next_test_begins() -> None:
     tests = "  it('a', () => f(1));\n  test(`b`, async () =>\n    f(2));\n  xit('c', () => {});\n"
     bodies = [tests[start:end] for start, end in list_bodies(tests, framework)]
     assert bodies == ["f(1));\n", "f(2));\n  xit('c', () => {});\n"]
+
+
+def test_a_name_behind_a_comment_is_a_test_too() -> None:
+    text = 'TEST_CASE(\n    // clang-format off\n    "long",\n    // on\n    "[tag]") {\n}\n'
+    assert list_tests(text, "cpp-catch2") == ["long"]

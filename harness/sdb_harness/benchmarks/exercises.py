@@ -27,10 +27,14 @@ PROJECTS = {
 }
 """Language -> how its projects are tested, a row of `languages.PROJECTS`."""
 NOT_JUDGED = {
+    "cpp/bank-account": "its tests start 1,000 threads at once, more than a sandbox gives",
     "go/counter": "the solution is itself the test suite: there is nothing that tests it",
+    "java/bank-account": "its tests start 1,000 threads at once, more than a sandbox gives",
     "java/hangman": "its tests need RxJava 2, which Debian does not have",
+    "java/mazy-mice": "its tests need an AssertJ of 3.17 or later, Debian has 3.14",
     "java/rest-api": "its tests need org.json, which Debian does not have",
     "rust/gigasecond": "its tests need the crate time",
+    "rust/macros": "its tests run cargo, which no image has",
     "rust/grep": "its starter needs the crate anyhow",
     "rust/simple-cipher": "its starter may use the crate rand",
 }

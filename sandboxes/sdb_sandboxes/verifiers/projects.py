@@ -118,7 +118,9 @@ FRAMEWORKS = {
     ),
     "cpp-catch2": Framework(
         head=re.compile(
-            r'^[ \t]*TEST_CASE\(\s*"(?P<name>[^"\n]*(?:"\s*"[^"\n]*)*)"[^{;]*\{', re.MULTILINE
+            r"^[ \t]*TEST_CASE\(\s*(?://[^\n]*\n\s*)*"
+            r'"(?P<name>[^"\n]*(?:"\s*"[^"\n]*)*)"[^{;]*\{',
+            re.MULTILINE,
         ),
         fail='FAIL_CHECK("WORD");',
         result=re.compile(PRINTED + r"(?P<name>.*)"),
