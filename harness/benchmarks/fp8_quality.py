@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdb_harness.benchmarks.minipy import make_example
 from sdb_harness.provenance import read_git_state
-from sdb_kernels.fp8 import dequantise, quantise
+from sdb_kernels.fp8 import quantise
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
 from sdb_reference_model.data import collate
 from sdb_reference_model.generate import generate_text
@@ -90,7 +90,7 @@ def round_weights(model: Transformer, parts: tuple[str, ...]) -> Transformer:
         matrices += [p for p in rounded.blocks.parameters() if p.dim() == 2]
     with torch.no_grad():
         for matrix in matrices:
-            matrix.copy_(dequantise(*quantise(matrix)))
+            matrix.copy_(quantise(matrix).dequantise())
     return rounded
 
 

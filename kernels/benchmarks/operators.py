@@ -30,11 +30,13 @@ from torch import Tensor
 
 from sdb_kernels.block_attention import block_attention
 from sdb_kernels.commit_tokens import commit_tokens
-from sdb_kernels.fp8 import quantise
+from sdb_kernels.fp8 import Fp8Weight, quantise
 from sdb_kernels.head_select import head_select
+from sdb_kernels.linear_add import linear_add
 from sdb_kernels.mask_ce import mask_ce
 from sdb_kernels.norm_gate_up_silu import norm_gate_up_silu
 from sdb_kernels.norm_qkv_rope_append import norm_qkv_rope_append
+from sdb_kernels.packed import multiply
 
 RESULTS = Path(__file__).parent / "results"
 NO_GPU = (
@@ -122,44 +124,61 @@ def build_cases(
         return (torch.randn(*sizes, generator=rng, device=device) * scale).to(dtype)
 
     return [
-        build_head_select(shape, block_size, draw),
         build_commit_tokens(block_size, device),
         build_block_attention(shape, block_size, context, draw),
-        build_qkv(shape, block_size, context, draw),
-        build_gate_up(shape, block_size, draw, is_fp8=False),
-        build_gate_up(shape, block_size, draw, is_fp8=True),
         build_mask_ce(shape, 16 * block_size, draw),
+        *(
+            case
+            for is_fp8 in (False, True)
+            for case in (
+                build_qkv(shape, block_size, context, draw, is_fp8),
+                build_gate_up(shape, block_size, draw, is_fp8),
+                build_linear_add(shape, block_size, draw, is_fp8),
+                build_head_select(shape, block_size, draw, is_fp8),
+            )
+        ),
     ]
 
 
 Draw = Callable[..., Tensor]
 
 
-def build_head_select(shape: Shape, block_size: int, draw: Draw) -> Case:
+def choose_weight(wide: Tensor, is_fp8: bool) -> tuple[Tensor | Fp8Weight, str, int]:
+    """Return the weight that our operator takes, what to add to its name, and its bytes.
+
+    The peers of an e4m3 operator multiply by the plain weight, which has twice the bytes.
+    """
+    if not is_fp8:
+        return wide, "", wide.numel() * wide.element_size()
+    return quantise(wide), " e4m3", wide.numel() + 4 * len(wide)
+
+
+def build_head_select(shape: Shape, block_size: int, draw: Draw, is_fp8: bool) -> Case:
     hidden = draw(block_size, shape.d_model)
-    weight = draw(shape.vocab_size, shape.d_model, scale=3 * shape.d_model**-0.5)
+    wide = draw(shape.vocab_size, shape.d_model, scale=3 * shape.d_model**-0.5)
+    weight, suffix, weight_bytes = choose_weight(wide, is_fp8)
 
     def run_chain() -> tuple[Tensor, Tensor]:
-        logits = F.linear(hidden, weight)
+        logits = F.linear(hidden, wide)
         logits[:, 3] = -torch.inf
         confidence, tokens = logits.float().softmax(dim=-1).max(dim=-1)
         return tokens, confidence
 
     def expect() -> list[Tensor]:
         # The token is judged by its probability: near-ties may fall either way between products.
-        logits = hidden.float() @ weight.float().T
+        logits = multiply(hidden, weight)
         logits[:, 3] = -torch.inf
         return [logits.softmax(dim=-1).amax(dim=-1)]
 
     return Case(
-        "head_select",
+        "head_select" + suffix,
         {
             "ours": lambda: head_select(hidden, weight, forbidden_id=3)[1],
             "chain": run_chain,
-            "bare product": lambda: F.linear(hidden, weight),
+            "bare product": lambda: F.linear(hidden, wide),
         },
         expect,
-        (weight.numel() + hidden.numel()) * weight.element_size(),
+        weight_bytes + hidden.numel() * hidden.element_size(),
     )
 
 
@@ -208,11 +227,12 @@ def build_block_attention(shape: Shape, block_size: int, context: int, draw: Dra
     )
 
 
-def build_qkv(shape: Shape, block_size: int, context: int, draw: Draw) -> Case:
+def build_qkv(shape: Shape, block_size: int, context: int, draw: Draw, is_fp8: bool) -> Case:
     columns = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
     x = draw(1, block_size, shape.d_model)
     gain = draw(shape.d_model)
-    weight = draw(columns, shape.d_model, scale=shape.d_model**-0.5)
+    wide = draw(columns, shape.d_model, scale=shape.d_model**-0.5)
+    weight, suffix, weight_bytes = choose_weight(wide, is_fp8)
     angles = torch.arange(block_size, device=x.device)[None, :, None] * torch.linspace(
         1, 0.01, shape.head_dim // 2, device=x.device
     )
@@ -232,7 +252,7 @@ def build_qkv(shape: Shape, block_size: int, context: int, draw: Draw) -> Case:
         return torch.cat((first * c - second * s, second * c + first * s), dim=-1)
 
     def run_chain() -> Tensor:
-        projected = F.linear(F.rms_norm(x, gain.shape, gain, EPS), weight)
+        projected = F.linear(F.rms_norm(x, gain.shape, gain, EPS), wide)
         heads = projected.view(1, block_size, -1, shape.head_dim).transpose(1, 2)
         groups = shape.num_kv_heads
         q, k, v = torch.split(heads, [shape.num_heads, groups, groups], dim=1)
@@ -242,24 +262,24 @@ def build_qkv(shape: Shape, block_size: int, context: int, draw: Draw) -> Case:
 
     normed = F.rms_norm(x, gain.shape, gain, EPS)
     return Case(
-        "norm_qkv_rope_append",
+        "norm_qkv_rope_append" + suffix,
         {
             "ours": lambda: run(None),
             "chain": run_chain,
-            "bare product": lambda: F.linear(normed, weight),
+            "bare product": lambda: F.linear(normed, wide),
         },
         lambda: [tensor.clone() for tensor in run("reference")],
-        (weight.numel() + x.numel() + columns * block_size) * x.element_size(),
+        weight_bytes + (x.numel() + columns * block_size) * x.element_size(),
     )
 
 
 def build_gate_up(shape: Shape, block_size: int, draw: Draw, is_fp8: bool) -> Case:
     x, gain = draw(block_size, shape.d_model), draw(shape.d_model)
     wide = draw(2 * shape.d_ff, shape.d_model, scale=shape.d_model**-0.5)
-    weight, scale = quantise(wide) if is_fp8 else (wide, None)
+    weight, suffix, weight_bytes = choose_weight(wide, is_fp8)
 
     def run(backend: str | None) -> Tensor:
-        return norm_gate_up_silu(x, gain, weight, eps=EPS, weight_scale=scale, backend=backend)
+        return norm_gate_up_silu(x, gain, weight, eps=EPS, backend=backend)
 
     def run_chain() -> Tensor:
         gate, up = F.linear(F.rms_norm(x, gain.shape, gain, EPS), wide).chunk(2, dim=-1)
@@ -267,15 +287,32 @@ def build_gate_up(shape: Shape, block_size: int, draw: Draw, is_fp8: bool) -> Ca
 
     normed = F.rms_norm(x, gain.shape, gain, EPS)
     return Case(
-        "norm_gate_up_silu" + (" e4m3" if is_fp8 else ""),
+        "norm_gate_up_silu" + suffix,
         {
             "ours": lambda: run(None),
             "chain": run_chain,
             "bare product": lambda: F.linear(normed, wide),
         },
         lambda: [run("reference")],
-        weight.numel() * weight.element_size()
-        + (x.numel() + block_size * shape.d_ff) * x.element_size(),
+        weight_bytes + (x.numel() + block_size * shape.d_ff) * x.element_size(),
+    )
+
+
+def build_linear_add(shape: Shape, block_size: int, draw: Draw, is_fp8: bool) -> Case:
+    """The way down; on a GPU ours is the Triton kernel, whatever the operator would choose."""
+    x, hidden = draw(block_size, shape.d_model), draw(block_size, shape.d_ff)
+    wide = draw(shape.d_model, shape.d_ff, scale=shape.d_ff**-0.5)
+    weight, suffix, weight_bytes = choose_weight(wide, is_fp8)
+    backend = "triton" if x.is_cuda else "reference"
+    return Case(
+        "linear_add" + suffix,
+        {
+            "ours": lambda: linear_add(x, hidden, weight, backend=backend),
+            "chain": lambda: x + F.linear(hidden, wide),
+            "addmm": lambda: torch.addmm(x, hidden, wide.T),
+        },
+        lambda: [linear_add(x, hidden, weight, backend="reference")],
+        weight_bytes + (2 * x.numel() + hidden.numel()) * x.element_size(),
     )
 
 

@@ -15,6 +15,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "commit_tokens": ("triton", "reference"),
     "norm_qkv_rope_append": ("triton", "reference"),
     "norm_gate_up_silu": ("triton", "reference"),
+    "linear_add": ("addmm", "triton", "reference"),
     "mask_ce": ("triton", "chunked", "reference"),
     "block_attention": ("triton", "sdpa", "reference", "flash_attn"),
 }
@@ -23,7 +24,9 @@ OPERATORS: dict[str, tuple[str, ...]] = {
 REQUEST_VARIABLE = "SDBENCH_KERNELS"
 
 
-def choose(op: str, requested: str | None, device: torch.device | str) -> str:
+def choose(
+    op: str, requested: str | None, device: torch.device | str, *, is_fp8: bool = False
+) -> str:
     """Name the implementation of an operator that runs on a device.
 
     Without a request it is the first of `OPERATORS[op]` that can run. Triton's interpreter runs
@@ -34,6 +37,7 @@ def choose(op: str, requested: str | None, device: torch.device | str) -> str:
         requested: One of the operator's backends, or None to read the environment variable
             `SDBENCH_KERNELS` and, where that is unset or empty, choose by capability.
         device: Where the operator's tensors live.
+        is_fp8: Whether its weight is an `Fp8Weight`.
 
     Returns:
         One of `OPERATORS[op]`.
@@ -46,19 +50,25 @@ def choose(op: str, requested: str | None, device: torch.device | str) -> str:
     request = requested or os.environ.get(REQUEST_VARIABLE) or None
     place = torch.device(device)
     if request is None:
-        return next(name for name in backends if _what_stops(name, place, is_asked=False) is None)
+        return next(
+            name
+            for name in backends
+            if _what_stops(name, place, is_asked=False, is_fp8=is_fp8) is None
+        )
     if request not in backends:
         raise ValueError(
             f"kernel backend {request!r} is unknown to {op}; use one of {', '.join(backends)}"
         )
-    obstacle = _what_stops(request, place, is_asked=True)
+    obstacle = _what_stops(request, place, is_asked=True, is_fp8=is_fp8)
     if obstacle is not None:
         raise RuntimeError(f"{op}: the {request} backend cannot run: {obstacle}")
     return request
 
 
-def _what_stops(backend: str, device: torch.device, is_asked: bool) -> str | None:
+def _what_stops(backend: str, device: torch.device, is_asked: bool, is_fp8: bool) -> str | None:
     """Return why a backend cannot run on a device and the way out, or None if it can."""
+    if backend == "addmm":
+        return "it has no weights in 8 bits; request 'triton' or 'reference'" if is_fp8 else None
     if backend == "flash_attn":
         if importlib.util.find_spec("flash_attn") is None:
             return "flash-attn is not installed; pip install flash-attn, or request 'triton'"

@@ -11,6 +11,8 @@ What it does not do: training; a packed weight has no gradient and cannot be rea
 import torch
 from torch import Tensor
 
+from sdb_kernels.fp8 import Fp8Weight
+
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -44,7 +46,7 @@ class PackedWeight:
         return product
 
 
-Weight = Tensor | PackedWeight
+Weight = Tensor | PackedWeight | Fp8Weight
 """What `multiply` and `head_select` take."""
 
 
@@ -55,4 +57,6 @@ def multiply(x: Tensor, weight: Weight) -> Tensor:
     """
     if isinstance(weight, PackedWeight):
         return weight.multiply(x.to(weight.dtype)).float()
+    if isinstance(weight, Fp8Weight):
+        return weight.multiply(x.float())
     return x.float() @ weight.float().T

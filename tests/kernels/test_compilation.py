@@ -16,10 +16,13 @@ SHARED_BYTES_OF_AN_H100 = 227 * 1024
 LAUNCHES = {
     "head_select": """
 from sdb_kernels.head_select.kernel import head_select
-for dtype in (torch.bfloat16, torch.float32):
+wide = torch.zeros(515, 64)
+for dtype, weight in ((torch.bfloat16, wide.bfloat16()), (torch.float32, wide)):
     for num_rows, seeds in ((1, None), (33, torch.zeros(33, dtype=torch.int64))):
-        head_select(torch.zeros(num_rows, 64, dtype=dtype), torch.zeros(515, 64, dtype=dtype),
+        head_select(torch.zeros(num_rows, 64, dtype=dtype), weight,
             forbidden_id=3, temperature=0.0 if seeds is None else 0.7, seeds=seeds)
+head_select(torch.zeros(33, 64, dtype=torch.bfloat16), quantise(wide), forbidden_id=3,
+    temperature=0.0, seeds=None)
 """,
     "commit_tokens": """
 from sdb_kernels.commit_tokens.kernel import commit_tokens
@@ -34,30 +37,36 @@ for size in (1, 32, 256):
 """,
     "norm_gate_up_silu": """
 from sdb_kernels.norm_gate_up_silu.kernel import norm_gate_up_silu
-for dtype, weight_dtype in ((torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32),
-                            (torch.bfloat16, torch.float8_e4m3fn)):
-    scale = torch.ones(200) if weight_dtype == torch.float8_e4m3fn else None
-    norm_gate_up_silu(torch.zeros(33, 64, dtype=dtype), torch.zeros(64, dtype=dtype),
-        torch.zeros(200, 64, dtype=weight_dtype), 1e-5, scale)
+wide = torch.zeros(200, 64)
+for dtype, weight in ((torch.bfloat16, wide.bfloat16()), (torch.float32, wide),
+                      (torch.bfloat16, quantise(wide))):
+    norm_gate_up_silu(torch.zeros(33, 64, dtype=dtype), torch.zeros(64, dtype=dtype), weight, 1e-5)
+""",
+    "linear_add": """
+from sdb_kernels.linear_add.kernel import linear_add
+wide = torch.zeros(200, 64)
+for dtype, weight in ((torch.bfloat16, wide.bfloat16()), (torch.float32, wide),
+                      (torch.bfloat16, quantise(wide))):
+    linear_add(torch.zeros(33, 200, dtype=dtype), torch.zeros(33, 64, dtype=dtype), weight)
 """,
     "norm_qkv_rope_append": """
 from sdb_kernels.norm_qkv_rope_append.kernel import norm_qkv_rope_append
-for dtype, weight_dtype, width, has_head_norm in (
-    (torch.bfloat16, torch.bfloat16, 128, False),
-    (torch.bfloat16, torch.bfloat16, 128, True),
-    (torch.bfloat16, torch.float8_e4m3fn, 64, False),
-    (torch.float32, torch.float32, 64, False),
+for dtype, is_fp8, width, has_head_norm in (
+    (torch.bfloat16, False, 128, False),
+    (torch.bfloat16, False, 128, True),
+    (torch.bfloat16, True, 64, False),
+    (torch.float32, False, 64, False),
 ):
     columns = 8 * width
     cache = torch.zeros(1, 2, 99, width, dtype=dtype)
     angles = torch.zeros(1, 32, width // 2)
-    scale = torch.ones(columns) if weight_dtype == torch.float8_e4m3fn else None
+    weight = torch.zeros(columns, 64, dtype=dtype)
     norm = torch.zeros(width, dtype=dtype) if has_head_norm else None
     past = torch.zeros(1, dtype=torch.int32) if has_head_norm else 7
     norm_qkv_rope_append(torch.zeros(1, 32, 64, dtype=dtype), torch.zeros(64, dtype=dtype),
-        torch.zeros(columns, 64, dtype=weight_dtype), angles, angles, cache, cache.clone(),
+        quantise(weight) if is_fp8 else weight, angles, angles, cache, cache.clone(),
         num_past=past, eps=1e-5, bias=torch.zeros(columns, dtype=dtype), query_gain=norm,
-        key_gain=norm, weight_scale=scale)
+        key_gain=norm)
 """,
     "mask_ce": """
 from sdb_kernels.mask_ce.kernel import mask_ce
@@ -83,6 +92,7 @@ for dtype, num_heads, num_groups, width, num_keys, first_key, block_size in (
 
 SCRIPT = """
 import torch
+from sdb_kernels.fp8 import quantise
 from sdb_kernels.testing import compiling_for_sm_90
 with compiling_for_sm_90() as launches:
 {body}

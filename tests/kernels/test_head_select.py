@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sdb_kernels.fp8 import Fp8Weight, quantise
 from sdb_kernels.head_select import head_select
 from sdb_kernels.head_select.reference import exponential_noise, hash_bits
 from sdb_kernels.testing import assert_close, nan_filled_outputs
@@ -63,6 +64,28 @@ def test_greedy_is_argmax_and_softmax_in_float64(
     assert_close(confidence.float(), actual[1])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("size", [SIZES[1], SIZES[4], SIZES[7]], ids=str)
+def test_a_weight_in_8_bits_is_the_weight_that_it_stands_for(
+    size: tuple[int, int, int], dtype: torch.dtype, temperature: float, backend: str
+) -> None:
+    hidden, weight, seeds = inputs(*size, dtype)
+    rounded = quantise(weight)
+    with nan_filled_outputs():
+        token_ids, confidence = head_select(
+            hidden, rounded, forbidden_id=2, temperature=temperature, seeds=seeds, backend=backend
+        )
+    logits = hidden.double() @ rounded.dequantise().double().T
+    logits[:, 2] = -torch.inf
+    expected = head_select(
+        hidden.float(), rounded.dequantise(), forbidden_id=2, temperature=temperature, seeds=seeds
+    )
+    assert_close(expected[0], token_ids)
+    assert_close(logits.softmax(-1).gather(-1, token_ids[:, None])[:, 0].float(), confidence)
+
+
 @needs_triton
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -101,9 +124,15 @@ def test_of_equal_logits_the_smallest_id_wins(dtype: torch.dtype, backend: str) 
     weight = torch.zeros(515, 24, dtype=dtype, device=DEVICE)
     weight[[5, 127, 128, 300, 514]] = 2.0
     hidden = torch.ones(3, 24, dtype=dtype, device=DEVICE)
-    for forbidden_id, winner in ((None, 5), (5, 127), (300, 5)):
+    in_8_bits = Fp8Weight(weight.to(torch.float8_e4m3fn), torch.full((515,), 0.5, device=DEVICE))
+    for forbidden_id, winner, form in (
+        (None, 5, weight),
+        (5, 127, weight),
+        (300, 5, weight),
+        (5, 127, in_8_bits),
+    ):
         token_ids, confidence = head_select(
-            hidden, weight, forbidden_id=forbidden_id, backend=backend
+            hidden, form, forbidden_id=forbidden_id, backend=backend
         )
         assert token_ids.tolist() == [winner] * 3
         num_equal = 5 if forbidden_id is None else 4

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdb_kernels.fp8 import dequantise, quantise
+from sdb_kernels.fp8 import Fp8Weight, quantise
 from sdb_kernels.norm_gate_up_silu import norm_gate_up_silu
 from sdb_kernels.norm_qkv_rope_append import norm_qkv_rope_append
 from sdb_kernels.testing import assert_close, nan_filled_outputs
@@ -22,6 +22,17 @@ EPS = 1e-5
 def draw(*shape: int, seed: int = 0, scale: float = 1.0, dtype: torch.dtype) -> Tensor:
     rng = torch.Generator().manual_seed(seed + sum(shape))
     return (torch.randn(*shape, generator=rng) * scale).to(DEVICE, dtype)
+
+
+def draw_weight(
+    num_columns: int, num_features: int, dtype: torch.dtype, is_fp8: bool
+) -> tuple[Tensor | Fp8Weight, Tensor]:
+    """Return a weight, and what it stands for in float64."""
+    weight = draw(num_columns, num_features, dtype=dtype, scale=num_features**-0.5)
+    if not is_fp8:
+        return weight, weight.double()
+    rounded = quantise(weight)
+    return rounded, rounded.dequantise().double()
 
 
 def norm(x: Tensor, gain: Tensor) -> Tensor:
@@ -48,13 +59,9 @@ def test_gate_up_is_a_swiglu(
     num_rows, num_features, num_columns = size
     x = draw(num_rows, num_features, dtype=dtype, scale=3.0)
     gain = draw(num_features, dtype=dtype) + 1
-    weight = draw(2 * num_columns, num_features, dtype=dtype, scale=num_features**-0.5)
-    scale, wide = None, weight.double()
-    if is_fp8:
-        weight, scale = quantise(weight)
-        wide = dequantise(weight, scale).double()
+    weight, wide = draw_weight(2 * num_columns, num_features, dtype, is_fp8)
     with nan_filled_outputs():
-        actual = norm_gate_up_silu(x, gain, weight, eps=EPS, weight_scale=scale, backend=backend)
+        actual = norm_gate_up_silu(x, gain, weight, eps=EPS, backend=backend)
     gate, up = project(x, gain, wide).chunk(2, dim=-1)
     assert_near(F.silu(gate) * up, actual)
 
@@ -110,11 +117,7 @@ def test_queries_keys_and_values_are_those_of_the_modules(
     columns = (num_heads + 2 * num_groups) * width
     x = draw(rows, length, num_features, dtype=dtype, scale=3.0)
     gain = draw(num_features, dtype=dtype) + 1
-    weight = draw(columns, num_features, dtype=dtype, scale=num_features**-0.5)
-    scale, wide = None, weight.double()
-    if is_fp8:
-        weight, scale = quantise(weight)
-        wide = dequantise(weight, scale).double()
+    weight, wide = draw_weight(columns, num_features, dtype, is_fp8)
     bias = draw(columns, dtype=dtype) if has_bias else None
     query_gain = draw(width, dtype=dtype) + 1 if has_head_norm else None
     key_gain = draw(width, dtype=dtype, seed=1) + 1 if has_head_norm else None
@@ -127,8 +130,7 @@ def test_queries_keys_and_values_are_those_of_the_modules(
         queries = norm_qkv_rope_append(
             x, gain, weight, angles.cos(), angles.sin(), keys, values,
             num_past=torch.tensor(past, dtype=torch.int32, device=DEVICE) if has_lengths else 4,
-            eps=EPS, bias=bias, query_gain=query_gain, key_gain=key_gain, weight_scale=scale,
-            backend=backend,
+            eps=EPS, bias=bias, query_gain=query_gain, key_gain=key_gain, backend=backend,
         )  # fmt: skip
 
     projected = project(x, gain, wide)
@@ -188,8 +190,7 @@ ANGLES, CACHE = torch.zeros(2, 5, 4), torch.zeros(2, 1, 9, 8)
         ({"gain": GAIN[:3]}, r"gain is torch.float32 \[3\]; pass torch.float32 \[24\]"),
         ({"weight": QKV[:30]}, r"weight \[30, 24\] does not fit"),
         ({"weight": QKV[:16]}, r"weight \[16, 24\] does not fit"),
-        ({"weight": QKV.bfloat16()}, "weight is torch.bfloat16 without weight_scale"),
-        ({"weight_scale": torch.ones(32)}, "weight is torch.float32 and weight_scale"),
+        ({"weight": QKV.bfloat16()}, r"weight is a Tensor of torch.bfloat16; pass a tensor of"),
         (
             {"cos": ANGLES[:, :4]},
             r"cos is torch.float32 \[2, 4, 4\]; pass torch.float32 \[2, 5, 4\]",
@@ -220,7 +221,7 @@ def test_wrong_arguments_of_the_projection_are_errors(
         ({"weight": QKV[:3]}, r"weight \[3, 24\] do not fit"),
         ({"x": X[0].half()}, r"x is torch.float16"),
         ({"gain": GAIN.bfloat16()}, "gain is torch.bfloat16"),
-        ({"weight": QKV.bfloat16()}, "weight is torch.bfloat16 without weight_scale"),
+        ({"weight": QKV.bfloat16()}, r"weight is a Tensor of torch.bfloat16; pass a tensor of"),
         ({"gain": GAIN.to("meta")}, r"\['cpu', 'meta'\]; move them"),
     ],
 )

@@ -32,10 +32,10 @@ def test_every_case_passes_its_check_and_gives_a_row(benchmark: ModuleType) -> N
     shape = benchmark.Shape(32, 4, 2, 16, 48, 130)
     cases = benchmark.build_cases(shape, 4, 40, torch.bfloat16, torch.device("cpu"))
     rows = [benchmark.measure(case, 1e9, clock, is_compiled=False) for case in cases]
-    operators = {row["operator"] for row in rows}
+    operators = {row["operator"].removesuffix(" e4m3") for row in rows}
     from sdb_kernels.backend import OPERATORS
 
-    assert operators - {"norm_gate_up_silu e4m3"} == set(OPERATORS)
+    assert operators == set(OPERATORS)
     for row in rows:
         assert row["error"] <= benchmark.MAX_ERROR
         assert row["floor_bytes"] > 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sdb_kernels import backend as kernel_backend
+from sdb_kernels.fp8 import Fp8Weight
 from sdb_kernels.head_select import packed, reference
 from sdb_kernels.packed import DTYPES, PackedWeight, Weight
 
@@ -43,7 +44,8 @@ def head_select(
 
     Args:
         hidden: [N, D] float32 or bfloat16; N may be 0.
-        weight: [V, D], same dtype and device as `hidden`; or packed, in float32, for a CPU.
+        weight: [V, D], same dtype and device as `hidden`; or in 8 bits, see `sdb_kernels.fp8`; or
+            packed, in float32, for a CPU.
         forbidden_id: The id that may never be chosen and has no probability (the mask token), or
             None.
         temperature: 0, or at least 1e-6.
@@ -94,10 +96,11 @@ def _check(
             "pass [N, D] and [V, D]"
         )
     is_wide = isinstance(weight, PackedWeight) and weight.dtype == torch.float32
-    if not (is_wide or hidden.dtype == weight.dtype) or hidden.dtype not in DTYPES:
+    is_free = is_wide or isinstance(weight, Fp8Weight)
+    if not (is_free or hidden.dtype == weight.dtype) or hidden.dtype not in DTYPES:
         raise ValueError(
             f"hidden is {hidden.dtype} and weight {weight.dtype}; pass both as torch.float32 or "
-            "both as torch.bfloat16"
+            "both as torch.bfloat16, or the weight as an Fp8Weight"
         )
     vocabulary_size = weight.shape[0]
     if forbidden_id is not None and not 0 <= forbidden_id < vocabulary_size:

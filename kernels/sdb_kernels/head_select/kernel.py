@@ -19,6 +19,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
+from sdb_kernels.dot import dot_tile
+from sdb_kernels.fp8 import Fp8Weight, unpack
 from sdb_kernels.head_select.reference import FMIX_1, FMIX_2, GOLDEN
 
 TILE_N = 32  # rows: one diffusion block
@@ -30,7 +32,7 @@ _GOLDEN, _FMIX_1, _FMIX_2 = tl.constexpr(GOLDEN), tl.constexpr(FMIX_1), tl.const
 
 def head_select(
     hidden: Tensor,
-    weight: Tensor,
+    weight: Tensor | Fp8Weight,
     *,
     forbidden_id: int | None,
     temperature: float,
@@ -40,7 +42,7 @@ def head_select(
 
     Args:
         hidden: [N, D] float32 or bfloat16.
-        weight: [V, D], same dtype.
+        weight: [V, D], same dtype or in 8 bits.
         forbidden_id: Id without probability, or None.
         temperature: 0 or positive.
         seeds: [N] int64 when temperature > 0.
@@ -49,7 +51,8 @@ def head_select(
         Token ids [N] int64 and confidences [N] float32.
     """
     num_rows, num_features = hidden.shape
-    vocabulary_size = weight.shape[0]
+    matrix, scale = unpack(weight)
+    vocabulary_size = len(matrix)
     num_tiles = triton.cdiv(vocabulary_size, TILE_V)
     is_sampled = temperature > 0.0
 
@@ -67,7 +70,8 @@ def head_select(
     # in the cache.
     head_select_tile_kernel[(triton.cdiv(num_rows, TILE_N), num_tiles)](
         hidden,
-        weight,
+        matrix,
+        scale,
         None if seeds is None else seeds.contiguous(),
         best_id,
         partials,
@@ -77,10 +81,11 @@ def head_select(
         num_tiles,
         hidden.stride(0),
         hidden.stride(1),
-        weight.stride(0),
-        weight.stride(1),
+        matrix.stride(0),
+        matrix.stride(1),
         -1 if forbidden_id is None else forbidden_id,
         1.0 / temperature if is_sampled else 1.0,
+        HAS_SCALE=scale is not None,
         IS_SAMPLED=is_sampled,
         # The interpreter multiplies bfloat16 operands as if their bits were integers.
         IS_WIDENED=isinstance(head_select_tile_kernel, InterpretedFunction),
@@ -108,6 +113,7 @@ def head_select(
 def head_select_tile_kernel(
     hidden_ptr,  # [N, D]
     weight_ptr,  # [V, D]
+    weight_scale_ptr,  # [V] float32, None unless HAS_SCALE
     seeds_ptr,  # [N] int64, None unless IS_SAMPLED
     best_id_ptr,  # [N, P] int32, P tiles of the vocabulary
     partials_ptr,  # [4, N, P] float32
@@ -121,6 +127,7 @@ def head_select_tile_kernel(
     weight_stride_d,
     forbidden_id,  # -1 forbids none
     inverse_temperature,
+    HAS_SCALE: tl.constexpr,
     IS_SAMPLED: tl.constexpr,
     IS_WIDENED: tl.constexpr,
     TILE_N: tl.constexpr,
@@ -132,28 +139,25 @@ def head_select_tile_kernel(
     rows = tl.program_id(0) * TILE_N + tl.arange(0, TILE_N)
     ids = tile * TILE_V + tl.arange(0, TILE_V)
     is_row, is_id = rows < num_rows, ids < vocabulary_size
-    # 64-bit offsets: V * D passes 2**31 at 256k ids of 8k features.
-    hidden_rows = hidden_ptr + rows.to(tl.int64)[:, None] * hidden_stride_n
-    weight_rows = weight_ptr + ids.to(tl.int64)[None, :] * weight_stride_v
-
-    logits = tl.zeros([TILE_N, TILE_V], dtype=tl.float32)
-    for start in range(0, num_features, TILE_D):
-        features = start + tl.arange(0, TILE_D)
-        is_feature = features < num_features
-        h = tl.load(
-            hidden_rows + features[None, :] * hidden_stride_d,
-            mask=is_row[:, None] & is_feature[None, :],
-            other=0.0,
-        )  # [TILE_N, TILE_D]
-        w = tl.load(
-            weight_rows + features[:, None] * weight_stride_d,
-            mask=is_feature[:, None] & is_id[None, :],
-            other=0.0,
-        )  # [TILE_D, TILE_V]
-        if IS_WIDENED:
-            h, w = h.to(tl.float32), w.to(tl.float32)
-        # ieee: TF32 would keep 10 bits of a float32 product and flip near-ties.
-        logits = tl.dot(h, w, logits, input_precision="ieee")
+    logits = dot_tile(
+        hidden_ptr,
+        weight_ptr,
+        weight_scale_ptr,
+        rows,
+        is_row,
+        ids,
+        is_id,
+        num_features,
+        hidden_stride_n,
+        hidden_stride_d,
+        weight_stride_v,
+        weight_stride_d,
+        HAS_SCALE,
+        IS_WIDENED,
+        TILE_N,
+        TILE_V,
+        TILE_D,
+    )
     is_allowed = is_id & (ids != forbidden_id)
     logits = tl.where(is_allowed[None, :], logits, float("-inf"))
 

@@ -9,13 +9,15 @@ import math
 import torch
 from torch import Tensor
 
+from sdb_kernels.packed import Weight, multiply
+
 GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: the Weyl increment of SplitMix
 FMIX_1, FMIX_2 = 0x85EBCA6B, 0xC2B2AE35  # multipliers of MurmurHash3's 32-bit finalizer
 
 
 def head_select(
     hidden: Tensor,
-    weight: Tensor,
+    weight: Weight,
     *,
     forbidden_id: int | None,
     temperature: float,
@@ -25,7 +27,7 @@ def head_select(
 
     Arguments are those of `sdb_kernels.head_select.head_select`, already checked.
     """
-    logits = hidden.float() @ weight.float().T  # [N, V]
+    logits = multiply(hidden, weight)  # [N, V]
     if forbidden_id is not None:
         logits[:, forbidden_id] = -math.inf
     return select_token(logits, temperature, seeds)

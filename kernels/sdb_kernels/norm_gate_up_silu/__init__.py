@@ -4,14 +4,14 @@ RMSNorm, the gate and up projections, SiLU and their product: five launches and 
 activations as PyTorch calls, one launch that reads the weights once here. `reference.py` is the
 definition, `kernel.py` the Triton twin, `README.md` the formula and the bytes moved.
 
-The second half, down projection plus residual, is one `torch.addmm`. No backward pass.
+The second half, down projection plus residual, is `linear_add`. No backward pass.
 """
 
 import torch
 from torch import Tensor
 
 from sdb_kernels import backend as kernel_backend
-from sdb_kernels.fp8 import check_weight
+from sdb_kernels.fp8 import Fp8Weight, check_weight
 from sdb_kernels.norm_gate_up_silu import reference
 
 
@@ -19,10 +19,9 @@ from sdb_kernels.norm_gate_up_silu import reference
 def norm_gate_up_silu(
     x: Tensor,
     gain: Tensor,
-    weight: Tensor,
+    weight: Tensor | Fp8Weight,
     *,
     eps: float,
-    weight_scale: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Compute silu(y W_gate^T) * (y W_up^T) for y = rms_norm(x).
@@ -30,9 +29,8 @@ def norm_gate_up_silu(
     Args:
         x: [N, D] float32 or bfloat16, the residual stream.
         gain: [D], same dtype: the weight of the norm.
-        weight: [2F, D], gate rows first; same dtype, or float8_e4m3fn with `weight_scale`.
+        weight: [2F, D], gate rows first; same dtype, or in 8 bits, see `sdb_kernels.fp8`.
         eps: Added to the mean square; positive.
-        weight_scale: [2F] float32, see `sdb_kernels.fp8`.
         backend: `"reference"`, `"triton"` or None; see `sdb_kernels.backend.choose`.
 
     Returns:
@@ -42,7 +40,8 @@ def norm_gate_up_silu(
         ValueError: An argument does not fit the description above.
         RuntimeError: The requested backend cannot run here.
     """
-    if x.dim() != 2 or weight.dim() != 2 or weight.shape[1] != x.shape[1] or weight.shape[0] % 2:
+    is_matrix = x.dim() == len(weight.shape) == 2
+    if not is_matrix or weight.shape[1] != x.shape[1] or weight.shape[0] % 2:
         raise ValueError(
             f"x {list(x.shape)} and weight {list(weight.shape)} do not fit; pass [N, D] and [2F, D]"
         )
@@ -50,13 +49,13 @@ def norm_gate_up_silu(
         raise ValueError(f"x is {x.dtype}; pass torch.float32 or torch.bfloat16")
     if gain.dtype != x.dtype or gain.shape != x.shape[1:]:
         raise ValueError(f"gain is {gain.dtype} {list(gain.shape)}; pass {x.dtype} [{x.shape[1]}]")
-    check_weight(weight, weight_scale, x.dtype)
-    devices = {t.device for t in (x, gain, weight, weight_scale) if t is not None}
+    check_weight(weight, x.dtype)
+    devices = {x.device, gain.device, weight.device}
     if len(devices) > 1:
         raise ValueError(f"tensors are on {sorted(map(str, devices))}; move them to one device")
     if kernel_backend.choose("norm_gate_up_silu", backend, x.device) == "reference":
-        return reference.norm_gate_up_silu(x, gain, weight, eps, weight_scale)
+        return reference.norm_gate_up_silu(x, gain, weight, eps)
     # Imported here: Triton is optional, and reads TRITON_INTERPRET on import of the module.
     from sdb_kernels.norm_gate_up_silu.kernel import norm_gate_up_silu as run
 
-    return run(x, gain, weight, eps, weight_scale)
+    return run(x, gain, weight, eps)

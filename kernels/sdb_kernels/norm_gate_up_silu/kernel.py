@@ -1,6 +1,6 @@
 """`norm_gate_up_silu` in Triton: a program computes a gate tile and its value tile, and joins them.
 
-Definition: `reference.py`; the loop over features: `sdb_kernels/norm_dot.py`.
+Definition: `reference.py`; the loop over features: `sdb_kernels/dot.py`.
 """
 
 # Triton's language has no types to check; see head_select/kernel.py.
@@ -13,14 +13,13 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from sdb_kernels.norm_dot import TILE_D, TILE_N, dot_normalised_pair
+from sdb_kernels.dot import TILE_D, TILE_N, dot_normalised_pair
+from sdb_kernels.fp8 import Fp8Weight, unpack
 
 TILE_C = 32  # columns; 4,864 of them are 152 programs for an H100's 132 processors
 
 
-def norm_gate_up_silu(
-    x: Tensor, gain: Tensor, weight: Tensor, eps: float, weight_scale: Tensor | None
-) -> Tensor:
+def norm_gate_up_silu(x: Tensor, gain: Tensor, weight: Tensor | Fp8Weight, eps: float) -> Tensor:
     """Launch the kernel; arguments are those of the operator, already checked.
 
     Args:
@@ -28,13 +27,13 @@ def norm_gate_up_silu(
         gain: [D].
         weight: [2F, D].
         eps: Added to the mean square.
-        weight_scale: [2F] float32, or None.
 
     Returns:
         [N, F].
     """
     num_rows, num_features = x.shape
-    num_columns = weight.shape[0] // 2
+    matrix, scale = unpack(weight)
+    num_columns = len(matrix) // 2
     out = torch.empty(num_rows, num_columns, dtype=x.dtype, device=x.device)
     if out.numel() == 0:
         return out
@@ -42,8 +41,8 @@ def norm_gate_up_silu(
     norm_gate_up_silu_kernel[(triton.cdiv(num_rows, TILE_N), triton.cdiv(num_columns, TILE_C))](
         x,
         gain.contiguous(),
-        weight,
-        None if weight_scale is None else weight_scale.contiguous(),
+        matrix,
+        scale,
         out,
         num_rows,
         num_features,
@@ -51,9 +50,9 @@ def norm_gate_up_silu(
         eps,
         x.stride(0),
         x.stride(1),
-        weight.stride(0),
-        weight.stride(1),
-        HAS_SCALE=weight_scale is not None,
+        matrix.stride(0),
+        matrix.stride(1),
+        HAS_SCALE=scale is not None,
         # The interpreter multiplies bfloat16 operands as if their bits were integers.
         IS_WIDENED=isinstance(norm_gate_up_silu_kernel, InterpretedFunction),
         TILE_N=TILE_N,

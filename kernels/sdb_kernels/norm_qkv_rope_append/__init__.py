@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sdb_kernels import backend as kernel_backend
-from sdb_kernels.fp8 import check_weight
+from sdb_kernels.fp8 import Fp8Weight, check_weight
 from sdb_kernels.norm_qkv_rope_append import reference
 
 
@@ -20,7 +20,7 @@ from sdb_kernels.norm_qkv_rope_append import reference
 def norm_qkv_rope_append(
     x: Tensor,
     gain: Tensor,
-    weight: Tensor,
+    weight: Tensor | Fp8Weight,
     cos: Tensor,
     sin: Tensor,
     keys: Tensor,
@@ -31,7 +31,6 @@ def norm_qkv_rope_append(
     bias: Tensor | None = None,
     query_gain: Tensor | None = None,
     key_gain: Tensor | None = None,
-    weight_scale: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Project rms_norm(x), rotate queries and keys, and write keys and values into the cache.
@@ -39,8 +38,8 @@ def norm_qkv_rope_append(
     Args:
         x: [B, L, D] float32 or bfloat16, the residual stream.
         gain: [D], same dtype: the weight of the norm.
-        weight: [(H + 2G) E, D], rows of queries, keys, values; same dtype, or float8_e4m3fn with
-            `weight_scale`.
+        weight: [(H + 2G) E, D], rows of queries, keys, values; same dtype, or in 8 bits, see
+            `sdb_kernels.fp8`.
         cos: [B or 1, L, E/2] float32, of each position's angles; pairs are (e, e + E/2).
         sin: [B or 1, L, E/2] float32.
         keys: [B, G, S, E], same dtype; positions [num_past, num_past + L) are written.
@@ -50,7 +49,6 @@ def norm_qkv_rope_append(
         bias: [(H + 2G) E], same dtype.
         query_gain: [E], same dtype: queries are normed before they are rotated; with `key_gain`.
         key_gain: [E].
-        weight_scale: [(H + 2G) E] float32, see `sdb_kernels.fp8`.
         backend: `"reference"`, `"triton"` or None; see `sdb_kernels.backend.choose`.
 
     Returns:
@@ -61,7 +59,7 @@ def norm_qkv_rope_append(
         RuntimeError: The requested backend cannot run here.
     """
     _check(x, gain, weight, cos, sin, keys, values, num_past, bias, query_gain, key_gain)
-    check_weight(weight, weight_scale, x.dtype)
+    check_weight(weight, x.dtype)
     if kernel_backend.choose("norm_qkv_rope_append", backend, x.device) == "reference":
         run = reference.norm_qkv_rope_append
     else:
@@ -80,14 +78,13 @@ def norm_qkv_rope_append(
         bias=bias,
         query_gain=query_gain,
         key_gain=key_gain,
-        weight_scale=weight_scale,
     )
 
 
 def _check(
     x: Tensor,
     gain: Tensor,
-    weight: Tensor,
+    weight: Tensor | Fp8Weight,
     cos: Tensor,
     sin: Tensor,
     keys: Tensor,
@@ -109,7 +106,7 @@ def _check(
         )
     num_groups, capacity, width = keys.shape[1:]
     num_query_columns = weight.shape[0] - 2 * num_groups * width
-    fits = weight.dim() == 2 and weight.shape[1] == num_features and width % 2 == 0
+    fits = len(weight.shape) == 2 and weight.shape[1] == num_features and width % 2 == 0
     if not fits or num_query_columns < width or num_query_columns % width:
         raise ValueError(
             f"weight {list(weight.shape)} does not fit x {list(x.shape)} and keys "

@@ -2,7 +2,7 @@
 
 The two columns of a pair, e and e + E/2, come from the two products of one program, so the rotation
 needs no exchange between programs. Definition: `reference.py`; the loop over features:
-`sdb_kernels/norm_dot.py`.
+`sdb_kernels/dot.py`.
 """
 
 # Triton's language has no types to check; see head_select/kernel.py.
@@ -15,7 +15,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from sdb_kernels.norm_dot import TILE_D, TILE_N, dot_normalised_pair
+from sdb_kernels.dot import TILE_D, TILE_N, dot_normalised_pair
+from sdb_kernels.fp8 import Fp8Weight, unpack
 
 TILE_C = 16  # pairs; small, so that 18 heads of 64 channels are 36 programs
 
@@ -23,7 +24,7 @@ TILE_C = 16  # pairs; small, so that 18 heads of 64 channels are 36 programs
 def norm_qkv_rope_append(
     x: Tensor,
     gain: Tensor,
-    weight: Tensor,
+    weight: Tensor | Fp8Weight,
     cos: Tensor,
     sin: Tensor,
     keys: Tensor,
@@ -34,7 +35,6 @@ def norm_qkv_rope_append(
     bias: Tensor | None,
     query_gain: Tensor | None,
     key_gain: Tensor | None,
-    weight_scale: Tensor | None,
 ) -> Tensor:
     """Launch the kernel; arguments are those of the operator, already checked.
 
@@ -51,14 +51,14 @@ def norm_qkv_rope_append(
         bias: [(H + 2G) E], or None.
         query_gain: [E], or None.
         key_gain: [E], or None.
-        weight_scale: [(H + 2G) E] float32, or None.
 
     Returns:
         Queries [B, H, L, E], memory in the order B, L, H, E.
     """
     rows, length, num_features = x.shape
     num_groups, width = keys.shape[1], keys.shape[3]
-    num_heads = weight.shape[0] // width - 2 * num_groups
+    matrix, scale = unpack(weight)
+    num_heads = len(matrix) // width - 2 * num_groups
     queries = torch.empty(rows, length, num_heads, width, dtype=x.dtype, device=x.device)
     if queries.numel() == 0:
         return queries.transpose(1, 2)
@@ -76,8 +76,8 @@ def norm_qkv_rope_append(
     norm_qkv_rope_append_kernel[grid](
         flat,
         gain.contiguous(),
-        weight,
-        None if weight_scale is None else weight_scale.contiguous(),
+        matrix,
+        scale,
         None if bias is None else bias.contiguous(),
         None if query_gain is None else query_gain.contiguous(),
         None if key_gain is None else key_gain.contiguous(),
@@ -96,14 +96,14 @@ def norm_qkv_rope_append(
         eps,
         flat.stride(0),
         flat.stride(1),
-        weight.stride(0),
-        weight.stride(1),
+        matrix.stride(0),
+        matrix.stride(1),
         *cos.stride(),
         *sin.stride(),
         *keys.stride(),
         *values.stride(),
         HALF=half,
-        HAS_SCALE=weight_scale is not None,
+        HAS_SCALE=scale is not None,
         HAS_BIAS=bias is not None,
         HAS_HEAD_NORM=has_head_norm,
         HAS_LENGTHS=has_lengths,

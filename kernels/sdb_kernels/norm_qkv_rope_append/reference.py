@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor
 
+from sdb_kernels.fp8 import Fp8Weight
 from sdb_kernels.norm_gate_up_silu.reference import project_normalised
 
 
 def norm_qkv_rope_append(
     x: Tensor,
     gain: Tensor,
-    weight: Tensor,
+    weight: Tensor | Fp8Weight,
     cos: Tensor,
     sin: Tensor,
     keys: Tensor,
@@ -20,7 +21,6 @@ def norm_qkv_rope_append(
     bias: Tensor | None,
     query_gain: Tensor | None,
     key_gain: Tensor | None,
-    weight_scale: Tensor | None,
 ) -> Tensor:
     """Compute in float32, rounding to x's dtype before the product and at the end.
 
@@ -29,7 +29,7 @@ def norm_qkv_rope_append(
     """
     rows, length, _ = x.shape
     num_groups, width = keys.shape[1], keys.shape[3]
-    projected = project_normalised(x, gain, weight, eps, weight_scale)  # [B, L, (H + 2G) E]
+    projected = project_normalised(x, gain, weight, eps)  # [B, L, (H + 2G) E]
     if bias is not None:
         projected = projected + bias.float()
     heads = projected.view(rows, length, -1, width).transpose(1, 2)  # [B, H + 2G, L, E]

@@ -1,10 +1,13 @@
-"""The inner loop that the two fused projections share: RMSNorm and a product, in one pass over x.
+"""The inner loops that the projections share: a tile of x W^T, plain or behind an RMSNorm.
 
     rms_norm(x) W^T = (x * gain) W^T / sqrt(mean(x^2) + eps)
 
 The divisor is a number per row, so it is applied to the product, and the loop that reads x for the
 product sums its squares on the way. A pair of output columns that are needed together (a rotary
 pair, a gate and its value) is computed by one program, so nothing is written in between.
+
+Weights may be e4m3 (`fp8.py`): widened to the dtype of x, which holds them exactly, and scaled
+behind the sum.
 """
 
 # Triton's language has no types to check; see head_select/kernel.py.
@@ -15,6 +18,53 @@ import triton.language as tl
 
 TILE_N = 32  # rows: one diffusion block
 TILE_D = 128  # features per step of the inner loop
+
+
+@triton.jit
+def dot_tile(
+    x_ptr,  # [N, D]
+    weight_ptr,  # [C, D]
+    weight_scale_ptr,  # [C] float32, None unless HAS_SCALE
+    row,  # [TILE_N]
+    is_row,
+    column,  # [TILE_C]
+    is_column,
+    num_features,
+    x_stride_n,
+    x_stride_d,
+    weight_stride_c,
+    weight_stride_d,
+    HAS_SCALE: tl.constexpr,
+    IS_WIDENED: tl.constexpr,
+    TILE_N: tl.constexpr,
+    TILE_C: tl.constexpr,
+    TILE_D: tl.constexpr,
+):
+    """Return a [TILE_N, TILE_C] tile of x W^T in float32."""
+    # 64-bit offsets: C * D passes 2**31 at 256k ids of 8k features.
+    x_rows = x_ptr + row.to(tl.int64)[:, None] * x_stride_n
+    weight_rows = weight_ptr + column.to(tl.int64)[None, :] * weight_stride_c
+    product = tl.zeros([TILE_N, TILE_C], dtype=tl.float32)
+    for start in range(0, num_features, TILE_D):
+        feature = start + tl.arange(0, TILE_D)
+        is_feature = feature < num_features
+        x = tl.load(
+            x_rows + feature[None, :] * x_stride_d,
+            mask=is_row[:, None] & is_feature[None, :],
+            other=0.0,
+        )  # [TILE_N, TILE_D]
+        w = tl.load(
+            weight_rows + feature[:, None] * weight_stride_d,
+            mask=is_feature[:, None] & is_column[None, :],
+            other=0.0,
+        )  # [TILE_D, TILE_C]
+        if IS_WIDENED:
+            x = x.to(tl.float32)
+        # ieee: TF32 would keep 10 bits of a float32 product and flip near-ties.
+        product = tl.dot(x, w.to(x.dtype), product, input_precision="ieee")
+    if HAS_SCALE:
+        product *= tl.load(weight_scale_ptr + column, mask=is_column, other=0.0)[None, :]
+    return product
 
 
 @triton.jit
@@ -64,7 +114,6 @@ def dot_normalised_pair(
         is_weight = is_feature[:, None] & is_column[None, :]
         u = tl.load(first_rows + feature[:, None] * weight_stride_d, mask=is_weight, other=0.0)
         v = tl.load(second_rows + feature[:, None] * weight_stride_d, mask=is_weight, other=0.0)
-        # What float8 holds is exact in bfloat16.
         u, v = u.to(y.dtype), v.to(y.dtype)
         first = tl.dot(y, u, first, input_precision="ieee")
         second = tl.dot(y, v, second, input_precision="ieee")
