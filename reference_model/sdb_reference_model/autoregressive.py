@@ -36,7 +36,7 @@ def sample_tokens(
     started = time.perf_counter()
     check_canvas(model, prompts, 1, max_new_tokens)
     select = make_select(model.head_operand, tokenizer, temperature, top_p)
-    device = model.head_weight.device
+    device = model.embedding.weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     width = prompt.shape[1]
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)
@@ -45,7 +45,7 @@ def sample_tokens(
     is_real = positions >= 0  # [B, S]
     has_padding = bool((lengths < width).any())
     cos, sin = model.compute_rope(positions.clamp(min=0) if has_padding else positions[:1])
-    cache = KVCache(model.config, len(prompts), width + max_new_tokens, model.head_weight)
+    cache = KVCache(model.config, len(prompts), width + max_new_tokens, model.embedding.weight)
     results = [Generation(nfe_prefill=1) for _ in prompts]
 
     sees = None

@@ -53,7 +53,7 @@ def sample_queue(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     select = make_select(model.head_operand, tokenizer, temperature, top_p)
-    device = model.head_weight.device
+    device = model.embedding.weight.device
     row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)
     canvas = torch.empty(1, max_new_tokens, dtype=torch.int64)  # as long as any answer
     results = [Generation(nfe_prefill=1) for _ in prompts]

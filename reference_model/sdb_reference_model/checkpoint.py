@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sdb_reference_model.linear import INFERENCE_ONLY
 from sdb_reference_model.model import ModelConfig, Transformer
 from sdb_reference_model.past import AttentionMode, Past, choose_past
 from sdb_reference_model.tokenizer import CodeTokenizer, ControlIds
@@ -58,7 +59,13 @@ def save_checkpoint(
     objective: Objective,
     training: dict[str, Any],
 ) -> None:
-    """Write the three files; weights are stored in bfloat16, half the size of float32."""
+    """Write the three files; weights are stored in bfloat16, half the size of float32.
+
+    Raises:
+        ValueError: a model that was packed or quantised.
+    """
+    if model.inference_head is not None:
+        raise ValueError(INFERENCE_ONLY)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: w.detach().bfloat16().contiguous() for name, w in model.state_dict().items()}
     save_tensors(folder / "model.safetensors", weights)

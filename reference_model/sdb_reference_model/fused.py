@@ -4,9 +4,9 @@ Place in the flow: what `Transformer.forward` with a cache computes, by the oper
 `sdb_kernels`, which choose Triton on a GPU and their definitions elsewhere. The number of finished
 positions may live on the device, so that one CUDA graph serves every step of a text.
 
-    norm_qkv_rope_append, block_attention (2), addmm, norm_gate_up_silu, addmm
+    norm_qkv_rope_append, block_attention (2), linear_add, norm_gate_up_silu, linear_add
 
-What it does not do: train, return logits, or choose a policy beyond a threshold.
+What it does not do: train, return logits, choose a policy beyond a threshold, read packed weights.
 
 Choice: the operators round less often than the modules do in bfloat16, so the two agree within
 rounding there, and within 1e-5 in float32.
@@ -21,8 +21,10 @@ from torch import Tensor
 from sdb_kernels.block_attention import block_attention
 from sdb_kernels.commit_tokens import commit_tokens
 from sdb_kernels.head_select import head_select
+from sdb_kernels.linear_add import linear_add
 from sdb_kernels.norm_gate_up_silu import norm_gate_up_silu
 from sdb_kernels.norm_qkv_rope_append import norm_qkv_rope_append
+from sdb_reference_model.linear import PackedLinear
 from sdb_reference_model.model import Block, KVCache, Transformer
 
 
@@ -40,7 +42,7 @@ def read_block(
     """Compute final hidden states of a block behind the cache, and write its keys and values.
 
     Args:
-        model: its dtype is that of the cache.
+        model: its dtype is that of the cache; plain or quantised.
         token_ids: int64 [B, L].
         cache: [num_past, num_past + L) of every layer is written; `cache.length` is not read.
         num_past: int32 [B], finished positions of each row in the cache, padding included.
@@ -51,7 +53,12 @@ def read_block(
 
     Returns:
         Hidden states [B, L, D] after the final norm.
+
+    Raises:
+        ValueError: the model is packed.
     """
+    if isinstance(model.inference_head, PackedLinear):
+        raise ValueError("packed weights are read by Transformer.forward alone; load it again")
     config = model.config
     rows, length = token_ids.shape
     start = num_past if first_key is None else num_past - first_key
@@ -89,7 +96,7 @@ def read_block(
             backend=backend,
         )
         joined = attended.transpose(1, 2).reshape(rows * length, -1)  # [B L, H E]
-        x = torch.addmm(x, joined, attention.out.weight.T)
+        x = linear_add(x, joined, attention.out.weight, backend=backend)
         hidden = norm_gate_up_silu(
             x,
             block.feed_forward_norm.weight,
@@ -97,7 +104,7 @@ def read_block(
             eps=config.norm_eps,
             backend=backend,
         )  # [B L, F]
-        x = torch.addmm(x, hidden, feed_forward.down.weight.T)
+        x = linear_add(x, hidden, feed_forward.down.weight, backend=backend)
     x = F.rms_norm(x, x.shape[-1:], model.norm.weight, config.norm_eps)
     return x.view(rows, length, -1)
 
@@ -139,7 +146,7 @@ class Step:
         )
         proposals, confidence = head_select(
             hidden.flatten(0, 1),
-            self.model.head_weight,
+            self.model.head_operand,
             forbidden_id=self.mask_id,
             backend=self.backend,
         )

@@ -26,7 +26,7 @@ def explain_out_of_memory(
         num_positions: of the longest prompt and the canvas together.
         free_bytes: default: what the model's GPU has free now, after giving back what PyTorch kept.
     """
-    weight, c = model.head_weight, model.config
+    weight, c = model.embedding.weight, model.config
     if free_bytes is None:
         torch.cuda.empty_cache()
         free_bytes = torch.cuda.mem_get_info(weight.device)[0]

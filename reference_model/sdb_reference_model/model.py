@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sdb_kernels.packed import PackedWeight, Weight
+from sdb_kernels.packed import Weight
+from sdb_reference_model import linear
 from sdb_reference_model.attention import AttentionKernel, Mask, attend
 
 
@@ -125,17 +126,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
-class PackedLinear(nn.Module):
-    """A linear layer for inference on a CPU, in the place of the one it was made of."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = PackedWeight(linear.weight), linear.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight.multiply(x, self.bias)
-
-
 class Attention(nn.Module):
     """Grouped-query attention with one fused projection for queries, keys and values."""
 
@@ -243,7 +233,7 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, config.norm_eps)
         if not config.tie_embeddings:
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.packed_head: PackedWeight | None = None
+        self.inference_head: linear.PackedLinear | linear.QuantisedLinear | None = None
         self.recomputes_activations = False
         """In training, keep only each layer's input and compute its inside again when needed."""
         self.attention_kernel: AttentionKernel = "sdpa"  # these two are for `states.run_model`
@@ -251,28 +241,37 @@ class Transformer(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """Weight [V, D] of the language-model head; the embedding itself when tied."""
+        """Weight [V, D] of the language-model head; the embedding itself when tied.
+
+        Raises:
+            ValueError: after `pack` or `quantise`, which leave nothing to train or to save.
+        """
+        if self.inference_head is not None:
+            raise ValueError(linear.INFERENCE_ONLY)
         return self.embedding.weight if self.config.tie_embeddings else self.head.weight
 
     @property
     def head_operand(self) -> Weight:
-        """What samplers multiply by: the head weight, or its packed copy after `pack`."""
-        return self.head_weight if self.packed_head is None else self.packed_head
+        """What samplers multiply by: the head weight, or what `pack` or `quantise` made of it."""
+        return self.head_weight if self.inference_head is None else self.inference_head.weight
 
     def pack(self) -> None:
-        """Lay out all weights for this processor: for good, for inference only, see `packed.py`.
-
-        Embedding and head weight are kept as they are beside the packed head.
+        """Lay out head and body for this processor: for good, for inference only, see `packed.py`.
 
         Raises:
-            ValueError: on another device than a CPU with oneDNN.
+            ValueError: on another device than a CPU with oneDNN; or packed or quantised already.
         """
-        self.packed_head = PackedWeight(self.head_weight.float())
-        for block in self.blocks:
-            for part in block.children():
-                for name, module in list(part.named_children()):
-                    if isinstance(module, nn.Linear):
-                        setattr(part, name, PackedLinear(module))
+        linear.replace_linears(self, linear.PackedLinear)
+
+    def quantise(self) -> None:
+        """Round head and body to e4m3: for good, for inference only, see `sdb_kernels/fp8.py`.
+
+        Embedding, norms and biases keep their dtype, so that a tied head becomes a copy.
+
+        Raises:
+            ValueError: a weight that is not finite; or packed or quantised already.
+        """
+        linear.replace_linears(self, linear.QuantisedLinear)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights: normal(0, 0.02), residual outputs scaled down by depth (GPT-2)."""
@@ -346,5 +345,5 @@ class Transformer(nn.Module):
         half = self.config.head_dim // 2
         exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / half
         angles = positions[:, None, :, None] * self.config.rope_theta**-exponent
-        cos, sin, dtype = angles.cos(), angles.sin(), self.head_weight.dtype
+        cos, sin, dtype = angles.cos(), angles.sin(), self.embedding.weight.dtype
         return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)

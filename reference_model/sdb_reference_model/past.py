@@ -91,7 +91,7 @@ class Cached:
         """
         self.model, width, capacity = model, prompt.shape[1], prompt.shape[1] + canvas.shape[1]
         self.is_folded, self.num_append = is_folded, 0 if is_folded else 1
-        self.cache = KVCache(model.config, len(prompt), capacity, model.head_weight)
+        self.cache = KVCache(model.config, len(prompt), capacity, model.embedding.weight)
         self.lay_out(lengths, width, capacity)
         self.pending: tuple[Tensor, Tensor] | None = None
         columns = torch.arange(width, device=prompt.device) + (lengths - width)[:, None]  # [B, P]
@@ -169,7 +169,7 @@ class Cached:
             groups.append((fresh, torch.arange(len(fresh.padding), device=rows.device)))
         lengths = torch.cat([past.cache.length - past.padding[own] for past, own in groups])
         width = int(lengths.max())
-        like = self.model.head_weight
+        like = self.model.embedding.weight
         cache = KVCache(self.model.config, len(lengths), width + room, like)
         for tensor in (cache.keys, cache.values):
             tensor.zero_()  # padding must be finite: nothing times NaN is not nothing
@@ -310,7 +310,7 @@ class DualCached(FullUncached):
             raise ValueError(f"refresh_every={refresh_every} must be at least 1, or left out")
         self.refresh_every, self.step = refresh_every, 0
         width = self.tokens.shape[1]
-        self.cache = KVCache(model.config, len(prompt), width, model.head_weight)
+        self.cache = KVCache(model.config, len(prompt), width, model.embedding.weight)
         self.cache.num_seen = width
 
     def read(self, block: Tensor, where: Tensor) -> Tensor:

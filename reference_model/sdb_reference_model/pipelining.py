@@ -62,8 +62,8 @@ def sample_pipelined(
     select = make_select(model.head_operand, tokenizer, temperature, top_p)
     results = []
     for prompt, seed in zip(prompts, seeds or range(len(prompts)), strict=True):
-        cache = KVCache(model.config, 1, len(prompt) + max_new_tokens, model.head_weight)
-        ids = torch.tensor([list(prompt)], device=model.head_weight.device)
+        cache = KVCache(model.config, 1, len(prompt) + max_new_tokens, model.embedding.weight)
+        ids = torch.tensor([list(prompt)], device=model.embedding.weight.device)
         columns = torch.arange(len(prompt), device=ids.device)[None]
         mask = None if prompt_block_size is None else see_blocks(columns // prompt_block_size)
         model(ids, mask=mask, cache=cache)

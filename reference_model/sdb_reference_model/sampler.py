@@ -106,7 +106,7 @@ def sample_blocks(
     if canvas is not None and revision is not None and revision.action == "label":
         raise ValueError("levenshtein moves tokens, and given text must stay; use another policy")
     select = make_select(model.head_operand, tokenizer, temperature, top_p, measure)
-    device = model.head_weight.device
+    device = model.embedding.weight.device
     prompt = pad_left(prompts, tokenizer.pad_id).to(device)  # [B, P]
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)
     row_seeds = torch.tensor(list(seeds or range(len(prompts))), device=device)

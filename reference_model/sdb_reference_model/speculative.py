@@ -47,7 +47,7 @@ class DraftModel:
     def __init__(self, model: Transformer, forbidden_id: int | None) -> None:
         """Wrap `model`; `forbidden_id` is never guessed."""
         self.model, self.forbidden_id, self.num_forwards = model, forbidden_id, 0
-        self.cache = KVCache(model.config, 1, model.config.max_seq_len, model.head_weight)
+        self.cache = KVCache(model.config, 1, model.config.max_seq_len, model.embedding.weight)
         self.read: list[int] = []
 
     def __call__(self, text: Sequence[int], num_tokens: int) -> list[int]:
@@ -74,7 +74,7 @@ class DraftModel:
 
 def read_causally(model: Transformer, cache: KVCache, tokens: Sequence[int]) -> torch.Tensor:
     """Hidden states [L, D] of `tokens` behind the cache, each seeing itself and what is before."""
-    device = model.head_weight.device
+    device = model.embedding.weight.device
     length, seen = len(tokens), cache.length + len(tokens)
     mask = torch.ones(length, seen, dtype=torch.bool, device=device).tril(cache.length)
     ids = torch.tensor([list(tokens)], device=device)
@@ -132,8 +132,8 @@ def sample_one(
     started: float,
 ) -> Generation:
     """One answer; times count from `started`."""
-    device = model.head_weight.device
-    cache = KVCache(model.config, 1, len(prompt) + max_new_tokens, model.head_weight)
+    device = model.embedding.weight.device
+    cache = KVCache(model.config, 1, len(prompt) + max_new_tokens, model.embedding.weight)
     result = Generation(nfe_prefill=1)
     unread = list(prompt)  # tokens of the text without keys and values
     while True:

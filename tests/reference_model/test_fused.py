@@ -7,6 +7,8 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from sdb_kernels.fp8 import quantise
+from sdb_kernels.packed import is_available, multiply
 from sdb_reference_model.fused import Step, read_block
 from sdb_reference_model.model import KVCache, ModelConfig, Transformer
 
@@ -51,6 +53,35 @@ def test_it_computes_what_the_modules_compute(name: str) -> None:
         torch.testing.assert_close(cache[:, :, :, :14], wanted[:, :, :, :14], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_in_8_bits_it_computes_what_the_rounded_weights_compute(name: str) -> None:
+    rounded, quantised = (build(CONFIGS[name]) for _ in range(2))
+    quantised.quantise()
+    with torch.no_grad():
+        for matrix in (p for p in rounded.blocks.parameters() if p.dim() == 2):
+            matrix.copy_(quantise(matrix).dequantise())
+    tokens = torch.randint(0, 48, (2, 9), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected, unrounded = rounded(tokens), build(CONFIGS[name])(tokens)
+        of_modules = quantised(tokens)
+    cache = KVCache(quantised.config, 2, 20, quantised.embedding.weight)
+    zero = torch.zeros(2, dtype=torch.int32)
+    fused = read_block(quantised, tokens, cache, num_past=zero)
+    largest = float(expected.abs().max())
+    for actual in (of_modules, fused):
+        assert float((actual - expected).abs().max()) <= 1e-5 * largest
+    assert float((unrounded - expected).abs().max()) > 1e-3 * largest
+
+
+@pytest.mark.skipif(not is_available("cpu"), reason="this PyTorch has no oneDNN")
+def test_a_packed_model_is_refused_in_one_line() -> None:
+    model = build(BASE)
+    cache = KVCache(BASE, 1, 20, model.head_weight)
+    model.pack()
+    with pytest.raises(ValueError, match="packed weights are read by"):
+        read_block(model, torch.zeros(1, 3).long(), cache, num_past=torch.zeros(1).int())
+
+
 def test_rows_may_have_padding_and_lengths_of_their_own() -> None:
     model = build(BASE)
     rng = torch.Generator().manual_seed(2)
@@ -81,9 +112,11 @@ def test_blocks_in_one_call_are_blocks_one_after_the_other() -> None:
         torch.testing.assert_close(at_once[:, start : start + 4], hidden, rtol=1e-4, atol=1e-5)
 
 
-def make_step(backend: str | None) -> Step:
+def make_step(backend: str | None, is_quantised: bool = False) -> Step:
     model = build(CONFIGS["bias"])
-    cache = KVCache(model.config, 1, 20, model.head_weight)
+    if is_quantised:
+        model.quantise()
+    cache = KVCache(model.config, 1, 20, model.embedding.weight)
     prompt = torch.randint(0, 48, (1, 7), generator=torch.Generator().manual_seed(4))
     read_block(model, prompt, cache, num_past=torch.zeros(1, dtype=torch.int32))
     return Step(
@@ -99,17 +132,18 @@ def make_step(backend: str | None) -> Step:
     )
 
 
-def test_steps_fill_a_block_as_the_rule_says_and_then_change_nothing() -> None:
-    step = make_step(None)
+@pytest.mark.parametrize("is_quantised", [False, True])
+def test_steps_fill_a_block_as_the_rule_says_and_then_change_nothing(is_quantised: bool) -> None:
+    step = make_step(None, is_quantised)
     num_steps = 0
     while not bool(step.is_done):
         before = step.block.clone()
         with torch.inference_mode():
-            reader = KVCache(step.model.config, 1, 20, step.model.head_weight)
+            reader = KVCache(step.model.config, 1, 20, step.model.embedding.weight)
             reader.keys.copy_(step.cache.keys)
             reader.values.copy_(step.cache.values)
             reader.length = 7
-            logits = step.model(before, cache=reader)[0] @ step.model.head_weight.T
+            logits = multiply(step.model(before, cache=reader)[0], step.model.head_operand)
             logits[:, MASK_ID] = -torch.inf
         confidence, tokens = logits.softmax(dim=-1).max(dim=-1)
         is_open = before[0] == MASK_ID
@@ -129,10 +163,11 @@ def test_steps_fill_a_block_as_the_rule_says_and_then_change_nothing() -> None:
     find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
     reason="needs Triton and TRITON_INTERPRET=1, which tests set where there is no GPU",
 )
-def test_a_step_on_the_interpreter_writes_the_same_block() -> None:
-    expected = make_step("reference")
+@pytest.mark.parametrize("is_quantised", [False, True])
+def test_a_step_on_the_interpreter_writes_the_same_block(is_quantised: bool) -> None:
+    expected = make_step("reference", is_quantised)
     expected.run()
-    actual = make_step("triton")
+    actual = make_step("triton", is_quantised)
     actual.run()
     assert torch.equal(expected.block, actual.block)
     torch.testing.assert_close(

@@ -1,9 +1,18 @@
 """The Transformer: masks, cache, configuration."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
+from sdb_kernels.fp8 import Fp8Weight
+from sdb_kernels.packed import is_available
+from sdb_reference_model.checkpoint import save_checkpoint
 from sdb_reference_model.model import SIZES, KVCache, ModelConfig, Transformer
+from sdb_reference_model.objective import compute_diffusion_loss
+from sdb_reference_model.states import Batch
+from sdb_reference_model.tokenizer import CodeTokenizer
 
 VARIANTS = {
     "plain": {},
@@ -105,3 +114,45 @@ def test_too_many_positions_are_refused() -> None:
     cache = KVCache(model.config, 1, 8, model.head_weight)
     with pytest.raises(ValueError, match="cache holds 8"):
         model(torch.zeros(1, 9, dtype=torch.long), cache=cache)
+
+
+INFERENCE = {
+    "pack": pytest.param(
+        Transformer.pack,
+        marks=pytest.mark.skipif(not is_available("cpu"), reason="this PyTorch has no oneDNN"),
+    ),
+    "quantise": Transformer.quantise,
+}
+
+
+@pytest.mark.parametrize("again", INFERENCE.values(), ids=INFERENCE)
+@pytest.mark.parametrize("once", INFERENCE.values(), ids=INFERENCE)
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_what_was_made_for_inference_is_neither_made_again_nor_trained_nor_saved(
+    changes: dict[str, bool],
+    once: Callable[[Transformer], None],
+    again: Callable[[Transformer], None],
+    tmp_path: Path,
+) -> None:
+    model = make_model(**changes)
+    once(model)
+    with pytest.raises(ValueError, match=r"packed or quantised.*; load the model again to train"):
+        again(model)
+    batch = Batch(*(torch.full((1, 8), 5), torch.tensor([8])) * 2)
+    with pytest.raises(ValueError, match="load the model again to train"):
+        compute_diffusion_loss(model, batch, 4, 3)
+    tokenizer = CodeTokenizer.train(["ab"], 300)
+    with pytest.raises(ValueError, match="load the model again to train, save"):
+        save_checkpoint(tmp_path / "model", model, tokenizer, "diffusion", {})
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_quantised_model_moves_but_keeps_its_dtype() -> None:
+    model = make_model()
+    model.quantise()
+    assert isinstance(model.head_operand, Fp8Weight)
+    assert model.embedding.weight.dtype == torch.float32
+    model.to("meta")
+    assert model.head_operand.device == torch.device("meta")
+    with pytest.raises(ValueError, match="quantise a model after it has its dtype"):
+        _ = model.bfloat16().head_operand

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.reference_model.tiny import make_model, make_tokenizer
 
+from sdb_kernels.fp8 import quantise
 from sdb_kernels.packed import is_available
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
@@ -113,7 +114,52 @@ def test_packed_weights_give_the_same_tokens(config: ModelConfig, temperature: f
         for model in (plain, packed)
     ]
     assert [g.token_ids for g in texts[0]] == [g.token_ids for g in texts[1]]
-    assert not any(isinstance(module, torch.nn.Linear) for module in packed.blocks.modules())
+    assert not any(isinstance(module, torch.nn.Linear) for module in packed.modules())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+@pytest.mark.parametrize(
+    "config",
+    [SIZES["test"], replace(SIZES["test"], tie_embeddings=False, qkv_bias=True)],
+    ids=["tied", "head and biases"],
+)
+def test_quantised_weights_give_the_tokens_of_rounded_ones(
+    config: ModelConfig, top_p: float, temperature: float
+) -> None:
+    plain = make_model(config=config)
+    quantised = copy.deepcopy(plain)
+    quantised.quantise()
+    rounded = Transformer(replace(config, tie_embeddings=False))  # the embedding is not rounded
+    rounded.load_state_dict({"head.weight": plain.head_weight, **plain.state_dict()})
+    with torch.no_grad():
+        for matrix in (rounded.head.weight, *rounded.blocks.parameters()):
+            if matrix.dim() == 2:
+                matrix.copy_(quantise(matrix).dequantise())
+    tokens = []
+    for model in (quantised, rounded, plain):
+        blocks = sample_blocks(
+            model,
+            make_tokenizer(),
+            PROMPTS,
+            block_size=8,
+            policy=commit_above(0.6),
+            max_new_tokens=32,
+            temperature=temperature,
+            top_p=top_p,
+        )
+        one_by_one = sample_tokens(
+            model,
+            make_tokenizer(),
+            PROMPTS,
+            max_new_tokens=32,
+            temperature=temperature,
+            top_p=top_p,
+        )
+        tokens.append([g.token_ids for g in (*blocks, *one_by_one)])
+    assert tokens[0] == tokens[1]
+    assert tokens[0] != tokens[2]
+    assert not any(isinstance(module, torch.nn.Linear) for module in quantised.modules())
 
 
 REVISIONS = {

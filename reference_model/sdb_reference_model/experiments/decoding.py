@@ -52,7 +52,7 @@ FORWARD = "forward"
 def load_packed(name: str) -> Checkpoint:
     """A checkpoint with its weights laid out for this processor, as `sdbench run` uses it."""
     checkpoint = load_checkpoint(name)
-    if packed.is_available(checkpoint.model.head_weight.device):
+    if packed.is_available(checkpoint.model.embedding.weight.device):
         checkpoint.model.pack()
     return checkpoint
 
