@@ -200,7 +200,8 @@ def _count_independent_samples(cell: Cell) -> int:
 @RUNS_OPTION
 @click.option("--benchmark", help="One cell without a file: for example minipy:split=test,level=2.")
 @click.option(
-    "--generator", help="canonical, replay:FILE, seed_diffusion:demo, openai:URL,model=.."
+    "--generator",
+    help="canonical, replay:FILE, seed_diffusion:demo[,weights=e4m3], openai:URL,model=..",
 )
 @click.option("--protocol", help="Prompt and extraction preset; default: the benchmark's first.")
 @click.option("--templates", type=int, help="Ask in so many wordings, for example 3; default 1.")

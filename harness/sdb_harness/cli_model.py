@@ -167,6 +167,13 @@ train.add_command(onpolicy)
 @click.option("--max-new-tokens", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(min=0.0))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
+@click.option(
+    "--weights",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "e4m3"]),
+    help="e4m3 rounds head and body to 8 bits: other answers, no speed on a CPU.",
+)
 @click.option("--show", is_flag=True, help="Show the block being denoised, live.")
 def generate(
     prompt: str,
@@ -176,6 +183,7 @@ def generate(
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    weights: str,
     show: bool,
 ) -> None:
     """Continue PROMPT, source code with a signature and a docstring, by diffusion.
@@ -194,6 +202,8 @@ def generate(
     if "def " not in source:
         source = f'def solve(nums):\n    """{source}"""\n'
     loaded = load_checkpoint(checkpoint)
+    if weights == "e4m3":
+        loaded.model.quantise()
     console = Console()
     with Live(console=console, auto_refresh=False) as live:
 

@@ -1,17 +1,24 @@
 """Our models behind the generator protocol: what identifies them, and when their clock starts."""
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from sdb_harness.benchmarks import Gap
+from sdb_harness.cli_model import generate
+from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted, load_generator
 from sdb_harness.records import Problem, SamplingConfig
 from sdb_harness.timing import check_times
-from sdb_reference_model.checkpoint import Objective, save_checkpoint
+from sdb_reference_model.autoregressive import sample_tokens
+from sdb_reference_model.checkpoint import Objective, load_checkpoint, save_checkpoint
 from sdb_reference_model.model import ModelConfig, Transformer
+from sdb_reference_model.policies import commit_above
+from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_sandboxes.types import FunctionCheck
 
@@ -45,6 +52,62 @@ def test_another_number_of_threads_is_another_engine(
     assert torch.__version__ in engines[0]
     assert "head_select=" in engines[0]
     assert load_generator(spec).engine == engines[1]
+
+
+def test_weights_in_8_bits_are_another_cell_and_the_answer_of_the_quantised_model(
+    spec: str,
+) -> None:
+    plain, quantised = load_generator(spec), load_generator(f"{spec},weights=e4m3")
+    assert load_generator(f"{spec},weights=float32").precision == plain.precision == "float32"
+    assert quantised.precision == "float32, e4m3 weights"
+    assert quantised.implementations["weights"] == "e4m3"
+    assert quantised.revision == plain.revision  # the same files
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, problem.prompt, 0, seed=0)]
+    is_diffusion = spec.startswith("seed")
+    ((_, completion),) = quantised.generate(batch, DIFFUSION if is_diffusion else AUTOREGRESSIVE)
+    checkpoint = load_checkpoint(spec.partition(":")[2])
+    checkpoint.model.quantise()
+    tokenizer, prompts = checkpoint.tokenizer, [checkpoint.tokenizer.encode("def f():\n")]
+    if is_diffusion:
+        (expected,) = sample_blocks(
+            checkpoint.model,
+            tokenizer,
+            prompts,
+            block_size=4,
+            policy=commit_above(1.0),
+            max_new_tokens=8,
+        )
+    else:
+        (expected,) = sample_tokens(checkpoint.model, tokenizer, prompts, max_new_tokens=8)
+    assert list(completion.token_ids) == expected.token_ids
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("weight=e4m3", r"unknown option 'weight'; did you mean 'weights'\? allowed: weights"),
+        ("weights=e4m2", r"weights=e4m2; did you mean 'e4m3'\? allowed: e4m3, float32"),
+        ("weights", "weights=; allowed: e4m3, float32"),
+        ("weights=e4m3,weights=e4m3", "weights given 2 times; write it once"),
+    ],
+)
+@pytest.mark.parametrize("name", ["seed_diffusion", "autoregressive"])
+def test_options_that_cannot_be_read_are_one_line(name: str, options: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{name}: {message}$"):
+        load_generator(f"{name}:demo,{options}")
+
+
+def test_generate_takes_weights_in_8_bits(tmp_path: Path) -> None:
+    folder = make_checkpoint("seed_diffusion", tmp_path).partition(":")[2]
+    call = ["def f():\\n", "--checkpoint", folder, "--block-size", "4", "--max-new-tokens", "96"]
+    outputs = []
+    for weights in ([], ["--weights", "float32"], ["--weights", "e4m3"]):
+        result = CliRunner().invoke(generate, [*call, *weights])
+        assert result.exit_code == 0, result.output
+        outputs.append(re.sub(r" in .* s;", "", result.output))
+    assert outputs[0] == outputs[1] != outputs[2]
+    assert CliRunner().invoke(generate, [*call, "--weights", "fp8"]).exit_code == 2
 
 
 def test_time_runs_from_submission_and_counts_encoding(

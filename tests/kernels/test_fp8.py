@@ -24,6 +24,15 @@ def test_what_e4m3_holds_comes_back_to_the_bit() -> None:
     assert rounded.scale.tolist() == [1.0, 2.0**-20, 1.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_widening_is_a_cast(dtype: torch.dtype) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).view(16, 16)
+    for values in (every, every.view(torch.uint8).T.contiguous().T.view(torch.float8_e4m3fn)):
+        widened = Fp8Weight(values, torch.ones(16)).widen(dtype)
+        assert widened.dtype == dtype
+        assert torch.equal(widened.nan_to_num(nan=1e9), values.to(dtype).nan_to_num(nan=1e9))
+
+
 def test_what_cannot_be_quantised_is_an_error() -> None:
     for weight in (torch.zeros(3), torch.tensor([[1.0, torch.nan]]), torch.tensor([[torch.inf]])):
         with pytest.raises(ValueError, match="must be a matrix of finite numbers"):

@@ -4,7 +4,7 @@ Place in the flow: the fair baseline of every comparison with `seed_diffusion`: 
 cache and head, token by token, by `sdb_reference_model.autoregressive`.
 """
 
-from sdb_harness.generators.local_model import Ids, LocalModel
+from sdb_harness.generators.local_model import Ids, LocalModel, parse_argument
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint
@@ -14,13 +14,16 @@ CHECKPOINTS = {"demo": "demo-ar"}
 
 
 def load(argument: str) -> LocalModel:
-    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder.
+    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder, `,weights=e4m3` behind it.
 
     Raises:
-        ValueError: the checkpoint is missing, damaged, or not an autoregressive model.
+        ValueError: an unknown option, or the checkpoint is missing, damaged, or not
+            autoregressive.
     """
-    name = CHECKPOINTS.get(argument, argument)
-    return LocalModel(name, "autoregressive", "sdb-autoregressive-sampler", sample)
+    name, weights = parse_argument("autoregressive", argument)
+    return LocalModel(
+        CHECKPOINTS.get(name, name), weights, "autoregressive", "sdb-autoregressive-sampler", sample
+    )
 
 
 def sample(

@@ -2,7 +2,11 @@
 
 Place in the flow: `seed_diffusion` and `autoregressive` differ only in the function that samples;
 here is the translation between records and token ids, the same for both, so that a comparison of
-the two compares the decoding and nothing else. A batch runs as one tensor.
+the two compares the decoding and nothing else. A batch runs as one tensor. Behind the checkpoint's
+name, `weights=e4m3` rounds head and body to 8 bits (`Transformer.quantise`).
+
+What it does not do: gain speed by that. These samplers widen the weights at each forward; the
+option shows what 8 bits do to the answers.
 """
 
 import os
@@ -14,6 +18,7 @@ from importlib.metadata import version
 import torch
 
 from sdb_harness.benchmarks import Gap, Prompt
+from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, SamplingConfig
 from sdb_kernels import packed
@@ -24,6 +29,7 @@ from sdb_reference_model.sampler import Generation
 from sdb_reference_model.tokenizer import CodeTokenizer
 
 WARM_UP_CALLS = 3
+WEIGHTS = ("float32", "e4m3")
 
 Ids = list[int]
 Sample = Callable[
@@ -33,11 +39,34 @@ Sample = Callable[
 sampling) -> one generation per prompt."""
 
 
+def parse_argument(generator: str, argument: str) -> tuple[str, str]:
+    """Split `NAME,weights=e4m3` into the checkpoint's name and one of `WEIGHTS`.
+
+    Raises:
+        UserError: an unknown option or value, or one that cannot be read.
+    """
+    name, *parts = (part.strip() for part in argument.split(","))
+    weights = WEIGHTS[0]
+    for part in parts:
+        key, _, weights = part.partition("=")
+        if key != "weights":
+            raise UserError(
+                f"{generator}: unknown option {key!r}; {name_nearest(key, ['weights'])}"
+            )
+        if len(parts) > 1:
+            raise UserError(f"{generator}: weights given {len(parts)} times; write it once")
+        if weights not in WEIGHTS:
+            raise UserError(f"{generator}: weights={weights}; {name_nearest(weights, WEIGHTS)}")
+    return name, weights
+
+
 class LocalModel:
     """A loaded checkpoint and the function that samples from it."""
 
-    def __init__(self, checkpoint: str, objective: Objective, engine: str, sample: Sample) -> None:
-        """Load the checkpoint to the best device.
+    def __init__(
+        self, checkpoint: str, weights: str, objective: Objective, engine: str, sample: Sample
+    ) -> None:
+        """Load the checkpoint to the best device, its weights in the form that `weights` names.
 
         Raises:
             ValueError: the checkpoint is missing, damaged, or trained for another objective.
@@ -53,7 +82,9 @@ class LocalModel:
         self.sample = sample
         self.revision = self.checkpoint.revision
         head_select, num_threads = choose("head_select", None, device), torch.get_num_threads()
-        if not os.environ.get(REQUEST_VARIABLE) and packed.is_available(device):
+        if weights == "e4m3":
+            self.checkpoint.model.quantise()
+        elif not os.environ.get(REQUEST_VARIABLE) and packed.is_available(device):
             self.checkpoint.model.pack()
             head_select = "onednn"
         # Part of the cell's identity: a run resumed with other threads must not mix two speeds.
@@ -61,11 +92,12 @@ class LocalModel:
             f"{engine}/{version('seed-diffusion-bench')} torch/{torch.__version__} {device} "
             f"head_select={head_select} threads={num_threads}"
         )
-        self.precision = "float32"
+        self.precision = "float32" if weights == "float32" else f"float32, {weights} weights"
         self.min_batch_size = 1
         self.implementations = {
             "attention": f"torch scaled_dot_product_attention, {self.checkpoint.attention}",
             "head_select": head_select,
+            "weights": weights,
             "device": str(device),
             "threads": str(num_threads),
         }

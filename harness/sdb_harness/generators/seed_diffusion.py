@@ -5,7 +5,7 @@ Place in the flow: the second stage of a run. The sampler is `sdb_reference_mode
 
 from typing import TypedDict
 
-from sdb_harness.generators.local_model import Ids, LocalModel
+from sdb_harness.generators.local_model import Ids, LocalModel, parse_argument
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.infill import infill
@@ -27,13 +27,16 @@ CHECKPOINTS = {"demo": "demo-onpolicy"}
 
 
 def load(argument: str) -> LocalModel:
-    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder.
+    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder, `,weights=e4m3` behind it.
 
     Raises:
-        ValueError: the checkpoint is missing, damaged, or not a diffusion model.
+        ValueError: an unknown option, or the checkpoint is missing, damaged, or not a
+            diffusion model.
     """
-    name = CHECKPOINTS.get(argument, argument)
-    return LocalModel(name, "diffusion", "sdb-block-sampler", sample)
+    name, weights = parse_argument("seed_diffusion", argument)
+    return LocalModel(
+        CHECKPOINTS.get(name, name), weights, "diffusion", "sdb-block-sampler", sample
+    )
 
 
 def sample(
