@@ -20,7 +20,7 @@ Choices, since the paper names lambda, f and the states but none of their forms:
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -37,10 +37,9 @@ from sdb_reference_model.finetune import (
     run_updates,
 )
 from sdb_reference_model.model import Transformer
+from sdb_reference_model.objective import Weighting
 from sdb_reference_model.states import Batch, compute_log_probabilities, read_slabs, split
 from sdb_reference_model.trajectories import Order, pad_steps, reorder
-
-Weighting = Literal["elbo", "uniform"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,9 @@ The model never predicts the mask token (its logit is minus infinity, section 3.
 and visible tokens are not copied to the output (no carry-over unmasking, Remark 3.1): each
 position gets a fresh distribution. The mask term reads the masked ones, the edit term all.
 
-Choice: training shows the model exactly what the cached block sampler will show it. The sequence
-is [prompt | clean answer | noisy blocks] under the block mask of BD3-LM: a noisy block sees the
-prompt, the clean blocks before it and itself, so that all blocks, and both corruptions of Eq. 6,
-learn in one forward. `attention="full"` is the paper's training, which knows no blocks.
+Choice: training shows the model what the cached sampler will show it. [prompt | clean answer |
+noisy blocks] is read under the mask of BD3-LM: a noisy block sees the prompt, the clean blocks
+before it and itself. `attention="full"` is the paper's training, which knows no blocks.
 """
 
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from sdb_reference_model.states import (
 
 Attention = Literal["block_causal", "full"]
 EditPlace = Literal["separate", "visible"]
+Weighting = Literal["elbo", "uniform"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ def compute_diffusion_loss(
     *,
     edit: EditTerm | None = None,
     attention: Attention = "block_causal",
+    weighting: Weighting = "elbo",
 ) -> LossTerms:
     """Both terms of Eq. 6; the mask term alone bounds the nats per token from above.
 
@@ -90,6 +91,7 @@ def compute_diffusion_loss(
         generator: source of randomness.
         edit: the first term; None leaves it out.
         attention: what a noisy token sees.
+        weighting: `elbo` is Eq. 6; `uniform` counts masked tokens alike (MaskGIT) and is no bound.
     """
     block_size = batch.answer.shape[1] if attention == "full" else block_size
     answers = split(batch.answer, block_size)  # [B, M, b]
@@ -97,7 +99,7 @@ def compute_diffusion_loss(
     t = sample_times(answers.shape[0] * num_blocks, block_size, generator)
     noisy, is_masked = mask_tokens(answers.flatten(0, 1), compute_gamma(t), mask_id, generator)
     noisy, is_masked = noisy.view_as(answers), is_masked.view_as(answers)
-    weight = compute_elbo_weight(t).view(-1, num_blocks, 1)
+    weight = compute_elbo_weight(t) if weighting == "elbo" else torch.ones_like(t)
     starts = torch.arange(num_blocks) * block_size
     is_live = (starts < batch.answer_lengths[:, None])[..., None]  # [B, M, 1]
 
@@ -131,7 +133,7 @@ def compute_diffusion_loss(
         else:
             states, is_judged = [edited.masked_fill(is_masked, mask_id)], is_live & ~is_masked
     hidden = read(*states)
-    weight = weight.expand_as(is_asked)[is_asked].to(hidden[0].device)
+    weight = weight.view(-1, num_blocks, 1).expand_as(is_asked)[is_asked].to(hidden[0].device)
     mask_sum = -(weight * compute_log_p(hidden[0], is_asked, answers, non_text)).sum()
     edit_sum = mask_sum.new_zeros(())
     if edit is not None:

@@ -45,6 +45,7 @@ from sdb_reference_model.objective import (
     Attention,
     EditPlace,
     EditTerm,
+    Weighting,
     compute_autoregressive_loss,
     compute_diffusion_loss,
 )
@@ -87,6 +88,8 @@ class TrainConfig:
     block_sizes: tuple[int, ...] = ()
     """One is drawn per step: the blocks that sampling will use. Empty under full attention."""
     attention: Attention = "block_causal"
+    weighting: Weighting = "elbo"
+    """Of the masked tokens: gamma'_t / gamma_t as in Eq. 6, or `uniform`."""
     size: str = ""
     """A name of `SIZES`; may be left out where `init_from` brings its own."""
     init_from: str = ""
@@ -209,6 +212,7 @@ class Loss(nn.Module):
             torch.Generator().manual_seed(seed),
             edit=edit,
             attention=c.attention,
+            weighting=c.weighting,
         )
         return terms.mask, terms.edit
 

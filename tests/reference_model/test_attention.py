@@ -134,6 +134,19 @@ def test_flex_gets_one_dtype_where_autocast_left_two() -> None:
     torch.testing.assert_close(attended, expected, rtol=0.02, atol=0.02)
 
 
+def test_processors_train_attention_in_float32_under_autocast() -> None:
+    layout, _ = lay_out_slabs(make_batch(), BLOCK, range(4))
+    q = torch.randn(3, 4, layout.document.shape[1], 8, dtype=torch.bfloat16, requires_grad=True)
+    mask = build_dense_mask(layout)
+    with torch.autocast("cpu", torch.bfloat16):
+        attended = attend(q, q, q, mask, is_causal=False)
+        with torch.no_grad():
+            sampled = attend(q, q, q, mask, is_causal=False)
+    wide = q.float()
+    torch.testing.assert_close(attended, attend(wide, wide, wide, mask, is_causal=False))
+    assert sampled.dtype == torch.bfloat16
+
+
 def test_no_dense_mask_goes_to_flex(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(layout: Layout) -> Tensor:
         raise AssertionError("a dense mask was made")

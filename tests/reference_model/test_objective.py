@@ -15,6 +15,7 @@ from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import (
     EditTerm,
     LossTerms,
+    Weighting,
     compute_autoregressive_loss,
     compute_diffusion_loss,
 )
@@ -56,11 +57,16 @@ def make_batch() -> Batch:
     )
 
 
-@pytest.mark.parametrize("block_size", [2, 4, 12])
-def test_diffusion_loss_equals_block_by_block_evaluation(block_size: int) -> None:
+@pytest.mark.parametrize(
+    ("block_size", "weighting"), [(2, "elbo"), (4, "elbo"), (12, "elbo"), (4, "uniform")]
+)
+def test_diffusion_loss_equals_block_by_block_evaluation(
+    block_size: int, weighting: Weighting
+) -> None:
     """One forward over [prompt | clean | noisy] = each noisy block after its own clean prefix."""
     model, batch = make_model(), make_batch()
-    loss = compute_diffusion_loss(model, batch, block_size, MASK, torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    loss = compute_diffusion_loss(model, batch, block_size, MASK, generator, weighting=weighting)
     generator = torch.Generator().manual_seed(5)
     blocks = batch.answer.view(-1, block_size)
     t = sample_times(len(blocks), block_size, generator)
@@ -81,7 +87,8 @@ def test_diffusion_loss_equals_block_by_block_evaluation(block_size: int) -> Non
         logits = hidden @ model.head_weight.T
         logits[:, MASK] = -math.inf
         log_p = logits.log_softmax(dim=-1).gather(1, block[:, None])[:, 0]
-        total -= float((log_p * is_masked[index]).sum() / t[index])
+        weight = 1 / t[index] if weighting == "elbo" else 1.0
+        total -= float((log_p * is_masked[index]).sum() * weight)
         num_tokens += block_size
     assert per_token(loss) == pytest.approx(total / num_tokens, rel=1e-5)
 

@@ -307,13 +307,13 @@ def test_missing_columns_and_too_little_data_are_refused() -> None:
         BatchStream(tokenize(DATASET, tokenizer), 64, seed=0)
 
 
-@pytest.mark.parametrize("name", ["demo-diffusion", "demo-ar", "demo-edit"])
+@pytest.mark.parametrize("name", ["demo-mask", "demo-diffusion", "demo-ar", "demo-edit"])
 def test_shipped_configurations_are_valid(name: str) -> None:
     assert load_config(name).size == "demo"
 
 
 def test_both_demo_configurations_differ_only_in_the_objective() -> None:
-    diffusion, twin = load_config("demo-diffusion"), load_config("demo-ar")
+    diffusion, twin = load_config("demo-mask"), load_config("demo-ar")
     assert diffusion == replace(
         twin, objective="diffusion", block_sizes=diffusion.block_sizes, edit_fraction=0.0
     )
