@@ -9,6 +9,9 @@ to read a block, take the most probable token of each position and commit the co
     compiled    the same under torch.compile with CUDA graphs; block 32 only, it compiles for long
     fused       `fused.Step`, captured once as a CUDA graph and replayed
 
+Then the fused step again with head and body in e4m3 (`Transformer.quantise`), beside the roofline
+of 8-bit weights; the modules, which widen those at each call, are its definition and no peer.
+
 Fused and modules must agree before anything is timed, and a replay on a finished block must change
 nothing. Without a CUDA device it exits with status 2 and one line.
 """
@@ -23,6 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sdb_kernels.fp8 import Fp8Weight
 from sdb_reference_model.fused import Step, read_block
 from sdb_reference_model.model import SIZES, KVCache, ModelConfig, Transformer
 from sdb_reference_model.roofline import GPUS, PRECISIONS, Gpu, predict_forward
@@ -34,6 +38,8 @@ NO_GPU = (
 BLOCK_SIZES = (4, 8, 16, 32, 64, 128)
 CONTEXT = 1_024
 MASK_ID = 3
+PRECISION_OF = {"bf16": PRECISIONS["bf16"], "e4m3": PRECISIONS["fp8-weights"]}
+"""Of the roofline, by the weights of a row."""
 MAX_ERROR = 0.05
 """Of hidden states in bfloat16, fused against modules, over the largest: rounding of all layers."""
 
@@ -55,12 +61,15 @@ def main() -> None:
     rows = []
     for size in arguments.sizes:
         model = build_model(SIZES[size], torch.bfloat16, torch.device("cuda"))
-        for block_size in BLOCK_SIZES:
-            row = measure(
-                model, block_size, CONTEXT, gpu, time_on_gpu, is_compiled=block_size == 32
-            )
-            rows.append({"size": size, **row})
-            print(json.dumps(rows[-1]), flush=True)
+        for weights in PRECISION_OF:
+            if weights == "e4m3":
+                model.quantise()
+            for block_size in BLOCK_SIZES:
+                row = measure(
+                    model, block_size, CONTEXT, gpu, time_on_gpu, is_compiled=block_size == 32
+                )
+                rows.append({"size": size, **row})
+                print(json.dumps(rows[-1]), flush=True)
         del model
         torch.cuda.empty_cache()
     report = {
@@ -101,19 +110,20 @@ def measure(
     clock: Clock,
     is_compiled: bool,
 ) -> dict[str, object]:
-    """Check the fused step against the modules, then time them.
+    """Check the fused step against the modules, then time it, and them where weights are plain.
 
     Raises:
         SystemExit: They disagree; no time is reported.
     """
-    config, weight = model.config, model.head_weight
-    rng = torch.Generator(weight.device).manual_seed(1)
+    config, like = model.config, model.embedding.weight
+    weights = "e4m3" if isinstance(model.head_operand, Fp8Weight) else "bf16"
+    rng = torch.Generator(like.device).manual_seed(1)
     prompt = torch.randint(
-        MASK_ID + 1, config.vocab_size, (1, context), generator=rng, device=weight.device
+        MASK_ID + 1, config.vocab_size, (1, context), generator=rng, device=like.device
     )
-    masks = torch.full((1, block_size), MASK_ID, device=weight.device)
-    cache = KVCache(config, 1, context + block_size, weight)
-    past = torch.full((1,), context, dtype=torch.int32, device=weight.device)
+    masks = torch.full((1, block_size), MASK_ID, device=like.device)
+    cache = KVCache(config, 1, context + block_size, like)
+    past = torch.full((1,), context, dtype=torch.int32, device=like.device)
     read_block(model, prompt, cache, num_past=torch.zeros_like(past))
     cache.length = context
     step = Step(
@@ -121,7 +131,7 @@ def measure(
         cache,
         block=masks.clone(),
         num_past=past,
-        is_done=torch.zeros(1, dtype=torch.bool, device=weight.device),
+        is_done=torch.zeros(1, dtype=torch.bool, device=like.device),
         mask_id=MASK_ID,
         end_id=None,
         threshold=0.9,
@@ -130,7 +140,7 @@ def measure(
     @torch.inference_mode()
     def run_modules() -> Tensor:
         hidden = model(masks, cache=cache)  # [1, b, D]
-        logits = hidden[0] @ weight.T
+        logits = hidden[0] @ model.head_weight.T
         logits[:, MASK_ID] = -torch.inf
         confidence, tokens = logits.float().softmax(dim=-1).max(dim=-1)
         is_committed = confidence > torch.minimum(confidence.max(), confidence.new_tensor(0.9))
@@ -138,11 +148,14 @@ def measure(
 
     error = check(step, masks)
     replay, num_graphs = capture(step)
-    seconds = {"fused": clock(replay), "modules": clock(run_modules)}
-    if is_compiled and weight.is_cuda:
+    seconds = {"fused": clock(replay)}
+    if weights == "bf16":
+        seconds["modules"] = clock(run_modules)
+    if weights == "bf16" and is_compiled and like.is_cuda:
         torch.compiler.reset()
         seconds["compiled"] = clock(torch.compile(run_modules, mode="reduce-overhead"))
     row: dict[str, object] = {
+        "weights": weights,
         "block_size": block_size,
         "error": error,
         "num_graphs": num_graphs,
@@ -150,7 +163,7 @@ def measure(
         "forwards_per_s": round(1 / seconds["fused"], 1),
     }
     if gpu is not None:
-        bound = predict_forward(config, gpu, PRECISIONS["bf16"], block_size, context).seconds
+        bound = predict_forward(config, gpu, PRECISION_OF[weights], block_size, context).seconds
         row["bound_ms"] = float(f"{1e3 * bound:.4g}")
         row["share_of_roofline"] = round(bound / seconds["fused"], 3)
     return row
@@ -208,7 +221,7 @@ def time_on_gpu(run: Callable[[], object], num_rounds: int = 30) -> float:
 
 
 def draw(rows: list[dict[str, object]], name: str, out: Path) -> None:
-    """Draw T(b) / T(4) of each size, measured and predicted."""
+    """Draw T(b) / T(4) of each size, measured and predicted; T(4) is that of bf16 weights."""
     from matplotlib.figure import Figure
 
     sizes = list(dict.fromkeys(str(row["size"]) for row in rows))
@@ -216,17 +229,21 @@ def draw(rows: list[dict[str, object]], name: str, out: Path) -> None:
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False).flat
     for axes, size in zip(panels, sizes, strict=True):
         of_size = [row for row in rows if row["size"] == size]
-        blocks = [str(row["block_size"]) for row in of_size]
+        has_bound = all("bound_ms" in row for row in of_size)
         measured = [1 / float(str(row["forwards_per_s"])) for row in of_size]
-        axes.plot(blocks, [t / measured[0] for t in measured], "o-", label="measured")
-        if all("bound_ms" in row for row in of_size):
-            bounds = [float(str(row["bound_ms"])) for row in of_size]
-            axes.plot(blocks, [t / bounds[0] for t in bounds], "--", label="roofline")
+        bounds = [float(str(row["bound_ms"])) for row in of_size] if has_bound else []
+        for weights, color in zip(PRECISION_OF, ("C0", "C1"), strict=True):
+            places = [i for i, row in enumerate(of_size) if row["weights"] == weights]
+            blocks = [str(of_size[i]["block_size"]) for i in places]
+            for label, marker, values in (("measured", "o-", measured), ("roofline", "--", bounds)):
+                if values:
+                    relative = [values[i] / values[0] for i in places]
+                    axes.plot(blocks, relative, marker, color=color, label=f"{weights}, {label}")
         axes.set_title(f"{size}, {name}", fontsize=9)
         axes.set_xlabel("tokens per forward, b")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
-    panels[0].set_ylabel(f"T(b) / T({BLOCK_SIZES[0]})")
+    panels[0].set_ylabel(f"T(b) / T({BLOCK_SIZES[0]}), bf16")
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
 
 

@@ -32,13 +32,19 @@ def run_once(run: object) -> float:
 
 def test_it_checks_times_and_draws(benchmark: ModuleType, tmp_path: Path) -> None:
     model = benchmark.build_model(SIZES["test"], torch.float32, torch.device("cpu"))
-    rows = []
-    for block_size in (4, 7):
-        row = benchmark.measure(model, block_size, 20, GPUS["H20"], run_once, is_compiled=True)
-        assert row["error"] < 1e-4
-        assert row["forwards_per_s"] == 1000.0
-        assert row["bound_ms"] > 0
-        rows.append({"size": "test", **row})
+    rows, bounds = [], []
+    for weights, ways in (("bf16", {"fused", "modules"}), ("e4m3", {"fused"})):
+        if weights == "e4m3":
+            model.quantise()
+        for block_size in (4, 7):
+            row = benchmark.measure(model, block_size, 20, GPUS["H20"], run_once, is_compiled=True)
+            assert row["weights"] == weights
+            assert row["error"] < 1e-4
+            assert row["milliseconds"].keys() == ways
+            assert row["forwards_per_s"] == 1000.0
+            bounds.append(row["bound_ms"])
+            rows.append({"size": "test", **row})
+    assert bounds[0] > bounds[2] > bounds[0] / 2  # the cache is as wide as before
     benchmark.draw(rows, "no GPU", tmp_path / "step.svg")
     assert "<svg" in (tmp_path / "step.svg").read_text()
 
