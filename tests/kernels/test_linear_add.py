@@ -14,11 +14,11 @@ from sdb_kernels.testing import assert_close, nan_filled_outputs
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 BACKENDS = ("addmm", "reference", pytest.param("triton", marks=needs_triton))
-SIZES = [  # N, C, D: below, across and past the kernel's tiles of 32, 16 and 128
+SIZES = [  # N, C, D: below, across and past the kernel's tiles of 32, 16 and 256
     (1, 7, 24),
     (33, 35, 200),
     (5, 64, 128),
-    (32, 16, 129),
+    (32, 16, 257),
 ]
 
 

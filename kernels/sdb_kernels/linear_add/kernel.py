@@ -15,10 +15,11 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from sdb_kernels.dot import TILE_D, TILE_N, dot_tile
+from sdb_kernels.dot import TILE_N, dot_tile
 from sdb_kernels.fp8 import Fp8Weight, unpack
 
 TILE_C = 16  # columns; 2,048 of them are 128 programs for an H100's 132 processors
+TILE_D = 256  # features per step: few programs, so each has more bytes of weights on their way
 
 
 def linear_add(x: Tensor, hidden: Tensor, weight: Tensor | Fp8Weight) -> Tensor:
