@@ -31,7 +31,7 @@ class PackedLinear(nn.Module):
 
 
 class QuantisedLinear(nn.Module):
-    """Weights rounded to e4m3, see `sdb_kernels.fp8`; they move with the model, but keep dtypes."""
+    """Weights rounded to e4m3, see `sdb_kernels.fp8`; they move with the model, uncast."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
