@@ -22,11 +22,10 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset, Features, List, Value
-from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint, write_text
 from sdb_reference_model.data import collate
-from sdb_reference_model.policies import Policy, commit_above, commit_evenly
+from sdb_reference_model.policies import Policy, commit_above, commit_evenly, commit_in_order
 from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.trajectories import (
     Recorder,
@@ -125,20 +124,6 @@ def build_policy(spec: str, generator: torch.Generator) -> Policy:
     raise ValueError(
         f"policy {spec!r}; use threshold:P with P in [0, 1], steps:N, leftmost:N or random:N"
     )
-
-
-def commit_in_order(num_tokens: int, generator: torch.Generator | None) -> Policy:
-    """Commit `num_tokens` per step, from the left, or at random if a generator is given."""
-
-    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
-        key = torch.arange(is_open.shape[1]).expand(is_open.shape).float()
-        if generator is not None:
-            key = torch.rand(is_open.shape, generator=generator)
-        may_commit = is_open & (confidence >= 0)
-        rank = key.masked_fill(~may_commit, torch.inf).argsort(dim=1).argsort(dim=1)
-        return may_commit & (rank < num_tokens)
-
-    return select
 
 
 def distill(

@@ -5,8 +5,9 @@ over a batch; an edited copy of its answers comes back. The process itself is
 `corruption.edit_tokens`.
 
 Choice: the paper does not say where inserted and substituted tokens come from. `uniform` draws any
-ordinary token. `draft` draws from what the model itself would have put there, with the true token
-left out, so that training errors look like sampling errors; it costs one more forward.
+ordinary token, `unigram` one of those that the batch's answers are made of, as often as they have
+it. `draft` draws from what the model itself would have put there, with the true token left out, so
+that training errors look like sampling errors; it costs one more forward.
 
 Choice: nor does it say what happens to the length. `balanced` keeps it (`corruption.edit_tokens`),
 and the targets are the clean tokens. `labels` really shifts within a block, and the targets are
@@ -31,7 +32,7 @@ from sdb_reference_model.model import Transformer
 from sdb_reference_model.states import Batch, split
 from sdb_reference_model.tokenizer import CodeTokenizer, ControlIds, find_non_text_ids
 
-EditSource = Literal["uniform", "draft"]
+EditSource = Literal["uniform", "unigram", "draft"]
 EditLengths = Literal["balanced", "labels"]
 
 
@@ -46,6 +47,7 @@ class EditProcess:
     probability: float = 1.0
     """Of an answer to be edited at all."""
     substitution_share: float = 0.5
+    source: EditSource = "uniform"
     control: ControlIds | None = None
     """With these, lengths are those of `labels`."""
 
@@ -87,7 +89,7 @@ def edit_answers(
         batch: prompts and answers.
         process: how.
         generator: source of randomness.
-        replacements: int64 [B, C], the tokens to put in; default: drawn by `token_weights`.
+        replacements: int64 [B, C], the tokens to put in; default: `draw_new_tokens`.
 
     Returns:
         int64 [B, C].
@@ -95,7 +97,7 @@ def edit_answers(
     lengths = batch.answer_lengths - 1
     num_edits = draw_num_edits(lengths, process, generator)
     if replacements is None:
-        replacements = draw_replacements(batch.answer, process.token_weights, generator)
+        replacements = draw_new_tokens(batch.answer, process, generator)
     return edit_tokens(
         batch.answer,
         lengths,
@@ -104,6 +106,16 @@ def edit_answers(
         substitution_share=process.substitution_share,
         generator=generator,
     )
+
+
+def draw_new_tokens(
+    answer: Tensor, process: EditProcess, generator: torch.Generator | None
+) -> Tensor:
+    """Draw a token to put in at every position of `answer` [B, C], drafts excepted."""
+    weights = process.token_weights
+    if process.source == "unigram":
+        weights = weights * torch.bincount(answer.flatten(), minlength=len(weights))
+    return draw_replacements(answer, weights, generator)
 
 
 def draw_num_edits(
@@ -146,7 +158,7 @@ def edit_blocks(
     lengths = batch.answer_lengths - 1
     num_edits = draw_num_edits(lengths, process, generator)
     if replacements is None:
-        replacements = draw_replacements(batch.answer, process.token_weights, generator)
+        replacements = draw_new_tokens(batch.answer, process, generator)
     is_text = torch.arange(batch.answer.shape[1])[None] < lengths[:, None]  # [B, C]
     order = torch.rand(batch.answer.shape, generator=generator).masked_fill(~is_text, 2.0)
     is_edited = order.argsort(dim=1).argsort(dim=1) < num_edits[:, None]

@@ -26,7 +26,7 @@ from sdb_reference_model.corruption import (
     mask_tokens,
     sample_times,
 )
-from sdb_reference_model.edits import EditProcess, EditSource, draw_drafts, edit_blocks
+from sdb_reference_model.edits import EditProcess, draw_drafts, edit_blocks
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.states import (
     Batch,
@@ -50,7 +50,6 @@ class EditTerm:
     place: EditPlace = "separate"
     """`separate`: a second corruption of the same x_0, as Eq. 6 is written. `visible`: edits on
     what masking left visible, which is what a sampler that edits will meet."""
-    source: EditSource = "uniform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def compute_diffusion_loss(
     non_text = [mask_id, *(edit.process.control or ())] if edit else [mask_id]
     if edit is not None:
         replacements = None
-        if edit.source == "draft":
+        if edit.process.source == "draft":
             with torch.no_grad():
                 blank = read(torch.full_like(answers, mask_id))[0].flatten(1, 2)
                 replacements = draw_drafts(

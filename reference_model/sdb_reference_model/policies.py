@@ -69,6 +69,21 @@ def commit_evenly(num_steps: int) -> Policy:
     return commit_above(math.inf, num_steps)
 
 
+def commit_in_order(num_tokens: int, generator: torch.Generator | None) -> Policy:
+    """Commit `num_tokens` per step, from the left, or at random if a generator is given."""
+
+    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
+        key = torch.arange(is_open.shape[1]).expand(is_open.shape).float()
+        if generator is not None:
+            key = torch.rand(is_open.shape, generator=generator)
+        key = key.to(is_open.device)
+        may_commit = is_open & (confidence >= 0)
+        rank = key.masked_fill(~may_commit, torch.inf).argsort(dim=1).argsort(dim=1)
+        return may_commit & (rank < num_tokens)
+
+    return select
+
+
 def commit_top(num_tokens: int) -> Policy:
     """Commit the `num_tokens` most probable: LLaDA's low-confidence remasking, a fixed speed."""
     if num_tokens < 1:
@@ -281,6 +296,8 @@ def build_plan(spec: PolicySpec) -> Plan:
     match spec.name:
         case "top":
             return Plan(commit_top(int(first)))
+        case "leftmost":
+            return Plan(commit_in_order(int(first), None))
         case "error":
             return Plan(commit_within(first))
         case "entropy":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "top": ("tokens",),
+    "leftmost": ("tokens",),
     "error": ("bound",),
     "entropy": ("bound",),
     "hierarchical": ("threshold", "low_threshold"),

@@ -190,6 +190,7 @@ class Loss(nn.Module):
         self.model, self.config, self.mask_id = model, config, tokenizer.mask_id
         self.process = EditProcess(
             weigh_tokens(tokenizer, model.config.vocab_size),
+            source=config.edit_source,
             substitution_share=config.substitution_share,
             control=tokenizer.control_ids if config.edit_lengths == "labels" else None,
         )
@@ -203,7 +204,7 @@ class Loss(nn.Module):
             terms = compute_autoregressive_loss(self.model, batch, self.mask_id)
             return terms.mask, terms.edit
         process = replace(self.process, max_ratio=edit_ratio)
-        edit = EditTerm(process, c.edit_place, c.edit_source) if edit_ratio > 0 else None
+        edit = EditTerm(process, c.edit_place) if edit_ratio > 0 else None
         terms = compute_diffusion_loss(
             self.model,
             batch,

@@ -162,6 +162,7 @@ def test_a_canvas_longer_than_the_model_is_an_error(spec: str) -> None:
     "policy",
     [
         "top:2",
+        "leftmost:2",
         "error:0.5",
         "entropy:2",
         "hierarchical:0.5:0.1",

@@ -19,7 +19,7 @@ from sdb_reference_model.constrained import (
 )
 from sdb_reference_model.data import collate
 from sdb_reference_model.distill import COLUMNS
-from sdb_reference_model.edits import EditProcess, edit_answers
+from sdb_reference_model.edits import EditProcess, draw_new_tokens, edit_answers
 from sdb_reference_model.finetune import Metrics
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.states import Batch
@@ -170,6 +170,19 @@ def test_edits_are_few_and_spare_the_end(checkpoint: Checkpoint) -> None:
     num_new = ((edited >= 100) & (edited < 110)).sum(dim=1)
     assert int(num_new.max()) <= 4  # one token in ten
     assert 5 < int((edited != batch.answer).any(dim=1).sum()) < 40
+
+
+def test_unigram_edits_put_in_what_the_batch_has_as_often() -> None:
+    answers = [[*[50] * 30, *[51] * 10, TOKENIZER.end_id]] * 200
+    batch = collate([[1]] * 200, answers, TOKENIZER.pad_id, TOKENIZER.end_id, BLOCK)
+    weights = torch.ones(300)
+    weights[[TOKENIZER.end_id, 51]] = torch.tensor([0.0, 2.0])
+    process = EditProcess(weights, max_ratio=1.0, substitution_share=1.0, source="unigram")
+    drawn = draw_new_tokens(batch.answer, process, torch.Generator().manual_seed(0))[:, 40:]
+    assert set(drawn.flatten().tolist()) == {50, 51}
+    assert float((drawn == 51).float().mean()) == pytest.approx(0.4, abs=0.05)  # 2 x 10 : 30
+    edited = edit_answers(batch, process, torch.Generator().manual_seed(0))
+    assert set(edited[:, :40].flatten().tolist()) == {50, 51}
 
 
 def test_fine_tuning_learns_the_winners_and_leaves_the_start_alone(

@@ -48,7 +48,7 @@ def compute_loss(model: Transformer, objective: str) -> LossTerms:
         BLOCK,
         MASK,
         torch.Generator().manual_seed(5),
-        edit=EditTerm(EditProcess(weights, max_ratio=1.0), source=source),
+        edit=EditTerm(EditProcess(weights, max_ratio=1.0, source=source)),
         attention=attention,
     )
 

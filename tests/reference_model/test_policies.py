@@ -175,6 +175,7 @@ def test_policies_that_cannot_be_are_refused() -> None:
     ("text", "chosen"),
     [
         ("top:3", [0, 2, 5]),
+        ("leftmost:3", [0, 1, 2]),
         ("error:0.16", [0, 5]),
         ("entropy:0.06", [0, 5]),
         ("hierarchical:0.65:0.5", [0, 2, 4, 5]),
@@ -197,7 +198,7 @@ def test_texts_name_policies(text: str, chosen: list[int]) -> None:
     ("text", "message"),
     [
         ("entropi:1", "unknown policy 'entropi'; did you mean 'entropy'?"),
-        ("best", "unknown policy 'best'; use top:TOKENS, error:BOUND, entropy:BOUND, hier"),
+        ("best", "unknown policy 'best'; use top:TOKENS, leftmost:TOKENS, error:BOUND, entr"),
         ("top", "policy 'top' does not fit top:TOKENS: tokens, budget are whole and from 1"),
         ("top:1.5", "'top:1.5' does not fit"),
         ("top:0", "'top:0' does not fit"),

@@ -375,6 +375,7 @@ def test_edits_begin_in_the_last_fifth_and_grow_to_the_papers_ratio(tmp_path: Pa
     [
         {"edit_place": "visible", "edit_fraction": 1.0},
         {"edit_source": "draft", "edit_fraction": 1.0},
+        {"edit_source": "unigram", "edit_fraction": 1.0},
         {"edit_lengths": "labels", "edit_fraction": 1.0},
         {"attention": "full", "block_sizes": (), "edit_fraction": 1.0},
         {"optimizer": "adamw", "schedule": "cosine"},
