@@ -18,14 +18,14 @@ from sdb_harness.errors import UserError
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-    from sdb_reference_model.train import TrainConfig
+    from sdb_reference_model.train_config import TrainConfig
 
 
 @click.group(invoke_without_command=True)
 @click.option(
     "--config",
     "config_name",
-    help="demo-diffusion, demo-edit, demo-ar, or a TOML file in the form of these.",
+    help="demo-mask, demo-diffusion, demo-edit, demo-ar, or a TOML file in the form of these.",
 )
 @click.option(
     "--out",
@@ -62,8 +62,9 @@ def train(
     if find_spec("datasets") is None:
         raise UserError("training needs one more package; pip install seed-diffusion-bench[train]")
     from sdb_harness.training_data import read_training_data
-    from sdb_reference_model.train import StepReport, load_config
+    from sdb_reference_model.train import StepReport
     from sdb_reference_model.train import train as run_training
+    from sdb_reference_model.train_config import load_config
 
     config = load_config(config_name)
     out = out or Path("runs/train") / Path(config_name).stem

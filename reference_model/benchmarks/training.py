@@ -47,7 +47,8 @@ from sdb_reference_model.objective import compute_autoregressive_loss
 from sdb_reference_model.optimizers import build_optimizers
 from sdb_reference_model.parallel import World
 from sdb_reference_model.tokenizer import CodeTokenizer
-from sdb_reference_model.train import Loss, Run, StepReport, TrainConfig, build_model, train
+from sdb_reference_model.train import Loss, Run, StepReport, build_model, train
+from sdb_reference_model.train_config import TrainConfig
 
 RESULTS = Path(__file__).parent / "results"
 NUM_WARMUP_STEPS = 2

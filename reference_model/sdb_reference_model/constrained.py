@@ -27,6 +27,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
+from sdb_reference_model.corruption import Weighting
 from sdb_reference_model.data import BatchStream
 from sdb_reference_model.distill import read_provenance
 from sdb_reference_model.edits import EditProcess, edit_answers, weigh_tokens
@@ -37,7 +38,6 @@ from sdb_reference_model.finetune import (
     run_updates,
 )
 from sdb_reference_model.model import Transformer
-from sdb_reference_model.objective import Weighting
 from sdb_reference_model.states import Batch, compute_log_probabilities, read_slabs, split
 from sdb_reference_model.trajectories import Order, pad_steps, reorder
 

@@ -20,6 +20,7 @@ alone. Not default: lone insertions and deletions inside a block with labels for
 `edits.shift_answers`), which need two control tokens and a decoder that knows them.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -27,8 +28,21 @@ import torch
 from torch import Tensor
 
 Schedule = Literal["linear", "cosine"]
+Weighting = Literal["elbo", "uniform"]
 MAX_EDIT_RATIO = 0.1
 """Largest alpha_t of the paper: it protects the density estimation that masking teaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskProcess:
+    """Process A with everything but the tokens."""
+
+    schedule: Schedule = "linear"
+    weighting: Weighting = "elbo"
+    """Of masked tokens: gamma'_t / gamma_t as in Eq. 6, or `uniform`, all alike (MaskGIT), which
+    bounds nothing."""
+    max_time: float = 1.0
+    """Times are uniform below it; see `curriculum.compute_max_time`."""
 
 
 def compute_gamma(t: Tensor, schedule: Schedule = "linear") -> Tensor:
@@ -63,19 +77,21 @@ def sample_times(
     block_size: int,
     generator: torch.Generator | None = None,
     schedule: Schedule = "linear",
+    max_time: float = 1.0,
 ) -> Tensor:
     """Draw `num_times` times, evenly spread (low discrepancy) and in random order.
 
-    One uniform offset shifts a regular grid over [0, 1), so a batch always sees all noise levels:
-    each time alone is uniform, together they cover. Choice: times at which not even one token of a
-    block would be masked on average are raised to the one where gamma_t = 1 / block_size, as in
-    Stable-DiffCoder's block-clipped rate; the linear weight then never exceeds the block size.
+    One uniform offset shifts a regular grid over [0, max_time), so a batch always sees all noise
+    levels: each time alone is uniform, together they cover. Choice: times at which not even one
+    token of a block would be masked on average are raised to the one where gamma_t is
+    1 / block_size, as in Stable-DiffCoder's block-clipped rate; the linear weight then never
+    exceeds the block size.
 
     Returns:
         float32 [num_times], with gamma in [1 / block_size, 1].
     """
     offset = torch.rand((), generator=generator)
-    t = (torch.arange(num_times) + offset) / num_times
+    t = (torch.arange(num_times) + offset) / num_times * max_time
     t = t[torch.randperm(num_times, generator=generator)]
     return t.clamp(min=float(invert_gamma(torch.tensor(1.0 / block_size), schedule)))
 
@@ -105,6 +121,22 @@ def mask_tokens(
     first_victim = noise == noise.amin(dim=1, keepdim=True)
     is_masked |= first_victim & ~is_masked.any(dim=1, keepdim=True)
     return x0.masked_fill(is_masked, mask_id), is_masked
+
+
+def mask_blocks(
+    x0: Tensor, process: MaskProcess, mask_id: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mask every row of x0 [N, B] at a time of its own.
+
+    Returns:
+        x_t int64 [N, B], is_masked bool [N, B], and the weight of a row's masks float32 [N].
+    """
+    num_rows, width = x0.shape
+    t = sample_times(num_rows, width, generator, process.schedule, process.max_time)
+    noisy, is_masked = mask_tokens(x0, compute_gamma(t, process.schedule), mask_id, generator)
+    is_elbo = process.weighting == "elbo"
+    weight = compute_elbo_weight(t, process.schedule) if is_elbo else torch.ones_like(t)
+    return noisy, is_masked, weight
 
 
 def count_edits(lengths: Tensor, alpha: Tensor) -> Tensor:

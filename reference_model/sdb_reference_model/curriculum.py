@@ -5,13 +5,23 @@
     3  constrained     along the best orders of its own       distill.py, constrained.py, Eq. 9
     4  on-policy       fewer steps under a verifier           onpolicy.py, Eqs. 10, 11
 
-Phases 1 and 2 are one run; this file says where it switches. Phases 3 and 4 are runs of their own.
+Phases 1 and 2 are one run, or two with `edit_fraction` 0 and 1; this file says where it switches.
+Phases 3 and 4 are runs of their own.
 
 Choice: the largest edit ratio rises from 0 over the first part of the edit phase, so that the
 switch does not jolt a model that has never seen a wrong token. The paper names no ramp.
 """
 
 from sdb_reference_model.corruption import MAX_EDIT_RATIO
+
+
+def compute_max_time(train_step: int, warmup_steps: int) -> float:
+    """Largest time of a pre-training step's masks, which rises to 1 (Stable-DiffCoder's warm-up).
+
+    A model that was autoregressive has never seen a mask: at first it is shown few. Meanwhile
+    masked tokens are weighed alike.
+    """
+    return min(1.0, (train_step + 1) / (warmup_steps + 1))
 
 
 def compute_edit_ratio(

@@ -5,9 +5,9 @@ over a batch; an edited copy of its answers comes back. The process itself is
 `corruption.edit_tokens`.
 
 Choice: the paper does not say where inserted and substituted tokens come from. `uniform` draws any
-ordinary token, `unigram` one of those that the batch's answers are made of, as often as they have
-it. `draft` draws from what the model itself would have put there, with the true token left out, so
-that training errors look like sampling errors; it costs one more forward.
+ordinary token, `unigram` one of those that the answers beside it are made of, as often as they
+have it. `draft` draws from what the model itself would have put there, with the true token left
+out, so that training errors look like sampling errors; it costs one more forward.
 
 Choice: nor does it say what happens to the length. `balanced` keeps it (`corruption.edit_tokens`),
 and the targets are the clean tokens. `labels` really shifts within a block, and the targets are
@@ -114,7 +114,9 @@ def draw_new_tokens(
     """Draw a token to put in at every position of `answer` [B, C], drafts excepted."""
     weights = process.token_weights
     if process.source == "unigram":
-        weights = weights * torch.bincount(answer.flatten(), minlength=len(weights))
+        counts = weights * torch.bincount(answer.flatten(), minlength=len(weights))
+        if int((counts > 0).sum()) > 1:  # else there is nothing to put in but the truth
+            weights = counts
     return draw_replacements(answer, weights, generator)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sdb_reference_model.data import BatchStream
 from sdb_reference_model.model import ModelConfig, Transformer
 from sdb_reference_model.packing import place
-from sdb_reference_model.train import TrainConfig
+from sdb_reference_model.train_config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)

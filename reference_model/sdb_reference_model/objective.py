@@ -20,12 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sdb_reference_model.corruption import (
-    compute_elbo_weight,
-    compute_gamma,
-    mask_tokens,
-    sample_times,
-)
+from sdb_reference_model.corruption import MaskProcess, mask_blocks
 from sdb_reference_model.edits import EditProcess, draw_drafts, edit_blocks
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.states import (
@@ -39,7 +34,6 @@ from sdb_reference_model.states import (
 
 Attention = Literal["block_causal", "full"]
 EditPlace = Literal["separate", "visible"]
-Weighting = Literal["elbo", "uniform"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +63,9 @@ def compute_diffusion_loss(
     mask_id: int,
     generator: torch.Generator | None = None,
     *,
+    process: MaskProcess = MaskProcess(),  # noqa: B008
     edit: EditTerm | None = None,
     attention: Attention = "block_causal",
-    weighting: Weighting = "elbo",
 ) -> LossTerms:
     """Both terms of Eq. 6; the mask term alone bounds the nats per token from above.
 
@@ -88,17 +82,15 @@ def compute_diffusion_loss(
             is one block.
         mask_id: id of the mask token.
         generator: source of randomness.
+        process: of the masks.
         edit: the first term; None leaves it out.
         attention: what a noisy token sees.
-        weighting: `elbo` is Eq. 6; `uniform` counts masked tokens alike (MaskGIT) and is no bound.
     """
     block_size = batch.answer.shape[1] if attention == "full" else block_size
     answers = split(batch.answer, block_size)  # [B, M, b]
     num_blocks = answers.shape[1]
-    t = sample_times(answers.shape[0] * num_blocks, block_size, generator)
-    noisy, is_masked = mask_tokens(answers.flatten(0, 1), compute_gamma(t), mask_id, generator)
+    noisy, is_masked, weight = mask_blocks(answers.flatten(0, 1), process, mask_id, generator)
     noisy, is_masked = noisy.view_as(answers), is_masked.view_as(answers)
-    weight = compute_elbo_weight(t) if weighting == "elbo" else torch.ones_like(t)
     starts = torch.arange(num_blocks) * block_size
     is_live = (starts < batch.answer_lengths[:, None])[..., None]  # [B, M, 1]
 

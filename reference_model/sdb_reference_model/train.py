@@ -27,37 +27,27 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from sdb_reference_model.attention import KernelChoice, choose_kernel
+from sdb_reference_model.attention import choose_kernel
 from sdb_reference_model.checkpoint import (
     Checkpoint,
     CheckpointError,
-    Objective,
     load_checkpoint,
     save_checkpoint,
     write_text,
 )
-from sdb_reference_model.config import read_config
-from sdb_reference_model.curriculum import compute_edit_ratio
+from sdb_reference_model.corruption import MaskProcess
 from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
-from sdb_reference_model.edits import EditLengths, EditProcess, EditSource, add_labels, weigh_tokens
+from sdb_reference_model.edits import EditProcess, add_labels, weigh_tokens
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.objective import (
-    Attention,
-    EditPlace,
     EditTerm,
-    Weighting,
     compute_autoregressive_loss,
     compute_diffusion_loss,
 )
 from sdb_reference_model.optimizers import (
-    OptimizerName,
-    Schedule,
     build_optimizers,
-    compute_learning_rate_factor,
 )
 from sdb_reference_model.parallel import (
-    Parallel,
-    Precision,
     World,
     choose_dtype,
     gather_weights,
@@ -69,62 +59,15 @@ from sdb_reference_model.parallel import (
 )
 from sdb_reference_model.states import Batch
 from sdb_reference_model.tokenizer import CodeTokenizer, find_forbidden_id
+from sdb_reference_model.train_config import (
+    TrainConfig,
+    find_edit_ratio,
+    find_factor,
+    find_max_time,
+)
 
 TOKENIZER_EXAMPLES = 20_000
 """Examples on which the tokenizer is trained: its merges no longer change beyond this."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """One training run. `data` is handed to the composition root, which makes the data set."""
-
-    objective: Objective
-    batch_size: int
-    num_train_steps: int
-    warmup_steps: int
-    adam_lr: float
-    seed: int
-    data: dict[str, Any]
-    block_sizes: tuple[int, ...] = ()
-    """One is drawn per step: the blocks that sampling will use. Empty under full attention."""
-    attention: Attention = "block_causal"
-    weighting: Weighting = "elbo"
-    """Of the masked tokens: gamma'_t / gamma_t as in Eq. 6, or `uniform`."""
-    size: str = ""
-    """A name of `SIZES`; may be left out where `init_from` brings its own."""
-    init_from: str = ""
-    """Checkpoint to start from: a shipped name, a folder, or `hf:` and a folder or id of other
-    people's. Its tokenizer comes along."""
-    mask_token: str = "<|mask|>"
-    """What an autoregressive start without a mask uses as one: any token that its text never has,
-    or a new one, for which most models have a spare id."""
-
-    edit_fraction: float = 0.2
-    """Last part of the steps that has both terms of Eq. 6; 0 is never."""
-    edit_ramp: float = 0.5
-    edit_weight: float = 1.0
-    edit_place: EditPlace = "separate"
-    edit_source: EditSource = "uniform"
-    edit_lengths: EditLengths = "balanced"
-    substitution_share: float = 0.5
-
-    optimizer: OptimizerName = "adamw"
-    muon_lr: float = 0.02
-    weight_decay: float = 0.01
-    schedule: Schedule = "wsd"
-    decay_fraction: float = 0.35
-    precision: Precision = "auto"
-    """`auto` is bfloat16 where the device has it in hardware."""
-    parallel: Parallel = "ddp"
-    piece_size: int = 0
-    """Examples of one forward; 0 is the batch over the ranks. Smaller ones need less memory."""
-    recompute_activations: bool = False
-    attention_kernel: KernelChoice = "auto"
-    """`auto` is `flex` on GPUs and `sdpa` on processors; see `attention.py`."""
-    packing: bool = False
-    """Put several examples of a piece in one row, where each sees only itself; see `packing.py`."""
-    compile: bool = False
-    """Through `torch.compile`, on GPUs; tested on none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,43 +88,6 @@ class StepReport:
     elapsed_s: float
 
 
-def load_config(name: str) -> TrainConfig:
-    """Read a shipped configuration by name, or a TOML file by path.
-
-    Raises:
-        ValueError: if it is missing, has an unknown or missing key, or a value of a wrong kind.
-    """
-    config = read_config(name, TrainConfig)
-    check_config(config, name)
-    return config
-
-
-def check_config(config: TrainConfig, name: str) -> None:
-    """Reject values that cannot be trained, with the way out."""
-    if config.size not in SIZES and (config.size or not config.init_from):
-        raise ValueError(
-            f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}; "
-            "or leave it out where init_from brings its own"
-        )
-    is_blockwise = config.objective == "diffusion" and config.attention == "block_causal"
-    if is_blockwise != bool(config.block_sizes):
-        raise ValueError(
-            f"{name}: block_sizes goes with objective='diffusion' and attention='block_causal', "
-            "and only with them"
-        )
-    if min((config.batch_size, config.num_train_steps, *config.block_sizes)) < 1:
-        raise ValueError(f"{name}: batch_size, num_train_steps and block_sizes must be positive")
-    for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
-        if not 0 <= getattr(config, key) <= 1:
-            raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")
-    if config.edit_lengths == "labels" and not (is_blockwise and config.edit_place == "separate"):
-        raise ValueError(f"{name}: edit_lengths='labels' needs block_sizes, edit_place='separate'")
-    if config.optimizer == "muon" and config.parallel == "fsdp":
-        raise ValueError(
-            f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp', or 'adamw'"
-        )
-
-
 class Loss(nn.Module):
     """The loss of one piece of a batch as a module, which is what DDP and FSDP can wrap."""
 
@@ -196,13 +102,16 @@ class Loss(nn.Module):
         )
 
     def forward(
-        self, batch: Batch, block_size: int, edit_ratio: float, seed: int
+        self, batch: Batch, block_size: int, edit_ratio: float, seed: int, max_time: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Sums of both terms of Eq. 6 in nats; the twin's loss comes as the first."""
         c = self.config
         if c.objective == "autoregressive":
             terms = compute_autoregressive_loss(self.model, batch, self.mask_id)
             return terms.mask, terms.edit
+        masks = MaskProcess(
+            c.mask_schedule, c.weighting if max_time == 1.0 else "uniform", max_time
+        )
         process = replace(self.process, max_ratio=edit_ratio)
         edit = EditTerm(process, c.edit_place) if edit_ratio > 0 else None
         terms = compute_diffusion_loss(
@@ -211,9 +120,9 @@ class Loss(nn.Module):
             block_size,
             self.mask_id,
             torch.Generator().manual_seed(seed),
+            process=masks,
             edit=edit,
             attention=c.attention,
-            weighting=c.weighting,
         )
         return terms.mask, terms.edit
 
@@ -366,6 +275,7 @@ class Run:
     def step(self, train_step: int, factor: float, edit_ratio: float) -> Tensor:
         """One batch and one update; returns float64 [3]: both losses per token, and real tokens."""
         config, world = self.config, self.world
+        max_time = find_max_time(train_step, config)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + train_step)
         rows = self.stream.select(train_step)
         block_size = 1
@@ -386,7 +296,7 @@ class Run:
             is_cast = self.dtype == torch.bfloat16 and config.parallel != "fsdp"
             with synchronise(self.loss, index == own[-1]):
                 with torch.autocast(world.device.type, self.dtype) if is_cast else nullcontext():
-                    mask, edit = self.loss(batch, block_size, edit_ratio, seeds[index])
+                    mask, edit = self.loss(batch, block_size, edit_ratio, seeds[index], max_time)
                 # Wrappers average over ranks; the mean is over the tokens of the whole batch.
                 (world.size / num_judged * (mask + config.edit_weight * edit)).backward()
             sums[:2] += torch.stack((mask, edit)).detach().cpu().double() / num_judged
@@ -399,26 +309,6 @@ class Run:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return world.sum(sums.to(world.device)).cpu()
-
-
-def find_factor(train_step: int, config: TrainConfig) -> float:
-    """Share of the full learning rate at a step."""
-    return compute_learning_rate_factor(
-        train_step,
-        config.num_train_steps,
-        config.warmup_steps,
-        config.decay_fraction,
-        config.schedule,
-    )
-
-
-def find_edit_ratio(train_step: int, config: TrainConfig) -> float:
-    """Largest alpha at a step; the twin has no edits."""
-    if config.objective == "autoregressive":
-        return 0.0
-    return compute_edit_ratio(
-        train_step, config.num_train_steps, config.edit_fraction, config.edit_ramp
-    )
 
 
 def prepare_tokenizer(
@@ -577,7 +467,7 @@ def check_run(out: Path, config: TrainConfig, world: World) -> None:
         is_same_past = all(
             find(step, config) == find(step, old)
             for step in range(num_done)
-            for find in (find_factor, find_edit_ratio)
+            for find in (find_factor, find_edit_ratio, find_max_time)
         )
         free = ("num_train_steps", "decay_fraction", "edit_fraction", "edit_ramp")
         renewed = replace(old, **{key: getattr(config, key) for key in free})

@@ -183,6 +183,8 @@ def test_unigram_edits_put_in_what_the_batch_has_as_often() -> None:
     assert float((drawn == 51).float().mean()) == pytest.approx(0.4, abs=0.05)  # 2 x 10 : 30
     edited = edit_answers(batch, process, torch.Generator().manual_seed(0))
     assert set(edited[:, :40].flatten().tolist()) == {50, 51}
+    one_word = draw_new_tokens(batch.answer[:, :30], process, torch.Generator().manual_seed(0))
+    assert len(set(one_word.flatten().tolist())) > 200  # any token, rather than none
 
 
 def test_fine_tuning_learns_the_winners_and_leaves_the_start_alone(

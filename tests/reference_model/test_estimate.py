@@ -19,7 +19,7 @@ from sdb_reference_model.estimate import (
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import compute_autoregressive_loss, compute_diffusion_loss
 from sdb_reference_model.tokenizer import CodeTokenizer
-from sdb_reference_model.train import TrainConfig
+from sdb_reference_model.train_config import TrainConfig
 
 DATASET = Dataset.from_dict({"prompt": ["say red\n"] * 8, "completion": ["    return red\n"] * 8})
 CONFIG = TrainConfig(

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from sdb_reference_model.attention import build_dense_mask
-from sdb_reference_model.corruption import mask_tokens, sample_times
+from sdb_reference_model.corruption import MaskProcess, mask_tokens, sample_times
 from sdb_reference_model.edits import EditProcess, edit_answers
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import (
     EditTerm,
     LossTerms,
-    Weighting,
     compute_autoregressive_loss,
     compute_diffusion_loss,
 )
@@ -58,19 +57,33 @@ def make_batch() -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("block_size", "weighting"), [(2, "elbo"), (4, "elbo"), (12, "elbo"), (4, "uniform")]
+    ("block_size", "process"),
+    [
+        (2, MaskProcess()),
+        (4, MaskProcess()),
+        (12, MaskProcess()),
+        (4, MaskProcess(weighting="uniform")),
+        (4, MaskProcess("cosine")),
+        (4, MaskProcess(max_time=0.5)),
+    ],
+    ids=str,
 )
 def test_diffusion_loss_equals_block_by_block_evaluation(
-    block_size: int, weighting: Weighting
+    block_size: int, process: MaskProcess
 ) -> None:
     """One forward over [prompt | clean | noisy] = each noisy block after its own clean prefix."""
     model, batch = make_model(), make_batch()
     generator = torch.Generator().manual_seed(5)
-    loss = compute_diffusion_loss(model, batch, block_size, MASK, generator, weighting=weighting)
+    loss = compute_diffusion_loss(model, batch, block_size, MASK, generator, process=process)
     generator = torch.Generator().manual_seed(5)
     blocks = batch.answer.view(-1, block_size)
-    t = sample_times(len(blocks), block_size, generator)
-    noisy, is_masked = mask_tokens(blocks, t, MASK, generator)
+    t = sample_times(len(blocks), block_size, generator, process.schedule, process.max_time)
+    assert float(t.max()) < process.max_time
+    is_linear = process.schedule == "linear"
+    gamma = t if is_linear else 1 - torch.cos(t * math.pi / 2)
+    weights = 1 / t if is_linear else math.pi / 2 / torch.tan(t * math.pi / 4)
+    weights = weights if process.weighting == "elbo" else torch.ones_like(t)
+    noisy, is_masked = mask_tokens(blocks, gamma, MASK, generator)
     blocks_per_row = batch.answer.shape[1] // block_size
     total, num_tokens = 0.0, 0
     for index, block in enumerate(blocks):
@@ -87,8 +100,7 @@ def test_diffusion_loss_equals_block_by_block_evaluation(
         logits = hidden @ model.head_weight.T
         logits[:, MASK] = -math.inf
         log_p = logits.log_softmax(dim=-1).gather(1, block[:, None])[:, 0]
-        weight = 1 / t[index] if weighting == "elbo" else 1.0
-        total -= float((log_p * is_masked[index]).sum() * weight)
+        total -= float((log_p * is_masked[index]).sum() * weights[index])
         num_tokens += block_size
     assert per_token(loss) == pytest.approx(total / num_tokens, rel=1e-5)
 

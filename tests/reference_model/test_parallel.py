@@ -17,7 +17,8 @@ import torch.distributed as dist
 from datasets import Dataset, disable_progress_bars
 
 from sdb_reference_model.model import SIZES
-from sdb_reference_model.train import TrainConfig, train
+from sdb_reference_model.train import train
+from sdb_reference_model.train_config import TrainConfig
 
 torch.set_num_threads(1)
 if "RANK" in os.environ:  # one group for all runs

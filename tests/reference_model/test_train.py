@@ -26,14 +26,14 @@ from sdb_reference_model.model import SIZES
 from sdb_reference_model.policies import commit_above, label_above
 from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
-from sdb_reference_model.train import (
-    StepReport,
+from sdb_reference_model.train import StepReport, find_shape, train
+from sdb_reference_model.train_config import (
     TrainConfig,
     check_config,
     find_edit_ratio,
     find_factor,
+    find_max_time,
     load_config,
-    train,
 )
 
 WORDS = ("red", "blue", "green", "black")
@@ -72,6 +72,7 @@ def run(
     out: Path,
     save_every: int = 4,
     dataset: Dataset | IterableDataset = DATASET,
+    report_every: int = 4,
 ) -> list[StepReport]:
     reports: list[StepReport] = []
     train(
@@ -80,7 +81,7 @@ def run(
         out,
         provenance={"machine": "test"},
         on_report=reports.append,
-        report_every=4,
+        report_every=report_every,
         save_every=save_every,
     )
     return reports
@@ -309,7 +310,10 @@ def test_missing_columns_and_too_little_data_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["demo-mask", "demo-diffusion", "demo-ar", "demo-edit"])
 def test_shipped_configurations_are_valid(name: str) -> None:
-    assert load_config(name).size == "demo"
+    config = load_config(name)
+    assert config.size == "demo"
+    if config.init_from:
+        assert find_shape(config, load_checkpoint(config.init_from)) == SIZES["demo"]
 
 
 def test_both_demo_configurations_differ_only_in_the_objective() -> None:
@@ -349,10 +353,20 @@ def test_wrong_configuration_is_one_clear_line(line: str, message: str, tmp_path
 
 def test_a_truth_value_is_no_number(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "reference_model/sdb_reference_model/configs"
-    text = (shipped / "demo-diffusion.toml").read_text().replace("seed = 0", "seed = true", 1)
+    text = (shipped / "demo-mask.toml").read_text().replace("seed = 0", "seed = true", 1)
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(ValueError, match="seed=True must be of type int"):
         load_config(str(tmp_path / "x.toml"))
+
+
+def test_masks_grow_in_the_warm_up_and_are_weighed_alike(tmp_path: Path) -> None:
+    config = replace(DIFFUSION, num_train_steps=6, mask_warmup_steps=4, edit_fraction=0.0)
+    assert [find_max_time(step, config) for step in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+    assert find_max_time(0, DIFFUSION) == 1.0
+    # Of an untrained model every masked token costs the same, so the loss says how many there are.
+    flat = replace(config, optimizer="adamw", adam_lr=0.0, block_sizes=(32,), batch_size=32)
+    losses = [report.mask_loss for report in run(flat, tmp_path, report_every=1)]
+    assert losses[0] < losses[1] < losses[2] < losses[3] < 0.7 * losses[5]
 
 
 def test_edits_begin_in_the_last_fifth_and_grow_to_the_papers_ratio(tmp_path: Path) -> None:
@@ -379,6 +393,7 @@ def test_edits_begin_in_the_last_fifth_and_grow_to_the_papers_ratio(tmp_path: Pa
         {"edit_lengths": "labels", "edit_fraction": 1.0},
         {"attention": "full", "block_sizes": (), "edit_fraction": 1.0},
         {"optimizer": "adamw", "schedule": "cosine"},
+        {"mask_schedule": "cosine", "weighting": "uniform", "edit_fraction": 0.0},
     ],
     ids=str,
 )

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
-from sdb_reference_model.corruption import MAX_EDIT_RATIO, draw_replacements, edit_tokens
+from sdb_reference_model.corruption import (
+    MAX_EDIT_RATIO,
+    Weighting,
+    draw_replacements,
+    edit_tokens,
+)
 from sdb_reference_model.data import collate
 from sdb_reference_model.edits import weigh_tokens
 from sdb_reference_model.experiments.answering import answer, make_block_sampler
@@ -42,7 +47,8 @@ from sdb_reference_model.experiments.tuning import (
 )
 from sdb_reference_model.policies import edit_above
 from sdb_reference_model.states import compute_logits, read_slabs, split
-from sdb_reference_model.train import TrainConfig, train
+from sdb_reference_model.train import train
+from sdb_reference_model.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +65,8 @@ class MixConfig(TuningConfig):
     num_train_steps: int = 200
     batch_size: int = 16
     block_sizes: tuple[int, ...] = (4, 8, 16, 32)
+    weighting: Weighting = "uniform"
+    """As `demo-diffusion` was trained."""
     muon_lr: float = 0.005
     adam_lr: float = 0.00075
     edit_threshold: float = 0.9
@@ -112,6 +120,7 @@ def make_training(config: MixConfig, seed: int) -> TrainConfig:
         decay_fraction=0.5,
         seed=1 + seed,
         block_sizes=config.block_sizes,
+        weighting=config.weighting,
         data={
             "num_examples": config.num_train_steps * config.batch_size,
             "seed": 11 + seed,

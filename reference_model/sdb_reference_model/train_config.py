@@ -1,0 +1,142 @@
+"""What one run of pre-training is: its configuration, checked, and what changes from step to step.
+
+Place in the flow: `train.py` reads it; every key is a key of the TOML files in `configs/`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sdb_reference_model.attention import KernelChoice
+from sdb_reference_model.checkpoint import Objective
+from sdb_reference_model.config import read_config
+from sdb_reference_model.corruption import Schedule as MaskSchedule
+from sdb_reference_model.corruption import Weighting
+from sdb_reference_model.curriculum import compute_edit_ratio, compute_max_time
+from sdb_reference_model.edits import EditLengths, EditSource
+from sdb_reference_model.model import SIZES
+from sdb_reference_model.objective import Attention, EditPlace
+from sdb_reference_model.optimizers import (
+    OptimizerName,
+    Schedule,
+    compute_learning_rate_factor,
+)
+from sdb_reference_model.parallel import Parallel, Precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One training run. `data` is handed to the composition root, which makes the data set."""
+
+    objective: Objective
+    batch_size: int
+    num_train_steps: int
+    warmup_steps: int
+    adam_lr: float
+    seed: int
+    data: dict[str, Any]
+    block_sizes: tuple[int, ...] = ()
+    """One is drawn per step: the blocks that sampling will use. Empty under full attention."""
+    attention: Attention = "block_causal"
+    mask_schedule: MaskSchedule = "linear"
+    """gamma_t."""
+    weighting: Weighting = "elbo"
+    """Of the masked tokens: gamma'_t / gamma_t as in Eq. 6, or `uniform`."""
+    mask_warmup_steps: int = 0
+    """Steps over which the largest t rises to 1, for autoregressive starts."""
+    size: str = ""
+    """A name of `SIZES`; may be left out where `init_from` brings its own."""
+    init_from: str = ""
+    """Checkpoint to start from: a shipped name, a folder, or `hf:` and a folder or id of other
+    people's. Its tokenizer comes along."""
+    mask_token: str = "<|mask|>"
+    """What an autoregressive start without a mask uses as one: any token that its text never has,
+    or a new one, for which most models have a spare id."""
+
+    edit_fraction: float = 0.2
+    """Last part of the steps that has both terms of Eq. 6; 0 is never."""
+    edit_ramp: float = 0.5
+    edit_weight: float = 1.0
+    edit_place: EditPlace = "separate"
+    edit_source: EditSource = "uniform"
+    edit_lengths: EditLengths = "balanced"
+    substitution_share: float = 0.5
+
+    optimizer: OptimizerName = "adamw"
+    muon_lr: float = 0.02
+    weight_decay: float = 0.01
+    schedule: Schedule = "wsd"
+    decay_fraction: float = 0.35
+    precision: Precision = "auto"
+    """`auto` is bfloat16 where the device has it in hardware."""
+    parallel: Parallel = "ddp"
+    piece_size: int = 0
+    """Examples of one forward; 0 is the batch over the ranks. Smaller ones need less memory."""
+    recompute_activations: bool = False
+    attention_kernel: KernelChoice = "auto"
+    """`auto` is `flex` on GPUs and `sdpa` on processors; see `attention.py`."""
+    packing: bool = False
+    """Put several examples of a piece in one row, where each sees only itself; see `packing.py`."""
+    compile: bool = False
+    """Through `torch.compile`, on GPUs; tested on none yet."""
+
+
+def load_config(name: str) -> TrainConfig:
+    """Read a shipped configuration by name, or a TOML file by path.
+
+    Raises:
+        ValueError: if it is missing, has an unknown or missing key, or a value of a wrong kind.
+    """
+    config = read_config(name, TrainConfig)
+    check_config(config, name)
+    return config
+
+
+def check_config(config: TrainConfig, name: str) -> None:
+    """Reject values that cannot be trained, with the way out."""
+    if config.size not in SIZES and (config.size or not config.init_from):
+        raise ValueError(
+            f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}; "
+            "or leave it out where init_from brings its own"
+        )
+    is_blockwise = config.objective == "diffusion" and config.attention == "block_causal"
+    if is_blockwise != bool(config.block_sizes):
+        raise ValueError(
+            f"{name}: block_sizes goes with objective='diffusion' and attention='block_causal', "
+            "and only with them"
+        )
+    if min((config.batch_size, config.num_train_steps, *config.block_sizes)) < 1:
+        raise ValueError(f"{name}: batch_size, num_train_steps and block_sizes must be positive")
+    for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
+        if not 0 <= getattr(config, key) <= 1:
+            raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")
+    if config.edit_lengths == "labels" and not (is_blockwise and config.edit_place == "separate"):
+        raise ValueError(f"{name}: edit_lengths='labels' needs block_sizes, edit_place='separate'")
+    if config.optimizer == "muon" and config.parallel == "fsdp":
+        raise ValueError(
+            f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp', or 'adamw'"
+        )
+
+
+def find_factor(train_step: int, config: TrainConfig) -> float:
+    """Share of the full learning rate at a step."""
+    return compute_learning_rate_factor(
+        train_step,
+        config.num_train_steps,
+        config.warmup_steps,
+        config.decay_fraction,
+        config.schedule,
+    )
+
+
+def find_max_time(train_step: int, config: TrainConfig) -> float:
+    """Largest time of the masks at a step."""
+    return compute_max_time(train_step, config.mask_warmup_steps)
+
+
+def find_edit_ratio(train_step: int, config: TrainConfig) -> float:
+    """Largest alpha at a step; the twin has no edits."""
+    if config.objective == "autoregressive":
+        return 0.0
+    return compute_edit_ratio(
+        train_step, config.num_train_steps, config.edit_fraction, config.edit_ramp
+    )
