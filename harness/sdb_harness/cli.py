@@ -32,7 +32,13 @@ from sdb_harness.hardware import describe_hardware
 from sdb_harness.plan import CellEstimate, estimate_cells, estimate_detectable_difference
 from sdb_harness.progress import RunProgress
 from sdb_harness.records import Cell, RunManifest, SampleRow
-from sdb_harness.runner import RunReport, find_store_path, run_sweep
+from sdb_harness.runner import (
+    RunReport,
+    describe_not_judged,
+    find_store_path,
+    leave_out,
+    run_sweep,
+)
 from sdb_harness.store import STORE_NAME, Store
 from sdb_harness.sweep import (
     Sweep,
@@ -42,6 +48,7 @@ from sdb_harness.sweep import (
     read_sweep,
     resolve_cells,
 )
+from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.errors import SandboxError
 
 EXIT_USER_ERROR = 2
@@ -130,17 +137,21 @@ def main() -> None:
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @RUNS_OPTION
-def plan(file: Path, runs_folder: Path) -> None:
+@SANDBOX_OPTION
+def plan(file: Path, runs_folder: Path, sandbox_name: str) -> None:
     """Print a sweep's cells, cost and progress.
 
-    Also the smallest difference that its problems and samples can tell from noise.
+    Also which problems the sandbox cannot judge (a run does not ask them), and the smallest
+    difference that the others can tell from noise.
     """
     sweep = read_sweep(file)
     resolved = resolve_cells(sweep, describe_hardware().compute_hash())
     path = find_store_path(sweep.name, runs_folder)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store.open_for_reading(path)) if path.is_file() else None
-        estimates = estimate_cells(resolved.cells, store)
+        sandbox = stack.enter_context(LanguageSandbox(sandbox_name))
+        cells = leave_out(resolved.cells, sandbox, store)
+        estimates = estimate_cells(cells, store)
     console = make_console()
     table = Table("#")
     for header in ("generator", "benchmark", "setting"):
@@ -160,7 +171,7 @@ def plan(file: Path, runs_folder: Path) -> None:
             _format_seconds(estimate.remaining_s),
         )
     console.print(table)
-    for warning in resolved.warnings:
+    for warning in (*resolved.warnings, *describe_not_judged(cells)):
         print(f"note: {warning}", file=sys.stderr)
     _print_plan_summary(console, estimates)
 
@@ -177,8 +188,9 @@ def _print_plan_summary(console: Console, estimates: Sequence[CellEstimate]) -> 
         f"{unknown}; judging not counted"
     ]
     sizes = {
-        (len(e.planned.benchmark.problems), _count_independent_samples(e.planned.cell))
+        (len(e.planned.problems), _count_independent_samples(e.planned.cell))
         for e in estimates
+        if e.planned.problems
     }
     for num_problems, num_samples in sorted(sizes):
         difference = estimate_detectable_difference(num_problems, num_samples)
@@ -232,7 +244,8 @@ def run(
 
     Give the FILE, or --benchmark and --generator with settings; rerun the same to resume. A cell is
     generated completely before its programs are executed, so that judging does not slow down the
-    generations that are timed. Ctrl-C or a kill loses at most the programs in the making.
+    generations that are timed. Problems that the sandbox cannot judge are named and not asked.
+    Ctrl-C or a kill loses at most the programs in the making.
     """
     given = {key: value for key, value in settings.items() if value is not None}
     if file is not None:
@@ -292,7 +305,7 @@ def _run_and_report(
     print_tries(tries, console)
     print_spreads(table, console)
     print_warnings(table, console)
-    for line in report.sources:
+    for line in (*report.sources, *report.not_judged):
         console.print(line, highlight=False, soft_wrap=True)
     return report
 

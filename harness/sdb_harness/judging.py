@@ -2,8 +2,8 @@
 
 Place in the flow: the execute step of `stages.py`, and `verification.py`. A problem may need
 modules that the sandbox does not have (`Problem.modules`): its programs would all fail, and none of
-them for a fault of the model. So they are not run, and the verdict is INFRASTRUCTURE with the
-reason: counted as not judged, never as wrong.
+them for a fault of the model. So a run does not ask for them (`list_missing`). Where one is judged
+nevertheless, it is not run, and the verdict is INFRASTRUCTURE with the reason, never wrong.
 """
 
 from collections.abc import Iterable
@@ -41,6 +41,7 @@ class Judge:
             RuntimeError: the sandbox cannot answer.
         """
         self._sandbox, self._limits = sandbox, benchmark.limits
+        self._problems = benchmark.problems
         wanted = {name for problem in benchmark.problems for name in problem.modules}
         self.missing = find_missing_modules(sandbox, wanted)
 
@@ -60,6 +61,11 @@ class Judge:
             sandbox_level=self._sandbox.level,
             detail=lacking,
         )
+
+    def list_missing(self) -> dict[str, str]:
+        """Problem id -> what this sandbox lacks to judge it, for those that it cannot judge."""
+        reasons = {one.problem_id: self.explain_missing(one) for one in self._problems}
+        return {problem_id: why for problem_id, why in reasons.items() if why}
 
     def explain_missing(self, problem: Problem) -> str:
         """What this sandbox lacks to judge a problem; empty if nothing."""

@@ -57,7 +57,8 @@ def estimate_cells(cells: Sequence[PlannedCell], store: Store | None) -> list[Ce
     estimates = []
     for planned in cells:
         done = progress[planned.cell.compute_hash()]
-        num_left = planned.num_programs - done.num_generated
+        generated = store.list_generated(planned.cell.compute_hash()) if store else set()
+        num_left = len(planned.keys - generated)
         each_s = done.mean_e2e_s
         if each_s is None:
             each_s = _average_generator(planned.cell.generator, cells, progress)

@@ -4,17 +4,24 @@ Place in the flow: called by `sdbench run` and `sdbench demo`; everything it doe
 `stages`. Running a sweep that is already complete opens no sandbox and writes nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdb_harness.errors import UserError
 from sdb_harness.hardware import describe_hardware
+from sdb_harness.judging import Judge
 from sdb_harness.provenance import build_manifest
 from sdb_harness.records import Problem
-from sdb_harness.stages import Observer, run_cells
+from sdb_harness.stages import Observer, list_judged, run_cells
 from sdb_harness.store import STORE_NAME, Store
 from sdb_harness.sweep import PlannedCell, Sweep, resolve_cells
 from sdb_sandboxes.by_language import LanguageSandbox
+from sdb_sandboxes.sandbox import Sandbox
+
+NUM_REASONS = 5
+"""Reasons for which problems cannot be judged that one line tells, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class RunReport:
     """Programs left without a row by infrastructure faults; the next run tries them again."""
     sources: tuple[str, ...]
     """One line for each benchmark: which data the scores are of."""
+    not_judged: tuple[str, ...] = ()
+    """One line for each benchmark with problems that this host cannot judge; no fault of anyone."""
 
 
 def find_store_path(sweep_name: str, runs_folder: Path) -> Path:
@@ -48,7 +57,7 @@ def run_sweep(
             is recorded with every row.
 
     Raises:
-        UserError: wrong input, or a store that cannot be used.
+        UserError: wrong input, a store that cannot be used, or no problem that can be judged here.
         ValueError: a generator refuses the sampling.
         OSError: a loader cannot read its files or reach its server.
     """
@@ -59,19 +68,70 @@ def run_sweep(
     path = find_store_path(sweep.name, runs_folder)
     with Store.open_for_writing(path) as store:
         num_faults = 0
-        if not all(_is_complete(planned, store) for planned in resolved.cells):
+        not_judged: list[str] = []
+        if not _are_complete(resolved.cells, store):
             with LanguageSandbox(sandbox_name) as sandbox:
+                cells = leave_out(resolved.cells, sandbox, store)
+                not_judged = describe_not_judged(cells)
+                if not any(planned.problems for planned in cells):
+                    raise UserError("; ".join(not_judged))
+                for line in not_judged:
+                    observer.warn(line)
+                for planned in cells:
+                    store.add_cell(planned.cell)
+                    store.replace_not_judged(planned.cell.compute_hash(), planned.not_judged)
                 what_runs = {
                     "sandbox": sandbox.level,
                     "sandbox_layers": " ".join(sandbox.layers),
                     "sandbox_image": sandbox.image or "none",
                 }
                 what_runs |= describe_protocols(resolved.cells)
-                manifest = build_manifest(hardware, what_runs)
-                store.add_manifest(manifest)
-                num_faults = run_cells(resolved.cells, store, manifest.run_id, sandbox, observer)
+                if not _are_complete(cells, store):
+                    manifest = build_manifest(hardware, what_runs)
+                    store.add_manifest(manifest)
+                    num_faults = run_cells(cells, store, manifest.run_id, sandbox, observer)
     sources = dict.fromkeys(planned.benchmark.describe() for planned in resolved.cells)
-    return RunReport(path, len(resolved.cells), num_faults, tuple(sources))
+    return RunReport(path, len(resolved.cells), num_faults, tuple(sources), tuple(not_judged))
+
+
+def leave_out(
+    cells: Sequence[PlannedCell], sandbox: Sandbox, store: Store | None
+) -> list[PlannedCell]:
+    """Take the problems that this sandbox cannot judge out of cells, before they are asked.
+
+    What is judged already, by a run with another sandbox, stays.
+    """
+    benchmarks = {planned.cell.benchmark: planned.benchmark for planned in cells}
+    missing = {name: Judge(one, sandbox).list_missing() for name, one in benchmarks.items()}
+    narrowed = []
+    for planned in cells:
+        reasons = missing[planned.cell.benchmark]
+        judged = list_judged(store, planned.cell.compute_hash()) if store and reasons else set()
+        indices = range(planned.cell.samples_per_problem)
+        not_judged = {
+            problem_id: why
+            for problem_id, why in reasons.items()
+            if not judged.issuperset((problem_id, index) for index in indices)
+        }
+        narrowed.append(replace(planned, not_judged=not_judged))
+    return narrowed
+
+
+def describe_not_judged(cells: Iterable[PlannedCell]) -> list[str]:
+    """One line for each benchmark of which something cannot be judged here, with the reasons."""
+    lines: dict[str, None] = {}
+    for planned in cells:
+        reasons = Counter(planned.not_judged.values()).most_common()
+        told = [f"{number} ({why})" for why, number in reasons[:NUM_REASONS]]
+        if more := reasons[NUM_REASONS:]:
+            told.append(f"{sum(number for _, number in more)} for {len(more)} other reasons")
+        if told:
+            lines[
+                f"{planned.cell.benchmark}: {len(planned.not_judged)} of "
+                f"{len(planned.benchmark.problems)} problems cannot be judged here and are not "
+                f"asked: {', '.join(told)}"
+            ] = None
+    return list(lines)
 
 
 def describe_protocols(cells: Sequence[PlannedCell]) -> dict[str, str]:
@@ -92,6 +152,5 @@ def list_comparisons(problems: Iterable[Problem]) -> list[str]:
     )
 
 
-def _is_complete(planned: PlannedCell, store: Store) -> bool:
-    progress = store.measure_progress(planned.cell.compute_hash())
-    return progress.num_judged == planned.num_programs
+def _are_complete(cells: Iterable[PlannedCell], store: Store) -> bool:
+    return all(one.keys <= list_judged(store, one.cell.compute_hash()) for one in cells)

@@ -12,7 +12,8 @@ a model generates: judging uses every core, so running both at once would slow d
 generations whose speed is published.
 
 Infrastructure faults (the server hung up, the sandbox broke) are retried once, logged apart, and
-leave no row, so the next run tries again. A wrong program is just a verdict.
+leave no row, so the next run tries again. A wrong program is just a verdict. Problems that this
+host cannot judge (`PlannedCell.not_judged`) are not asked: no fault, no row, no time lost on them.
 """
 
 import hashlib
@@ -85,7 +86,10 @@ def run_cells(
     num_faults = 0
     generators = _GeneratorHolder()
     hashes = [planned.cell.compute_hash() for planned in cells]
-    num_generated = sum(store.measure_progress(cell_hash).num_generated for cell_hash in hashes)
+    num_generated = sum(
+        len(planned.keys & store.list_generated(cell_hash))
+        for planned, cell_hash in zip(cells, hashes, strict=True)
+    )
     observer.begin_run(cells, num_generated)
     try:
         for planned, cell_hash in zip(cells, hashes, strict=True):
@@ -93,13 +97,13 @@ def run_cells(
             progress = store.measure_progress(cell_hash)
             observer.begin_cell(planned, progress.num_generated, progress.num_judged)
             if isinstance(planned.protocol, MultiTurnProtocol):
-                if progress.num_judged < planned.num_programs:
+                if planned.keys - list_judged(store, cell_hash):
                     generator = generators.open(planned.cell)
                     num_faults += run_tries(
                         planned, planned.protocol, generator, sandbox, store, run_id, observer
                     )
             else:
-                if progress.num_generated < planned.num_programs:
+                if planned.keys - store.list_generated(cell_hash):
                     generator = generators.open(planned.cell)
                     num_faults += generate_cell(planned, generator, store, run_id, observer)
                 num_faults += judge_cell(planned, sandbox, store, run_id, observer)
@@ -218,7 +222,7 @@ def list_missing(planned: PlannedCell, done: set[tuple[str, int]]) -> list[Promp
             stop=protocol.choose_stop(problem),
         )
         for index in range(cell.samples_per_problem)
-        for problem in planned.benchmark.problems
+        for problem in planned.problems
         if (problem.problem_id, index) not in done
     ]
 
@@ -306,7 +310,11 @@ def judge_cell(
         )
         observer.advance("judge")
 
-    jobs = [partial(judge, stored) for stored in store.list_unjudged(cell_hash)]
+    jobs = [
+        partial(judge, stored)
+        for stored in store.list_unjudged(cell_hash)
+        if stored.problem_id not in planned.not_judged
+    ]
     return judge_programs(planned, jobs, sandbox, store, run_id, observer, keep)
 
 
@@ -415,11 +423,11 @@ def run_tries(
             )
             observer.advance("judge")
 
-        done = list_judged(store, cell_hash)
+        left = planned.keys - list_judged(store, cell_hash)
         waiting = [
             partial(judge, *key)
             for key, made in tries.items()
-            if key not in done and len(made) == number + 1 and made[-1].observation is None
+            if key in left and len(made) == number + 1 and made[-1].observation is None
         ]
         num_faults += judge_programs(planned, waiting, sandbox, store, run_id, observer, keep)
     return num_faults

@@ -95,6 +95,16 @@ CREATE INDEX IF NOT EXISTS tries_by_cell ON tries (cell_hash);
 """
 """Of benchmarks that ask again; also made in stores that were begun without it."""
 
+NOT_JUDGED_SCHEMA = """
+CREATE TABLE IF NOT EXISTS not_judged (
+    cell_hash TEXT NOT NULL REFERENCES cells,
+    problem_id TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (cell_hash, problem_id)
+) WITHOUT ROWID;
+"""
+"""What the last run's host could not judge; also made in stores that were begun without it."""
+
 
 def compute_key(stage: Stage, cell_hash: str, problem_id: str, sample_index: int) -> str:
     """Key of one stage's row for one program: 32 hex digits of a SHA-256."""
@@ -167,7 +177,7 @@ class Store:
                     version = f"INSERT INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}');"
                     connection.executescript(f"BEGIN;{SCHEMA}{version}COMMIT;")
                 _check_schema_version(connection, path)
-                connection.executescript(TRIES_SCHEMA)
+                connection.executescript(TRIES_SCHEMA + NOT_JUDGED_SCHEMA)
             except BaseException:
                 lock.close()
                 raise
@@ -341,6 +351,22 @@ class Store:
                 (text, key),
             )
 
+    def replace_not_judged(self, cell_hash: str, reasons: Mapping[str, str]) -> None:
+        """Note which problems of a cell this host cannot judge; forget what was noted before.
+
+        Args:
+            cell_hash: Of a stored cell.
+            reasons: Problem id -> what is lacking.
+
+        Raises:
+            StoreError: the disk is full or the store is damaged.
+        """
+        rows = [(cell_hash, problem_id, reason) for problem_id, reason in reasons.items()]
+        with _translate_errors(self.path), self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.execute("DELETE FROM not_judged WHERE cell_hash = ?", (cell_hash,))
+            self._connection.executemany("INSERT INTO not_judged VALUES (?, ?, ?)", rows)
+
     def add_fault(
         self,
         run_id: str,
@@ -466,6 +492,14 @@ class Store:
         """List the manifests of all runs by run id, oldest first."""
         rows = self._query("SELECT run_id, manifest FROM manifests ORDER BY rowid")
         return {run_id: RunManifest.model_validate_json(text) for run_id, text in rows}
+
+    def list_not_judged(self) -> dict[str, dict[str, str]]:
+        """Cell hash -> problem id -> why the host of its last run could not judge it."""
+        found: dict[str, dict[str, str]] = {}
+        if any(self._query("SELECT 1 FROM sqlite_master WHERE name = 'not_judged'")):
+            for cell_hash, problem_id, reason in self._query("SELECT * FROM not_judged"):
+                found.setdefault(cell_hash, {})[problem_id] = reason
+        return found
 
     def count_faults(self) -> int:
         """Count the logged infrastructure faults of all runs."""

@@ -45,7 +45,7 @@ from sdb_harness.generators import (
     find_generator,
     load_generator,
 )
-from sdb_harness.records import Cell, SamplingConfig
+from sdb_harness.records import Cell, Problem, SamplingConfig
 
 AxisValue = int | float | str
 GRID_AXES: dict[str, type[int] | type[float] | type[str]] = {
@@ -99,11 +99,24 @@ class PlannedCell:
     cell: Cell
     benchmark: Benchmark
     protocol: PromptProtocol
+    not_judged: Mapping[str, str] = field(default_factory=dict)
+    """Problem id -> why this host cannot judge it: such a problem is not asked either."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Those that are asked."""
+        return tuple(p for p in self.benchmark.problems if p.problem_id not in self.not_judged)
+
+    @property
+    def keys(self) -> set[tuple[str, int]]:
+        """(problem id, sample index) of every program that this cell generates."""
+        indices = range(self.cell.samples_per_problem)
+        return {(problem.problem_id, index) for problem in self.problems for index in indices}
 
     @property
     def num_programs(self) -> int:
         """How many programs this cell generates in all."""
-        return len(self.benchmark.problems) * self.cell.samples_per_problem
+        return len(self.problems) * self.cell.samples_per_problem
 
 
 @dataclass(frozen=True, slots=True)
