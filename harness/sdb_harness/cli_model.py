@@ -175,6 +175,12 @@ train.add_command(onpolicy)
     type=click.Choice(["float32", "e4m3"]),
     help="e4m3 rounds head and body to 8 bits: other answers, no speed on a CPU.",
 )
+@click.option(
+    "--sampler",
+    type=click.Choice(["blocks", "replayed"]),
+    help="replayed: one step, replayed without questions; the same tokens, no speed on a CPU. "
+    "Default: replayed where the model is on a GPU, else blocks.",
+)
 @click.option("--show", is_flag=True, help="Show the block being denoised, live.")
 def generate(
     prompt: str,
@@ -185,6 +191,7 @@ def generate(
     temperature: float,
     seed: int,
     weights: str,
+    sampler: str | None,
     show: bool,
 ) -> None:
     """Continue PROMPT, source code with a signature and a docstring, by diffusion.
@@ -221,6 +228,7 @@ def generate(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
+            sampler=sampler,
             on_frame=draw if show else None,
         )
         draw(result.text, "")

@@ -29,6 +29,7 @@ from torch import Tensor
 from sdb_kernels.fp8 import Fp8Weight
 from sdb_reference_model.fused import Step, read_block
 from sdb_reference_model.model import SIZES, KVCache, ModelConfig, Transformer
+from sdb_reference_model.replay import capture
 from sdb_reference_model.roofline import GPUS, PRECISIONS, Gpu, predict_forward
 
 RESULTS = Path(__file__).parent / "results"
@@ -147,7 +148,7 @@ def measure(
         return torch.where(is_committed, tokens, masks[0])
 
     error = check(step, masks)
-    replay, num_graphs = capture(step)
+    replay = capture(step.run, like.device)
     seconds = {"fused": clock(replay)}
     if weights == "bf16":
         seconds["modules"] = clock(run_modules)
@@ -158,7 +159,7 @@ def measure(
         "weights": weights,
         "block_size": block_size,
         "error": error,
-        "num_graphs": num_graphs,
+        "num_graphs": int(like.is_cuda),
         "milliseconds": {name: float(f"{1e3 * s:.4g}") for name, s in seconds.items()},
         "forwards_per_s": round(1 / seconds["fused"], 1),
     }
@@ -185,22 +186,6 @@ def check(step: Step, masks: Tensor) -> float:
         sys.exit("a block was not finished after as many steps as masks; nothing timed")
     step.block.copy_(masks)
     return error
-
-
-def capture(step: Step) -> tuple[Callable[[], object], int]:
-    """Return a replay of the step as a CUDA graph and 1, or the step itself and 0 on a CPU."""
-    if not step.block.is_cuda:
-        return step.run, 0
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # Triton compiles and libraries set up outside the graph
-        for _ in range(3):
-            step.run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step.run()
-    return graph.replay, 1
 
 
 def time_on_gpu(run: Callable[[], object], num_rounds: int = 30) -> float:

@@ -122,7 +122,7 @@ class Step:
     """One denoising step as a closed loop on the device: read, propose, commit, all in place.
 
     Nothing is allocated outside, and nothing asks the host, so that it can be captured once and
-    replayed; a step on a finished block changes nothing.
+    replayed (`replay.py`); a step on a finished block changes nothing.
     """
 
     model: Transformer
@@ -130,27 +130,45 @@ class Step:
     block: Tensor
     """int64 [B, b], written."""
     num_past: Tensor
-    """int32 [B]."""
+    """int32 [B], finished positions in front of what is read, padding included."""
     is_done: Tensor
     """bool [B], written: no mask is left."""
     mask_id: int
     end_id: int | None
     threshold: float
+    first_key: Tensor | None = None
+    """int32 [B], padding on the left of each row."""
+    previous: Tensor | None = None
+    """int64 [B, b], a finished block that is read in front of `block`, to which it is blind: its
+    keys and values are final from then on."""
     backend: str | None = None
 
     @torch.inference_mode()
-    def run(self) -> None:
-        """Read the block once and commit what is more probable than the threshold."""
+    def run(self) -> Tensor:
+        """Read the block once and commit what is more probable than the threshold.
+
+        Returns:
+            Tokens committed, int32 [B].
+        """
+        window, size = self.block, self.block.shape[1]
+        if self.previous is not None:
+            window = torch.cat((self.previous, self.block), dim=1)  # [B, 2b]
         hidden = read_block(
-            self.model, self.block, self.cache, num_past=self.num_past, backend=self.backend
+            self.model,
+            window,
+            self.cache,
+            num_past=self.num_past,
+            first_key=self.first_key,
+            block_size=size,
+            backend=self.backend,
         )
         proposals, confidence = head_select(
-            hidden.flatten(0, 1),
+            hidden[:, -size:].flatten(0, 1),
             self.model.head_operand,
             forbidden_id=self.mask_id,
             backend=self.backend,
         )
-        _, is_done = commit_tokens(
+        num_committed, is_done = commit_tokens(
             self.block,
             proposals.view_as(self.block),
             confidence.view_as(self.block),
@@ -160,3 +178,4 @@ class Step:
             backend=self.backend,
         )
         self.is_done.copy_(is_done)
+        return num_committed

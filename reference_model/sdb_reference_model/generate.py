@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.policies import commit_above
+from sdb_reference_model.replay import Replayer, choose_sampler, find_obstacle
 from sdb_reference_model.sampler import Generation, sample_blocks
 
 MASK_GLYPH = "\N{LIGHT SHADE}"
@@ -35,6 +36,7 @@ def generate_text(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    sampler: str | None = None,
     on_frame: Callable[[str, str], None] | None = None,
 ) -> GeneratedText:
     """Continue `prompt` with a diffusion model.
@@ -47,10 +49,12 @@ def generate_text(
         max_new_tokens: length of the canvas.
         temperature: 0 takes the most probable tokens.
         seed: of the draw.
+        sampler: `"blocks"` or `"replayed"`, see `replay.py`; default by capability.
         on_frame: called after each step with (finished text, current block with masks shown).
 
     Raises:
-        ValueError: an autoregressive checkpoint, an empty prompt, or a canvas that does not fit.
+        ValueError: an autoregressive checkpoint, an empty prompt, a canvas that does not fit, or
+            replays that were asked for and cannot run.
     """
     if checkpoint.objective != "diffusion":
         raise ValueError(
@@ -58,6 +62,18 @@ def generate_text(
             "such as demo-diffusion"
         )
     tokenizer = checkpoint.tokenizer
+    obstacle = find_obstacle(checkpoint, block_size, temperature)
+    if on_frame is not None:
+        obstacle = "it shows no steps"
+    device = checkpoint.model.embedding.weight.device
+    if choose_sampler(sampler, obstacle, device) == "replayed":
+        (generation,) = Replayer(checkpoint.model, tokenizer).sample(
+            [tokenizer.encode(prompt)],
+            block_size=block_size,
+            threshold=threshold,
+            max_new_tokens=max_new_tokens,
+        )
+        return GeneratedText(tokenizer.decode(generation.token_ids), generation)
     shown: list[int] = []
 
     def show(start: int, block: Tensor) -> None:

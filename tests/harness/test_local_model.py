@@ -1,5 +1,6 @@
 """Our models behind the generator protocol: what identifies them, and when their clock starts."""
 
+import dataclasses
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from sdb_harness.benchmarks import Gap
 from sdb_harness.cli_model import generate
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted, load_generator
+from sdb_harness.generators.local_model import LocalModel
 from sdb_harness.records import Problem, SamplingConfig
 from sdb_harness.timing import check_times
 from sdb_reference_model.autoregressive import sample_tokens
@@ -86,16 +88,82 @@ def test_weights_in_8_bits_are_another_cell_and_the_answer_of_the_quantised_mode
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("weight=e4m3", r"unknown option 'weight'; did you mean 'weights'\? allowed: weights"),
+        ("weight=e4m3", r"unknown option 'weight'; did you mean 'weights'\? allowed: .*weights"),
         ("weights=e4m2", r"weights=e4m2; did you mean 'e4m3'\? allowed: e4m3, float32"),
         ("weights", "weights=; allowed: e4m3, float32"),
-        ("weights=e4m3,weights=e4m3", "weights given 2 times; write it once"),
+        ("weights=e4m3,weights=e4m3", "weights given twice; write it once"),
     ],
 )
 @pytest.mark.parametrize("name", ["seed_diffusion", "autoregressive"])
 def test_options_that_cannot_be_read_are_one_line(name: str, options: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^{name}: {message}$"):
         load_generator(f"{name}:demo,{options}")
+
+
+def test_replays_are_asked_for_recorded_and_the_same_answer(tmp_path: Path) -> None:
+    spec = make_checkpoint("seed_diffusion", tmp_path)
+    plain, replayed = load_generator(spec), load_generator(f"{spec},sampler=replayed")
+    assert load_generator(f"{spec},sampler=blocks").engine == plain.engine
+    if not torch.cuda.is_available():
+        assert plain.implementations["sampler"] == "blocks"
+        assert replayed.engine != plain.engine
+    assert replayed.engine.endswith(" sampler=replayed")
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, text, i, seed=i) for i, text in enumerate(("def f():\n", "x"))]
+    answers = []
+    for generator in (plain, replayed):
+        generator.warm_up(batch, DIFFUSION)
+        answers.append([completion for _, completion in generator.generate(batch, DIFFUSION)])
+    how = "CUDA graph" if torch.cuda.is_available() else "eager"
+    assert replayed.implementations["sampler"] == f"replayed, {how}, poll_every=4"
+    for ours, theirs in zip(*answers, strict=True):
+        check_times(theirs)
+        for name in ("text", "token_ids", "finish_reason", "nfe_prefill", "nfe_denoise"):
+            assert getattr(ours, name) == getattr(theirs, name)
+
+
+def test_replays_that_cannot_run_are_one_line_if_asked_for(tmp_path: Path) -> None:
+    generator = load_generator(f"{make_checkpoint('seed_diffusion', tmp_path)},sampler=replayed")
+    assert isinstance(generator, LocalModel)
+    for suffixes, update, message in (
+        (None, {"temperature": 0.5}, "temperature=0.5, and it takes the most probable token"),
+        (None, {"threshold": None, "num_steps": 2}, "it commits by a threshold alone; set"),
+        (None, {"block_size": 512, "max_new_tokens": 512}, "block_size=512 is above 256"),
+        ([[2]], {}, "it fills no gaps"),
+    ):
+        sampling = DIFFUSION.model_copy(update=update)
+        with pytest.raises(ValueError, match=f"^sampler=replayed cannot run: {message}"):
+            generator.sample(generator.checkpoint, [[1]], suffixes, [0], sampling)
+    with pytest.raises(UserError, match="sampler=graph; allowed: blocks, replayed"):
+        load_generator("seed_diffusion:demo,sampler=graph")
+    with pytest.raises(UserError, match="unknown option 'sampler'"):
+        load_generator("autoregressive:demo,sampler=replayed")
+
+
+def test_a_model_that_cannot_be_replayed_says_so_when_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_checkpoint("seed_diffusion", tmp_path)
+    checkpoint = dataclasses.replace(
+        load_checkpoint(spec.partition(":")[2]), attention="block_causal_prompt"
+    )
+    monkeypatch.setattr("sdb_harness.generators.local_model.load_checkpoint", lambda _: checkpoint)
+    with pytest.raises(ValueError, match=r"is diffusion and block_causal_prompt, not block_causal"):
+        load_generator(f"{spec},sampler=replayed")
+    assert load_generator(spec).implementations["sampler"] == "blocks"
+
+
+def test_generate_can_be_told_to_replay(tmp_path: Path) -> None:
+    folder = make_checkpoint("seed_diffusion", tmp_path).partition(":")[2]
+    call = ["def f():\n", "--checkpoint", folder, "--block-size", "4", "--max-new-tokens", "16"]
+    outputs = []
+    for sampler in ("blocks", "replayed"):
+        result = CliRunner().invoke(generate, [*call, "--sampler", sampler])
+        assert result.exit_code == 0, result.output
+        outputs.append(re.sub(r" in .* s;", "", result.output))
+    assert outputs[0] == outputs[1]
+    result = CliRunner().invoke(generate, [*call, "--sampler", "replayed", "--show"])
+    assert "sampler=replayed cannot run: it shows no steps" in str(result.exception)
 
 
 def test_generate_takes_weights_in_8_bits(tmp_path: Path) -> None:

@@ -390,3 +390,25 @@ def test_wrong_arguments_are_errors(arguments: dict[str, object], message: str) 
     call: dict[str, object] = {"hidden": H, "weight": W, "forbidden_id": None, "seeds": S}
     with pytest.raises(ValueError, match=message):
         head_select(**(call | arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    DEVICE == "cpu" or find_spec("triton") is None,
+    reason="needs a CUDA device and Triton: it measures the GPU's memory",
+)
+def test_no_logits_are_kept() -> None:
+    num_rows, width, vocabulary_size = 32, 896, 151_936
+    hidden = torch.randn(num_rows, width, device=DEVICE, dtype=torch.bfloat16)
+    weight = torch.randn(vocabulary_size, width, device=DEVICE, dtype=torch.bfloat16)
+    logits_bytes = num_rows * vocabulary_size * 2
+
+    def measure_peak(backend: str) -> int:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        head_select(hidden, weight, forbidden_id=3, backend=backend)
+        return torch.cuda.max_memory_allocated() - before
+
+    assert measure_peak("triton") < logits_bytes / 4
+    assert measure_peak("reference") > logits_bytes  # the definition does keep them

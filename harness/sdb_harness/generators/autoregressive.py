@@ -4,7 +4,7 @@ Place in the flow: the fair baseline of every comparison with `seed_diffusion`: 
 cache and head, token by token, by `sdb_reference_model.autoregressive`.
 """
 
-from sdb_harness.generators.local_model import Ids, LocalModel, parse_argument
+from sdb_harness.generators.local_model import WEIGHTS, Ids, LocalModel, parse_argument
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint
@@ -20,9 +20,13 @@ def load(argument: str) -> LocalModel:
         ValueError: an unknown option, or the checkpoint is missing, damaged, or not
             autoregressive.
     """
-    name, weights = parse_argument("autoregressive", argument)
+    name, options = parse_argument("autoregressive", argument, {"weights": WEIGHTS})
     return LocalModel(
-        CHECKPOINTS.get(name, name), weights, "autoregressive", "sdb-autoregressive-sampler", sample
+        CHECKPOINTS.get(name, name),
+        options.get("weights", WEIGHTS[0]),
+        "autoregressive",
+        "sdb-autoregressive-sampler",
+        sample,
     )
 
 

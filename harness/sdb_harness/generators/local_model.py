@@ -12,7 +12,7 @@ option shows what 8 bits do to the answers.
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 import torch
@@ -39,34 +39,49 @@ Sample = Callable[
 sampling) -> one generation per prompt."""
 
 
-def parse_argument(generator: str, argument: str) -> tuple[str, str]:
-    """Split `NAME,weights=e4m3` into the checkpoint's name and one of `WEIGHTS`.
+def parse_argument(
+    generator: str, argument: str, options: Mapping[str, Sequence[str]]
+) -> tuple[str, dict[str, str]]:
+    """Split `NAME,weights=e4m3` into the checkpoint's name and the options written behind it.
+
+    Args:
+        generator: for messages.
+        argument: what stands behind the colon.
+        options: what each option may be.
 
     Raises:
         UserError: an unknown option or value, or one that cannot be read.
     """
     name, *parts = (part.strip() for part in argument.split(","))
-    weights = WEIGHTS[0]
+    chosen: dict[str, str] = {}
     for part in parts:
-        key, _, weights = part.partition("=")
-        if key != "weights":
-            raise UserError(
-                f"{generator}: unknown option {key!r}; {name_nearest(key, ['weights'])}"
-            )
-        if len(parts) > 1:
-            raise UserError(f"{generator}: weights given {len(parts)} times; write it once")
-        if weights not in WEIGHTS:
-            raise UserError(f"{generator}: weights={weights}; {name_nearest(weights, WEIGHTS)}")
-    return name, weights
+        key, _, value = part.partition("=")
+        if key not in options:
+            raise UserError(f"{generator}: unknown option {key!r}; {name_nearest(key, options)}")
+        if key in chosen:
+            raise UserError(f"{generator}: {key} given twice; write it once")
+        if value not in options[key]:
+            raise UserError(f"{generator}: {key}={value}; {name_nearest(value, options[key])}")
+        chosen[key] = value
+    return name, chosen
 
 
 class LocalModel:
     """A loaded checkpoint and the function that samples from it."""
 
     def __init__(
-        self, checkpoint: str, weights: str, objective: Objective, engine: str, sample: Sample
+        self,
+        checkpoint: str,
+        weights: str,
+        objective: Objective,
+        engine: str,
+        sample: Sample,
+        *,
+        may_pack: bool = True,
     ) -> None:
         """Load the checkpoint to the best device, its weights in the form that `weights` names.
+
+        `may_pack`: whether `sample` reads the layout of `Transformer.pack`.
 
         Raises:
             ValueError: the checkpoint is missing, damaged, or trained for another objective.
@@ -84,7 +99,7 @@ class LocalModel:
         head_select, num_threads = choose("head_select", None, device), torch.get_num_threads()
         if weights == "e4m3":
             self.checkpoint.model.quantise()
-        elif not os.environ.get(REQUEST_VARIABLE) and packed.is_available(device):
+        elif may_pack and not os.environ.get(REQUEST_VARIABLE) and packed.is_available(device):
             self.checkpoint.model.pack()
             head_select = "onednn"
         # Part of the cell's identity: a run resumed with other threads must not mix two speeds.

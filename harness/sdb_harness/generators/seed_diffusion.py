@@ -1,17 +1,21 @@
 """Our diffusion model as a generator: `seed_diffusion:demo`, `:FOLDER`, or `:hf:FOLDER_OR_ID`.
 
-Place in the flow: the second stage of a run. The sampler is `sdb_reference_model.sampler`.
+Place in the flow: the second stage of a run. The sampler is `sdb_reference_model.sampler`, or on a
+CUDA device, for a threshold and greedy tokens, its twin of replayed steps, `replay.py`. Behind the
+checkpoint's name, `sampler=blocks` refuses the twin, and `sampler=replayed` asks for it, on a
+processor too: then what it cannot do is an error. Which one ran is recorded.
 """
 
 from typing import TypedDict
 
-from sdb_harness.generators.local_model import Ids, LocalModel, parse_argument
+from sdb_harness.generators.local_model import WEIGHTS, Ids, LocalModel, Sample, parse_argument
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.infill import infill
 from sdb_reference_model.pipelining import sample_pipelined
 from sdb_reference_model.policies import Plan, build_plan, commit_above, commit_evenly
 from sdb_reference_model.policy_specs import PolicySpec, parse_policy
+from sdb_reference_model.replay import Replayer, choose_sampler, find_obstacle
 from sdb_reference_model.sampler import Generation, sample_blocks
 
 
@@ -24,19 +28,70 @@ class Settings(TypedDict):
 
 
 CHECKPOINTS = {"demo": "demo-onpolicy"}
+SAMPLERS = ("blocks", "replayed")
 
 
 def load(argument: str) -> LocalModel:
-    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder, `,weights=e4m3` behind it.
+    """Open `demo`, a shipped checkpoint's name, or a checkpoint folder, and options behind it.
 
     Raises:
-        ValueError: an unknown option, or the checkpoint is missing, damaged, or not a
-            diffusion model.
+        ValueError: an unknown option, the checkpoint is missing, damaged, or not a diffusion
+            model, or it cannot be replayed and that was asked for.
     """
-    name, weights = parse_argument("seed_diffusion", argument)
-    return LocalModel(
-        CHECKPOINTS.get(name, name), weights, "diffusion", "sdb-block-sampler", sample
+    options: dict[str, tuple[str, ...]] = {"weights": WEIGHTS, "sampler": SAMPLERS}
+    name, chosen = parse_argument("seed_diffusion", argument, options)
+    request = chosen.get("sampler")
+    model = LocalModel(
+        CHECKPOINTS.get(name, name),
+        chosen.get("weights", WEIGHTS[0]),
+        "diffusion",
+        "sdb-block-sampler",
+        sample,
+        may_pack=request != "replayed",
     )
+    device = model.checkpoint.model.embedding.weight.device
+    name = choose_sampler(request, find_obstacle(model.checkpoint), device)
+    model.implementations["sampler"] = name
+    if name == "replayed":
+        model.sample = replay_where_possible(model, request)
+        model.engine += " sampler=replayed"
+    return model
+
+
+def replay_where_possible(model: LocalModel, request: str | None) -> Sample:
+    """Make a `sample` that replays what `replay.py` can do, and notes what ran.
+
+    What it cannot do goes to the other `sample`, or is an error if replays were asked for.
+    """
+    replayer = Replayer(model.checkpoint.model, model.checkpoint.tokenizer)
+    device = model.checkpoint.model.embedding.weight.device
+
+    def run(
+        checkpoint: Checkpoint,
+        prompts: list[Ids],
+        suffixes: list[Ids] | None,
+        seeds: list[int],
+        sampling: SamplingConfig,
+    ) -> list[Generation]:
+        obstacle = find_obstacle(checkpoint, sampling.block_size, sampling.temperature)
+        if sampling.threshold is None:
+            obstacle = "it commits by a threshold alone; set --block-size and --threshold"
+        elif suffixes is not None:
+            obstacle = "it fills no gaps"
+        if choose_sampler(request, obstacle, device) == "blocks":
+            model.implementations["sampler"] = "blocks"
+            return sample(checkpoint, prompts, suffixes, seeds, sampling)
+        assert sampling.threshold is not None
+        assert sampling.block_size is not None, "SamplingConfig pairs every policy with a block"
+        model.implementations["sampler"] = replayer.implementation
+        return replayer.sample(
+            prompts,
+            block_size=sampling.block_size,
+            threshold=sampling.threshold,
+            max_new_tokens=sampling.max_new_tokens,
+        )
+
+    return run
 
 
 def sample(

@@ -45,7 +45,7 @@ def commit_tokens(
     rank = order.argsort(dim=1)
     is_committed = candidate & ((score > threshold) | (rank < quota))
 
-    block[is_committed] = proposals[is_committed]
+    block.copy_(torch.where(is_committed, proposals, block))  # indexing by bool asks the host
     if end_id is not None:
         is_ended = (block == end_id).cumsum(dim=1) > 0
         if is_infill is not None:

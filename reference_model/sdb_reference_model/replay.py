@@ -1,0 +1,294 @@
+"""Whole texts by one step that is replayed: the tokens of `sample_blocks`, and no question between.
+
+    load      prompts into the buffers of their shape, one prefill
+    replay    k times: read a window, propose, commit (`fused.Step`); a row whose block is full
+              makes it past and goes on to a block of masks, by itself
+    poll      ask the device how far every row is; when all are done, read what was written
+
+Place in the flow: `sampler.sample_blocks` for its plainest case, a threshold and greedy tokens
+under the exact cache. The step is captured once per shape as a CUDA graph on a CUDA device, and
+called as it is elsewhere. `sample_blocks` is the definition: same tokens, same reasons to finish,
+same counts of forwards.
+
+What it does not do: draw, revise, fill gaps, shrink the forward to open positions (a graph has one
+shape), gain anything on a processor, capture ahead: the first call of a shape pays for its graph.
+
+Choice: the window is the block and the one before it, whose keys and values are thereby written in
+final form with the next block's first step, as `Cached` does it. Every step then reads 2b tokens,
+which costs nothing where a forward is bound by its weights (`roofline.py`: below the knee). Above
+it, `is_folded=False` reads b tokens and spends one forward more per block.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdb_kernels.commit_tokens import MAX_BLOCK_SIZE
+from sdb_reference_model.checkpoint import Checkpoint
+from sdb_reference_model.fused import Step, read_block
+from sdb_reference_model.model import KVCache, Transformer
+from sdb_reference_model.sampler import Generation, check_canvas
+from sdb_reference_model.tokenizer import SpecialIds, pad_left
+
+POLL_EVERY = 4
+"""Replays between two polls. Those behind a text's end are lost, and commit times are a poll's."""
+CAPACITY_STEP = 512
+"""Positions of a cache are a multiple, so that prompts of many lengths share a shape."""
+MAX_SHAPES = 4
+"""Shapes whose buffers are kept, each with a cache of its own; the oldest goes first."""
+
+
+def find_obstacle(
+    checkpoint: Checkpoint, block_size: int | None = None, temperature: float = 0.0
+) -> str | None:
+    """Say what keeps a checkpoint from being sampled by replays, or None if nothing does."""
+    if checkpoint.objective != "diffusion" or checkpoint.attention != "block_causal":
+        return f"the model is {checkpoint.objective} and {checkpoint.attention}, not block_causal"
+    if checkpoint.tokenizer.control_ids is not None:
+        return "the model knows DELETE and INSERT, and `head_select` forbids one token only"
+    if block_size is not None and block_size > MAX_BLOCK_SIZE:
+        return f"block_size={block_size} is above {MAX_BLOCK_SIZE}"
+    if temperature > 0:
+        return f"temperature={temperature}, and it takes the most probable token"
+    return None
+
+
+def choose_sampler(request: str | None, obstacle: str | None, device: torch.device) -> str:
+    """Name what runs: `"replayed"` on a CUDA device where nothing is in its way, else `"blocks"`.
+
+    Args:
+        request: one of the two names, or None to choose by capability.
+        obstacle: from `find_obstacle`, or the caller's own.
+        device: of the model.
+
+    Raises:
+        ValueError: replays were asked for and cannot run.
+    """
+    if request == "replayed" and obstacle is not None:
+        raise ValueError(f"sampler=replayed cannot run: {obstacle}; use sampler=blocks")
+    return request or ("replayed" if device.type == "cuda" and obstacle is None else "blocks")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a captured step cannot change."""
+
+    num_rows: int
+    block_size: int
+    max_new_tokens: int
+    threshold: float
+    capacity: int
+    """Positions of the cache."""
+
+
+class Replayer:
+    """A model's replayed steps, one per shape, kept from call to call."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: SpecialIds,
+        *,
+        is_folded: bool = True,
+        poll_every: int = POLL_EVERY,
+    ) -> None:
+        """Bind a block-causal diffusion model that is not packed; nothing is captured yet.
+
+        Args:
+            model: its weights must stay where they are.
+            tokenizer: for its mask, end and pad ids, no more.
+            is_folded: commit a block's keys and values within the next block's steps.
+            poll_every: replays k between two questions to the device.
+
+        Raises:
+            ValueError: no replays between polls.
+        """
+        if poll_every < 1:
+            raise ValueError(f"poll_every={poll_every} must be at least 1")
+        self.model, self.tokenizer = model, tokenizer
+        self.is_folded, self.poll_every = is_folded, poll_every
+        self.steps: dict[Shape, tuple[Canvas, Callable[[], object]]] = {}
+
+    @property
+    def implementation(self) -> str:
+        """What runs, for the record."""
+        is_graph = self.model.embedding.weight.is_cuda
+        return f"replayed, {'CUDA graph' if is_graph else 'eager'}, poll_every={self.poll_every}"
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        block_size: int,
+        threshold: float,
+        max_new_tokens: int,
+    ) -> list[Generation]:
+        """Generate one answer per prompt: `sample_blocks` with `commit_above(threshold)`.
+
+        Commit times are those of the poll that saw the block full.
+
+        Raises:
+            ValueError: as `sample_blocks`, or a block that `commit_tokens` cannot hold.
+        """
+        started = time.perf_counter()
+        check_canvas(self.model, prompts, block_size, max_new_tokens)
+        prompt = pad_left(prompts, self.tokenizer.pad_id)  # [B, P]
+        if self.is_folded:  # the first window begins within the prompt
+            missing = max(0, block_size - prompt.shape[1])
+            prompt = F.pad(prompt, (missing, 0), value=self.tokenizer.pad_id)
+        width = prompt.shape[1]
+        capacity = -(-(width + max_new_tokens) // CAPACITY_STEP) * CAPACITY_STEP
+        canvas, replay = self.prepare(
+            Shape(len(prompts), block_size, max_new_tokens, threshold, capacity)
+        )
+        canvas.load(prompt, torch.tensor([width - len(ids) for ids in prompts]))
+        results = [Generation(nfe_prefill=1) for _ in prompts]
+        is_done = False
+        while not is_done:
+            for _ in range(self.poll_every):
+                replay()
+            progress = canvas.poll()
+            elapsed_s = time.perf_counter() - started
+            for result, (num_full, _) in zip(results, progress, strict=True):
+                num_new = num_full - len(result.commit_times_s)
+                result.commit_times_s += [elapsed_s] * num_new
+            is_done = all(is_finished for _, is_finished in progress)
+        self.record(canvas, block_size, results)
+        return results
+
+    def prepare(self, shape: Shape) -> tuple["Canvas", Callable[[], object]]:
+        """The buffers of a shape and what replays its step, new or from an earlier call."""
+        if shape not in self.steps:
+            if len(self.steps) == MAX_SHAPES:
+                del self.steps[next(iter(self.steps))]
+            canvas = Canvas(self.model, self.tokenizer, shape, self.is_folded)
+            self.steps[shape] = canvas, capture(canvas.run, canvas.text.device)
+        return self.steps[shape]
+
+    def record(self, canvas: "Canvas", block_size: int, results: Sequence[Generation]) -> None:
+        """Read the finished texts and their counts into the generations."""
+        for result, (text, step_commits) in zip(results, canvas.read(), strict=True):
+            num_blocks = len(result.commit_times_s)
+            for start in range(0, num_blocks * block_size, block_size):
+                ids = text[start : start + block_size]
+                generated = [i for i in ids if i != self.tokenizer.end_id]
+                result.token_ids += generated
+                result.commit_tokens.append(len(generated))
+                if self.tokenizer.end_id in ids:
+                    result.finish_reason = "stop"
+            result.nfe_denoise, result.step_commits = len(step_commits), step_commits
+            result.nfe_commit = 0 if self.is_folded else num_blocks - 1
+            result.step_edits = [0] * len(step_commits)
+            result.step_remasks = [0] * len(step_commits)
+
+
+class Canvas:
+    """The buffers of one shape on the model's device, and the step that moves them on.
+
+    Every row is at a block of its own. A row that is finished is computed and left as it is.
+    """
+
+    def __init__(
+        self, model: Transformer, tokenizer: SpecialIds, shape: Shape, is_folded: bool
+    ) -> None:
+        """Allocate rows that are finished, so that a step may run before there is a prompt."""
+        device, rows, size = model.embedding.weight.device, shape.num_rows, shape.block_size
+        block = torch.full((rows, size), tokenizer.end_id, device=device)
+        self.step = Step(
+            model,
+            KVCache(model.config, rows, shape.capacity, model.embedding.weight),
+            block,
+            num_past=torch.zeros(rows, dtype=torch.int32, device=device),
+            is_done=torch.ones(rows, dtype=torch.bool, device=device),
+            mask_id=tokenizer.mask_id,
+            end_id=tokenizer.end_id,
+            threshold=shape.threshold,
+            first_key=torch.zeros(rows, dtype=torch.int32, device=device),
+            previous=block.clone() if is_folded else None,
+        )
+        self.end_id, self.last = tokenizer.end_id, shape.max_new_tokens // size - 1
+        self.offsets = torch.arange(size, device=device)  # [b]
+        self.index = torch.zeros(rows, dtype=torch.int64, device=device)
+        """Which block of its answer each row is at."""
+        self.num_steps = torch.zeros_like(self.index)
+        """Denoising steps of each row so far: a step on a full block is none."""
+        # A step commits a token or more, so there are at most as many steps as tokens.
+        self.step_commits = torch.zeros(
+            rows, shape.max_new_tokens + 1, dtype=torch.int64, device=device
+        )
+        self.text = torch.zeros(rows, shape.max_new_tokens, dtype=torch.int64, device=device)
+        self.progress = torch.zeros(rows, 2, dtype=torch.int64, device=device)
+        """Full blocks of each row, and whether it is finished."""
+
+    @torch.inference_mode()
+    def load(self, prompt: Tensor, first_key: Tensor) -> None:
+        """Begin texts behind prompts [B, P], left-padded by `first_key` [B]; one forward."""
+        step, width = self.step, prompt.shape[1]
+        prompt = prompt.to(self.text.device)
+        step.first_key.copy_(first_key)  # type: ignore[union-attr]
+        step.num_past.zero_()
+        read_block(step.model, prompt, step.cache, num_past=step.num_past, first_key=step.first_key)
+        step.num_past.fill_(width)
+        if step.previous is not None:
+            step.num_past -= step.block.shape[1]
+            step.previous.copy_(prompt[:, -step.block.shape[1] :])
+        step.block.fill_(step.mask_id)
+        for buffer in (self.index, self.num_steps, self.step_commits):
+            buffer.zero_()
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        """One step of every row, all on the device."""
+        step, size = self.step, len(self.offsets)
+        was_full = (step.block != step.mask_id).all(dim=1)  # [B]
+        num_committed = step.run()
+        is_full = step.is_done
+        self.step_commits.scatter_add_(1, self.num_steps[:, None], num_committed[:, None].long())
+        self.num_steps += ~was_full
+        columns = self.index[:, None] * size + self.offsets  # [B, b]
+        self.text.scatter_(1, columns, step.block)
+        is_last = (step.block == self.end_id).any(dim=1) | (self.index == self.last)
+        self.progress.copy_(torch.stack((self.index + is_full, is_full & is_last), dim=1))
+        # Unfolded, a full block is read once more: that writes its keys and values.
+        is_past = (was_full if step.previous is None else is_full) & ~is_last
+        if step.previous is not None:
+            step.previous.copy_(torch.where(is_past[:, None], step.block, step.previous))
+        step.block.masked_fill_(is_past[:, None], step.mask_id)
+        step.num_past += size * is_past
+        self.index += is_past
+
+    def poll(self) -> list[list[int]]:
+        """Ask the device for the full blocks of each row and whether it is finished; waits."""
+        rows: list[list[int]] = self.progress.tolist()
+        return rows
+
+    def read(self) -> list[tuple[list[int], list[int]]]:
+        """Ask for each row's text and the commits of each of its steps; waits."""
+        rows = torch.cat((self.num_steps[:, None], self.step_commits, self.text), dim=1).tolist()
+        num_logged = self.step_commits.shape[1]
+        return [(row[1 + num_logged :], row[1 : 1 + row[0]]) for row in rows]
+
+
+def capture(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Return a replay of `run` as a CUDA graph, or `run` itself on another device.
+
+    It is run three times first, so it must not mind: Triton compiles and libraries set themselves
+    up outside the graph.
+    """
+    if device.type != "cuda":
+        return run
+    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay

@@ -1,0 +1,241 @@
+"""Replayed texts against `sample_blocks`, and that nothing is asked between two polls.
+
+On a processor the step is called and not captured; the tests that need a GPU say so.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from tests.reference_model.questions import Questions
+from tests.reference_model.tiny import make_model, make_tokenizer
+
+from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.past import Cached, Uncached
+from sdb_reference_model.policies import commit_above
+from sdb_reference_model.replay import MAX_SHAPES, Canvas, Replayer
+from sdb_reference_model.sampler import Generation, sample_blocks
+
+TEST = SIZES["test"]
+CONFIGS = {
+    "grouped heads": TEST,
+    "one key head": replace(TEST, num_kv_heads=1),
+    "every head": replace(TEST, num_kv_heads=4),
+    "norms": replace(TEST, qk_norm=True, head_width=10),
+    "bias": replace(TEST, qkv_bias=True, tie_embeddings=False),
+}
+PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device: a graph is captured and replayed"
+)
+
+
+def define(
+    model: Transformer, prompts: list[list[int]], threshold: float, is_folded: bool = True
+) -> list[Generation]:
+    return sample_blocks(
+        model,
+        make_tokenizer(),
+        prompts,
+        block_size=8,
+        policy=commit_above(threshold),
+        max_new_tokens=32,
+        past=partial(Cached, is_folded=is_folded),
+    )
+
+
+def strip(generations: list[Generation]) -> list[Generation]:
+    """Without times, which are the machine's."""
+    return [replace(generation, commit_times_s=[]) for generation in generations]
+
+
+@pytest.mark.parametrize(
+    ("end_bias", "is_folded", "is_quantised"),
+    [(-1.0, False, False), (0.35, True, False), (0.35, True, True)],
+)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_replays_write_what_the_sampler_writes(
+    config: str, end_bias: float, is_folded: bool, is_quantised: bool
+) -> None:
+    model = make_model(end_bias, config=CONFIGS[config])
+    if is_quantised:
+        model = copy.deepcopy(model)
+        model.quantise()
+    replayer = Replayer(model, make_tokenizer(), is_folded=is_folded, poll_every=3)
+    for threshold, num_rows in ((1.0, 1), (0.9, 3), (0.5, 4)):
+        prompts = PROMPTS[-num_rows:]
+        actual = replayer.sample(prompts, block_size=8, threshold=threshold, max_new_tokens=32)
+        expected = define(model, prompts, threshold, is_folded)
+        assert strip(actual) == strip(expected)  # tokens, reasons, every count and every step
+        for generation in actual:
+            times = generation.commit_times_s
+            assert len(times) == len(generation.commit_tokens)
+            assert times == sorted(times)
+            assert times[0] > 0
+
+
+@pytest.mark.parametrize("is_folded", [True, False])
+def test_a_shape_is_used_again_and_remembers_nothing(is_folded: bool) -> None:
+    replayer = Replayer(make_model(0.35), make_tokenizer(), is_folded=is_folded)
+    sample = partial(replayer.sample, block_size=8, threshold=0.5, max_new_tokens=32)
+    first, longer = sample(PROMPTS[:1]), sample([PROMPTS[2] * 5])
+    assert len(replayer.steps) == 1
+    assert strip(sample(PROMPTS[:1])) == strip(first) != strip(longer)
+    sample(PROMPTS[:2])
+    sample([PROMPTS[2] * 5 for _ in range(2)], threshold=0.6)
+    assert len(replayer.steps) == 3
+
+
+def test_only_so_many_shapes_are_kept() -> None:
+    replayer = Replayer(make_model(), make_tokenizer())
+    for step in range(MAX_SHAPES + 2):
+        replayer.sample([[1]], block_size=1, threshold=step / 100, max_new_tokens=1)
+    assert [shape.threshold for shape in replayer.steps] == [
+        step / 100 for step in range(2, MAX_SHAPES + 2)
+    ]
+
+
+@pytest.mark.parametrize("poll_every", [1, 7, 40])
+def test_polling_moves_times_and_nothing_else(poll_every: int) -> None:
+    model = make_model(config=CONFIGS["bias"])
+    replayer = Replayer(model, make_tokenizer(), poll_every=poll_every)
+    actual = replayer.sample(PROMPTS, block_size=8, threshold=0.5, max_new_tokens=32)
+    assert strip(actual) == strip(define(model, PROMPTS, 0.5))
+    assert actual[-1].finish_reason == "stop"
+    if poll_every == 40:
+        assert len({time for g in actual for time in g.commit_times_s}) == 1
+
+
+@pytest.mark.parametrize("is_folded", [True, False])
+def test_nothing_is_asked_between_polls(is_folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions, num_runs, runs_at_poll = Questions(), [0], list[int]()
+    asked_by: list[tuple[str, str]] = []
+    run, poll, read = Canvas.run, Canvas.poll, Canvas.read
+
+    def watch(name: str, method: Callable[[Canvas], object]) -> Callable[[Canvas], object]:
+        def watched(canvas: Canvas) -> object:
+            assert questions.asked == [], "asked since the last poll"
+            answer = method(canvas)
+            asked_by.extend((name, question) for question in questions.asked)
+            questions.asked.clear()
+            return answer
+
+        return watched
+
+    def count(canvas: Canvas) -> None:
+        num_runs[0] += 1
+        run(canvas)
+
+    def note(canvas: Canvas) -> object:
+        runs_at_poll.append(num_runs[0])
+        return poll(canvas)
+
+    monkeypatch.setattr(Canvas, "run", count)
+    monkeypatch.setattr(Canvas, "poll", watch("poll", note))
+    monkeypatch.setattr(Canvas, "read", watch("read", read))
+    replayer = Replayer(make_model(), make_tokenizer(), is_folded=is_folded, poll_every=3)
+    with questions:
+        replayer.sample(PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32)
+    assert questions.asked == []
+    assert asked_by == [("poll", "tolist")] * len(runs_at_poll) + [("read", "tolist")]
+    assert runs_at_poll == list(range(3, num_runs[0] + 1, 3))
+
+
+def test_the_sampler_itself_asks_in_every_step() -> None:
+    with Questions() as questions:
+        (generation,) = define(make_model(), PROMPTS[:1], 0.9)
+    assert len(questions.asked) > 3 * generation.nfe_denoise
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x: bool(x.any()),
+        lambda x: int(x.sum()),
+        lambda x: x.sum().item(),
+        lambda x: x.tolist(),
+        lambda x: x.numpy(),
+        lambda x: x.cpu(),
+        lambda x: x.nonzero(),
+        lambda x: x[x],
+        lambda x: x.__setitem__(x, x[:1]),
+        lambda x: torch.masked_select(x, x),
+        lambda x: torch.equal(x, x),
+        lambda x: torch.where(x),
+    ],
+)
+def test_a_question_is_seen(ask: Callable[[torch.Tensor], object]) -> None:
+    x = torch.tensor([True, False])
+    with torch.inference_mode(), Questions() as questions:
+        (x & ~x).cumsum(0)
+        assert questions.asked == []
+        ask(x)
+    assert questions.asked
+
+
+def test_cached_definition_is_that_of_no_cache_at_all() -> None:
+    model = make_model(0.35)
+    actual = Replayer(model, make_tokenizer()).sample(
+        PROMPTS, block_size=8, threshold=0.5, max_new_tokens=32
+    )
+    expected = sample_blocks(
+        model,
+        make_tokenizer(),
+        PROMPTS,
+        block_size=8,
+        policy=commit_above(0.5),
+        max_new_tokens=32,
+        past=Uncached,
+    )
+    assert [g.token_ids for g in actual] == [g.token_ids for g in expected]
+
+
+def test_what_cannot_be_replayed_is_one_line() -> None:
+    model, tokenizer = make_model(), make_tokenizer()
+    with pytest.raises(ValueError, match="poll_every=0 must be at least 1"):
+        Replayer(model, tokenizer, poll_every=0)
+    sample = partial(Replayer(model, tokenizer).sample, threshold=0.5)
+    with pytest.raises(ValueError, match="block_size=8 does not divide max_new_tokens=12"):
+        sample([[1]], block_size=8, max_new_tokens=12)
+    with pytest.raises(ValueError, match="every prompt needs at least one token"):
+        sample([], block_size=4, max_new_tokens=12)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("is_folded", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_graph_writes_what_eager_steps_write(
+    dtype: torch.dtype, is_folded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(make_model(0.35)).to("cuda", dtype)
+    texts = []
+    for is_captured in (True, False):
+        if not is_captured:
+            monkeypatch.setattr("sdb_reference_model.replay.capture", lambda run, _: run)
+        replayer = Replayer(model, make_tokenizer(), is_folded=is_folded)
+        for prompts in (PROMPTS, PROMPTS[::-1]):  # the second one from the kept graph
+            texts.append(
+                strip(replayer.sample(prompts, block_size=8, threshold=0.9, max_new_tokens=32))
+            )
+    assert texts[:2] == texts[2:]
+    if dtype == torch.float32:
+        assert [g.token_ids for g in texts[0]] == [g.token_ids for g in define(model, PROMPTS, 0.9)]
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_is_not_waited_for_within_a_step() -> None:
+    model = copy.deepcopy(make_model()).to("cuda")
+    replayer = Replayer(model, make_tokenizer())
+    replayer.sample(PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32)
+    ((canvas, replay),) = replayer.steps.values()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        replay()
+        canvas.run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
