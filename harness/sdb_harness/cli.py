@@ -295,7 +295,7 @@ def _run_and_report(
     from sdb_leaderboard.terminal import print_spreads, print_table, print_warnings
 
     with Store.open_for_reading(report.store_path) as store:
-        table = build_table(store.list_cells(), store.iterate_rows())
+        table = build_table(store.list_cells(), store.iterate_rows(), store.list_not_judged())
         tries = [
             (cell, list(store.iterate_rows(cell_hash)))
             for cell_hash, cell in store.list_cells().items()
@@ -395,13 +395,16 @@ def _build_page(stores: Sequence[Path], out: Path) -> Path:
 
     cells: dict[str, Cell] = {}
     manifests: dict[str, RunManifest] = {}
+    not_judged: dict[str, set[str]] = {}
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(Store.open_for_reading(path)) for path in stores]
         for reader in readers:
             cells |= reader.list_cells()
             manifests |= reader.list_manifests()
+            for cell_hash, reasons in reader.list_not_judged().items():
+                not_judged.setdefault(cell_hash, set()).update(reasons)
         rows = chain.from_iterable(reader.iterate_rows() for reader in readers)
-        return build_leaderboard(cells, _drop_repeated(rows), manifests, out)
+        return build_leaderboard(cells, _drop_repeated(rows), manifests, out, not_judged)
 
 
 def _drop_repeated(rows: Iterator[SampleRow]) -> Iterator[SampleRow]:

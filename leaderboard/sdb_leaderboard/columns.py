@@ -158,6 +158,14 @@ COLUMNS = (
     Column(
         "num_problems", "Problems", "Problems with a scored sample.", _number("num_problems", ".0f")
     ),
+    Column(
+        "num_not_judged",
+        "Not judged",
+        "Problems of the benchmark that the host cannot judge, for lack of a toolchain or package. "
+        "They are not asked and no failures; cells that lack the same ones form a view of their "
+        "own and are never compared with others.",
+        _number("num_not_judged", ".0f"),
+    ),
     Column("num_samples", "Samples", "Scored samples.", _number("num_samples", ".0f")),
     Column(
         "num_infrastructure",
@@ -169,7 +177,7 @@ COLUMNS = (
     Column(
         "coverage",
         "Coverage",
-        "Scored samples over what the problems of this revision and the cell's samples per "
+        "Scored samples over what the problems that can be judged and the cell's samples per "
         "problem ask for. Under 100 % the cell is incomplete.",
         _number("coverage", ".0%"),
     ),

@@ -37,7 +37,7 @@ from sdb_leaderboard.series import (
     list_series,
 )
 from sdb_leaderboard.static_figure import render_static
-from sdb_leaderboard.table import flatten_rows
+from sdb_leaderboard.table import NotJudged, describe_judged, flatten_rows
 
 PLOTLY_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
 """Of `plotly.js-basic-dist-min` 4.1.1 from npm, MIT licence beside the file."""
@@ -48,6 +48,7 @@ def build_leaderboard(
     rows: Iterable[SampleRow],
     manifests: Mapping[str, RunManifest],
     out_dir: Path,
+    not_judged: NotJudged | None = None,
 ) -> Path:
     """Write the page, the pictures and the CSV file.
 
@@ -56,6 +57,7 @@ def build_leaderboard(
         rows: All stored samples; read once.
         manifests: Run id -> manifest; a run without one is named as such on the page.
         out_dir: Created if it is missing; the four files in it are replaced.
+        not_judged: As the stores list it; nothing if None.
 
     Returns:
         The path of `index.html`.
@@ -63,7 +65,7 @@ def build_leaderboard(
     Raises:
         ValueError: If there is no row, a row names an unknown cell, or a sample occurs twice.
     """
-    samples = flatten_rows(cells, rows)
+    samples = flatten_rows(cells, rows, not_judged)
     panels = build_panels(cells, samples)
     if not panels:
         raise ValueError("no stored sample to show; run a sweep first")
@@ -194,7 +196,8 @@ def _name_machines(
 
 
 def _title_view(panel: Panel, machines: Mapping[str, str]) -> str:
-    title = f"{panel.benchmark} on {machines[panel.hardware]}"
+    judged = describe_judged(panel.table.iloc[0])
+    title = f"{panel.benchmark}{judged} on {machines[panel.hardware]}"
     return title if panel.batch_size == 1 else f"{title}, batch {panel.batch_size}"
 
 

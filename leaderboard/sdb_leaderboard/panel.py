@@ -67,6 +67,9 @@ class Panel:
     benchmark_revision: str
     hardware: str
     batch_size: int
+    not_judged: str
+    """Hash of the problems that no cell of this view was judged on; empty if there are none."""
+    num_not_judged: int
     group: str
     table: pd.DataFrame
     """One line per cell, index reset, with `inclusion_probability` and `speed_vs_baseline`."""
@@ -106,7 +109,8 @@ def build_panels(cells: Mapping[str, Cell], samples: pd.DataFrame) -> list[Panel
         h: (c.benchmark, c.benchmark_revision, c.hardware, c.sampling.batch_size)
         for h, c in cells.items()
     }
-    views = samples["cell_hash"].map(view_of)
+    pairs = zip(samples["cell_hash"], samples["not_judged"], strict=True)
+    views = pd.Series([(*view_of[h], not_judged) for h, not_judged in pairs], samples.index)
     by_view = [(view, of_view) for view, of_view in samples.groupby(views)]
     by_view.sort(key=lambda item: (-item[1]["cell_hash"].nunique(), -len(item[1]), item[0]))
     panels = []
@@ -141,6 +145,7 @@ def _build_panel(cells: Mapping[str, Cell], samples: pd.DataFrame, group: str) -
     first = table.iloc[0]
     return Panel(
         **{column: first[column] for column in VIEW_COLUMNS},
+        num_not_judged=first["num_not_judged"],
         group=group,
         table=table,
         band=band,

@@ -6,10 +6,14 @@ Speed and quality of a line come from the same samples. A sample that our infras
 (status "infrastructure" or finish reason "error") is counted, never scored as a failure, and
 makes its cell incomplete; an incomplete cell keeps its numbers but cannot be on the frontier.
 
+A problem that the host cannot judge is neither: its cell is measured on the others, whole on those,
+and only compared with cells that were judged on exactly the same ones.
+
 It does not average over benchmarks or machines, and it does not read the store.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -20,8 +24,11 @@ from sdb_leaderboard.diagnostics import read_signature
 from sdb_leaderboard.pareto import find_frontier
 from sdb_leaderboard.statistics import compute_score_interval, estimate_pass_at_k
 
-VIEW_COLUMNS = ["benchmark", "benchmark_revision", "hardware", "batch_size"]
+VIEW_COLUMNS = ["benchmark", "benchmark_revision", "hardware", "batch_size", "not_judged"]
 """Cells that share these are comparable; a frontier never crosses them."""
+
+NotJudged = Mapping[str, Collection[str]]
+"""Cell hash -> ids of the problems that the host could not judge."""
 
 GROUP_PREFIX = "pass_at_1:"
 """Columns with the pass@1 of one problem group, for example `pass_at_1:level-2`."""
@@ -37,21 +44,29 @@ RECORDED_GENERATORS = ("canonical", "replay")
 CellKind = Literal["diffusion", "autoregressive", "recorded"]
 
 
-def build_table(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.DataFrame:
+def build_table(
+    cells: Mapping[str, Cell], rows: Iterable[SampleRow], not_judged: NotJudged | None = None
+) -> pd.DataFrame:
     """One line per cell that has rows, sorted by view, then by falling pass@1.
 
     Args:
         cells: Cell hash -> cell; cells without a row are left out.
         rows: Stored samples, in any order.
+        not_judged: As the stores list it; nothing if None.
 
     Raises:
         ValueError: If a row names an unknown cell, or a sample occurs twice.
     """
-    return summarise_samples(cells, flatten_rows(cells, rows))
+    return summarise_samples(cells, flatten_rows(cells, rows, not_judged))
 
 
-def flatten_rows(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.DataFrame:
+def flatten_rows(
+    cells: Mapping[str, Cell], rows: Iterable[SampleRow], not_judged: NotJudged | None = None
+) -> pd.DataFrame:
     """One line per sample with what the summaries read, without texts and token ids.
+
+    Problems that could not be judged are left out, unless some store has all their samples; a cell
+    without them has their number in `num_not_judged` and a hash of their ids in `not_judged`.
 
     Raises:
         ValueError: If a row names an unknown cell, or a sample occurs twice.
@@ -94,7 +109,33 @@ def flatten_rows(cells: Mapping[str, Cell], rows: Iterable[SampleRow]) -> pd.Dat
     doubled = samples[samples.duplicated(key)]
     if not doubled.empty:
         raise ValueError(f"sample stored twice: {doubled[key].iloc[0].tolist()}; repair the store")
+    samples = _leave_out(cells, samples, not_judged or {})
     return samples.sort_values(key, ignore_index=True)
+
+
+def _leave_out(
+    cells: Mapping[str, Cell], samples: pd.DataFrame, not_judged: NotJudged
+) -> pd.DataFrame:
+    counts = samples.groupby(["cell_hash", "problem_id"]).size()
+    left_out = {
+        cell_hash: sorted(
+            problem_id
+            for problem_id in problem_ids
+            if counts.get((cell_hash, problem_id), 0) < cells[cell_hash].samples_per_problem
+        )
+        for cell_hash, problem_ids in not_judged.items()
+        if cell_hash in cells
+    }
+    names = {key: _hash_ids(ids) for key, ids in left_out.items() if ids}
+    samples["not_judged"] = [names.get(key, "") for key in samples["cell_hash"]]
+    samples["num_not_judged"] = [len(left_out.get(key, ())) for key in samples["cell_hash"]]
+    pairs = zip(samples["cell_hash"], samples["problem_id"], strict=True)
+    is_kept = [problem_id not in left_out.get(key, ()) for key, problem_id in pairs]
+    return samples[is_kept]
+
+
+def _hash_ids(ids: Collection[str]) -> str:
+    return hashlib.sha256("\0".join(ids).encode()).hexdigest()[:16]
 
 
 def is_malformed(row: SampleRow) -> bool:
@@ -119,7 +160,8 @@ def summarise_samples(
     lines = []
     for cell_hash, of_cell in samples.groupby("cell_hash"):
         cell = cells[str(cell_hash)]
-        num_expected = seen[cell.benchmark_revision] if is_one_group else cell.num_problems
+        num_judgeable = cell.num_problems - int(of_cell["num_not_judged"].iloc[0])
+        num_expected = seen[cell.benchmark_revision] if is_one_group else num_judgeable
         lines.append(
             _describe_cell(str(cell_hash), cell) | _summarise_cell(cell, of_cell, num_expected)
         )
@@ -153,6 +195,14 @@ def format_policy(threshold: float, num_steps: float, policy: str) -> str:
     return policy or "-"
 
 
+def describe_judged(line: pd.Series) -> str:
+    """What stands behind a benchmark's name where not all of it is judged; empty if all is."""
+    if not line["num_not_judged"]:
+        return ""
+    num_all = line["num_problems_of_benchmark"]
+    return f", {num_all - line['num_not_judged']} of {num_all} problems judged"
+
+
 def _count_problems_seen(cells: Mapping[str, Cell], samples: pd.DataFrame) -> dict[str, int]:
     """Problems with a sample in any cell, per benchmark revision."""
     revisions = samples["cell_hash"].map(lambda h: cells[h].benchmark_revision)
@@ -167,6 +217,7 @@ def _describe_cell(cell_hash: str, cell: Cell) -> dict[str, object]:
         "cell_hash": cell_hash,
         "benchmark": cell.benchmark,
         "benchmark_revision": cell.benchmark_revision,
+        "num_problems_of_benchmark": cell.num_problems,
         "hardware": cell.hardware,
         "protocol": cell.protocol,
         "generator": cell.generator,
@@ -194,6 +245,8 @@ def _summarise_cell(cell: Cell, of_cell: pd.DataFrame, num_expected: int) -> dic
     num_lost = int(of_cell["is_lost"].sum())
     summary: dict[str, object] = {
         "num_problems": num_problems,
+        "num_not_judged": int(of_cell["num_not_judged"].iloc[0]),
+        "not_judged": of_cell["not_judged"].iloc[0],
         "num_samples": len(scored),
         "num_infrastructure": num_lost,
         "coverage": coverage,

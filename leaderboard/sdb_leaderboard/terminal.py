@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sdb_leaderboard.diagnostics import list_warnings
 from sdb_leaderboard.panel import label_cells
-from sdb_leaderboard.table import VIEW_COLUMNS, summarise_spreads
+from sdb_leaderboard.table import VIEW_COLUMNS, describe_judged, summarise_spreads
 
 
 def print_table(table: pd.DataFrame, console: Console) -> None:
@@ -25,8 +25,11 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
         console.print("No stored sample to show; run a sweep first.")
         return
     for _, view in table.groupby(VIEW_COLUMNS, sort=False):
-        benchmark, revision, hardware, batch_size = (view[c].iloc[0] for c in VIEW_COLUMNS)
-        title = f"{benchmark} · revision {revision[:8]} · hardware {hardware} · batch {batch_size}"
+        benchmark, revision, hardware, batch_size, _ = (view[c].iloc[0] for c in VIEW_COLUMNS)
+        title = (
+            f"{benchmark}{describe_judged(view.iloc[0])} · revision {revision[:8]} · "
+            f"hardware {hardware} · batch {batch_size}"
+        )
         console.print(_format_view(view, title))
 
 

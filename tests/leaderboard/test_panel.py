@@ -88,3 +88,41 @@ def test_incomplete_cells_are_neither_baseline_nor_in_the_bootstrap(make_cell: M
     lines = panel.table.set_index("kind")
     assert lines["inclusion_probability"].isna()["autoregressive"]
     assert lines.loc["diffusion", "inclusion_probability"] == 1.0
+
+
+def test_part_of_a_benchmark_is_ranked_apart_and_never_against_the_whole(
+    make_cell: MakeCell,
+) -> None:
+    whole = make_cell([P, P, F, F], seconds=9.0)
+    parts = [make_cell([P, P, F, F], threshold=t, seconds=s) for t, s in ((0.5, 2.0), (0.4, 1.0))]
+    cells = {cell.compute_hash(): cell for cell, _ in (whole, *parts)}
+    part_hashes = [cell.compute_hash() for cell, _ in parts]
+    rows = [row for _, rows in (whole, *parts) for row in rows]
+    missing = "problem/002"
+    not_judged = {key: [missing] for key in part_hashes}
+    kept = [r for r in rows if r.problem_id not in not_judged.get(r.cell_hash, ())]
+    panels = build_panels(cells, flatten_rows(cells, kept, not_judged))
+    assert [panel.num_not_judged for panel in panels] == [1, 0]
+    apart, alone = panels
+    assert set(apart.table["cell_hash"]) == set(part_hashes)
+    assert apart.table["is_ranked"].all()
+    assert apart.table["pass_at_1"].tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert apart.num_on_frontier == 1
+    assert alone.table["is_on_frontier"].tolist() == [True]  # slower, and on a frontier of its own
+    # A store that has judged the problem after all makes the cell whole again.
+    again = build_panels(cells, flatten_rows(cells, rows, not_judged))
+    assert [(panel.num_not_judged, len(panel.table)) for panel in again] == [(0, 3)]
+    # Cells that lack different problems are no rivals.
+    other = {part_hashes[0]: [missing], part_hashes[1]: ["problem/003"]}
+    kept = [r for r in rows if r.problem_id not in other.get(r.cell_hash, ())]
+    assert len(build_panels(cells, flatten_rows(cells, kept, other))) == 3
+
+
+def test_samples_of_a_problem_that_is_judged_in_part_do_not_count(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["passed", "passed"], ["wrong_answer", "wrong_answer"]])
+    cells = {cell.compute_hash(): cell}
+    (panel,) = build_panels(
+        cells, flatten_rows(cells, rows[:3], {cell.compute_hash(): ["problem/001"]})
+    )
+    (line,) = panel.table.to_dict("records")
+    assert (line["pass_at_1"], line["num_samples"], line["is_complete"]) == (1.0, 2, True)
