@@ -171,7 +171,8 @@ def plan(file: Path, runs_folder: Path, sandbox_name: str) -> None:
             _format_seconds(estimate.remaining_s),
         )
     console.print(table)
-    for warning in (*resolved.warnings, *describe_not_judged(cells)):
+    left_out = (f"{name} left out: {why}" for name, why in resolved.left_out.items())
+    for warning in (*resolved.warnings, *left_out, *describe_not_judged(cells)):
         print(f"note: {warning}", file=sys.stderr)
     _print_plan_summary(console, estimates)
 
@@ -245,7 +246,8 @@ def run(
     Give the FILE, or --benchmark and --generator with settings; rerun the same to resume. A cell is
     generated completely before its programs are executed, so that judging does not slow down the
     generations that are timed. Problems that the sandbox cannot judge are named and not asked.
-    Ctrl-C or a kill loses at most the programs in the making.
+    What cannot be opened or asked (a missing data set, a bad server) is left out of a sweep; exit
+    status 1 counts it. Ctrl-C or a kill loses at most the programs in the making.
     """
     given = {key: value for key, value in settings.items() if value is not None}
     if file is not None:
@@ -317,6 +319,13 @@ def _exit_on_faults(report: RunReport) -> None:
             "infrastructure faults (not wrong answers); run the same command again to retry them",
             file=sys.stderr,
         )
+    if report.left_out:
+        print(
+            f"sdbench: left out {len(report.left_out)}, for the reasons noted above: "
+            f"{'; '.join(report.left_out)}; mend them and run the same command again",
+            file=sys.stderr,
+        )
+    if report.num_faults or report.left_out:
         sys.exit(EXIT_FAULTS)
 
 

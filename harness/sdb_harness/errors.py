@@ -35,6 +35,11 @@ class ConflictError(HarnessError):
     """A row with the same key and another content exists already."""
 
 
+def spell_error(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def name_nearest(word: str, allowed: Iterable[str]) -> str:
     """Say which of `allowed` was probably meant, and list them all.
 

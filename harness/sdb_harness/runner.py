@@ -5,7 +5,7 @@ Place in the flow: called by `sdbench run` and `sdbench demo`; everything it doe
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sdb_harness.hardware import describe_hardware
 from sdb_harness.judging import Judge
 from sdb_harness.provenance import build_manifest
 from sdb_harness.records import Problem
-from sdb_harness.stages import Observer, list_judged, run_cells
+from sdb_harness.stages import Observer, RunOutcome, list_judged, run_cells
 from sdb_harness.store import STORE_NAME, Store
 from sdb_harness.sweep import PlannedCell, Sweep, resolve_cells
 from sdb_sandboxes.by_language import LanguageSandbox
@@ -34,6 +34,8 @@ class RunReport:
     """Programs left without a row by infrastructure faults; the next run tries them again."""
     sources: tuple[str, ...]
     """One line for each benchmark: which data the scores are of."""
+    left_out: Mapping[str, str]
+    """Data set, generator or cell that could not run -> why; the rest of the sweep ran."""
     not_judged: tuple[str, ...] = ()
     """One line for each benchmark with problems that this host cannot judge; no fault of anyone."""
 
@@ -65,9 +67,11 @@ def run_sweep(
     resolved = resolve_cells(sweep, hardware.compute_hash())
     for warning in resolved.warnings:
         observer.warn(warning)
+    for name, why in resolved.left_out.items():
+        observer.warn(f"{name} left out: {why}")
     path = find_store_path(sweep.name, runs_folder)
     with Store.open_for_writing(path) as store:
-        num_faults = 0
+        outcome = RunOutcome(0, {})
         not_judged: list[str] = []
         if not _are_complete(resolved.cells, store):
             with LanguageSandbox(sandbox_name) as sandbox:
@@ -89,9 +93,16 @@ def run_sweep(
                 if not _are_complete(cells, store):
                     manifest = build_manifest(hardware, what_runs)
                     store.add_manifest(manifest)
-                    num_faults = run_cells(cells, store, manifest.run_id, sandbox, observer)
+                    outcome = run_cells(cells, store, manifest.run_id, sandbox, observer)
     sources = dict.fromkeys(planned.benchmark.describe() for planned in resolved.cells)
-    return RunReport(path, len(resolved.cells), num_faults, tuple(sources), tuple(not_judged))
+    return RunReport(
+        store_path=path,
+        num_cells=len(resolved.cells),
+        num_faults=outcome.num_faults,
+        sources=tuple(sources),
+        left_out={**resolved.left_out, **outcome.left_out},
+        not_judged=tuple(not_judged),
+    )
 
 
 def leave_out(

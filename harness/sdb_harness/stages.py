@@ -18,19 +18,19 @@ host cannot judge (`PlannedCell.not_judged`) are not asked: no fault, no row, no
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from sdb_harness.benchmarks import ChatMessage, Gap, MultiTurnProtocol, Prompt, Try
-from sdb_harness.errors import UserError
+from sdb_harness.errors import StoreError, UserError, spell_error
 from sdb_harness.generators import Generator, Prompted, load_generator
 from sdb_harness.judging import Judge
 from sdb_harness.records import Cell, Completion, Problem
 from sdb_harness.store import Stage, Store, StoredCompletion, StoredTry
-from sdb_harness.sweep import PlannedCell
+from sdb_harness.sweep import PlannedCell, describe_sampling
 from sdb_harness.timing import check_times
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import Status, Verdict
@@ -41,6 +41,16 @@ WARM_UP_MARK = "# Warm-up; the next lines only have the right shape.\n"
 
 MAX_REASONS = 20
 """Reasons for programs that were not judged that are told at most, the most frequent first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a run leaves for the next one."""
+
+    num_faults: int
+    """Programs that an infrastructure fault left without a row, after one retry."""
+    left_out: Mapping[str, str]
+    """Cell, for people -> why it could not run (a bad server, say); its other cells ran."""
 
 
 class Observer(Protocol):
@@ -73,17 +83,18 @@ def run_cells(
     run_id: str,
     sandbox: Sandbox,
     observer: Observer,
-) -> int:
+) -> RunOutcome:
     """Run every cell as far as it is not stored yet.
 
-    Returns:
-        Number of programs that an infrastructure fault left without a row, after one retry.
+    A cell that cannot run (its server answers nonsense, the sampling does not fit its generator) is
+    told and left out; the others go on, and what it has stored is kept.
 
     Raises:
-        UserError: a generator changed since it was planned, or the store cannot be written.
-        ValueError: the sampling does not fit a generator; earlier rows are kept.
+        StoreError: the store cannot be written.
+        ValueError, OSError: why the only cell cannot run.
     """
     num_faults = 0
+    left_out: dict[str, str] = {}
     generators = _GeneratorHolder()
     hashes = [planned.cell.compute_hash() for planned in cells]
     num_generated = sum(
@@ -96,22 +107,44 @@ def run_cells(
             store.add_cell(planned.cell)
             progress = store.measure_progress(cell_hash)
             observer.begin_cell(planned, progress.num_generated, progress.num_judged)
-            if isinstance(planned.protocol, MultiTurnProtocol):
-                if planned.keys - list_judged(store, cell_hash):
-                    generator = generators.open(planned.cell)
-                    num_faults += run_tries(
-                        planned, planned.protocol, generator, sandbox, store, run_id, observer
-                    )
-            else:
-                if planned.keys - store.list_generated(cell_hash):
-                    generator = generators.open(planned.cell)
-                    num_faults += generate_cell(planned, generator, store, run_id, observer)
-                num_faults += judge_cell(planned, sandbox, store, run_id, observer)
+            try:
+                num_faults += _run_cell(planned, generators, store, run_id, sandbox, observer)
+            except StoreError:
+                raise
+            except (ValueError, OSError) as error:
+                if len(cells) == 1:
+                    raise
+                name = f"{planned.cell.generator} on {planned.cell.benchmark}"
+                name = f"{name}, {describe_sampling(planned.cell)}"
+                left_out[name] = spell_error(error)
+                observer.warn(f"{name} left out: {left_out[name]}")
+                continue
             progress = store.measure_progress(cell_hash)
             observer.end_cell(planned, progress.num_judged, progress.num_passed)
     finally:
         generators.close()
-    return num_faults
+    return RunOutcome(num_faults, left_out)
+
+
+def _run_cell(
+    planned: PlannedCell,
+    generators: "_GeneratorHolder",
+    store: Store,
+    run_id: str,
+    sandbox: Sandbox,
+    observer: Observer,
+) -> int:
+    """Generate and judge what is missing of a cell; returns the faults."""
+    cell, cell_hash, num_faults = planned.cell, planned.cell.compute_hash(), 0
+    if isinstance(planned.protocol, MultiTurnProtocol):
+        if planned.keys - list_judged(store, cell_hash):
+            generator = generators.open(cell)
+            protocol = planned.protocol
+            return run_tries(planned, protocol, generator, sandbox, store, run_id, observer)
+        return 0
+    if planned.keys - store.list_generated(cell_hash):
+        num_faults = generate_cell(planned, generators.open(cell), store, run_id, observer)
+    return num_faults + judge_cell(planned, sandbox, store, run_id, observer)
 
 
 class _GeneratorHolder:

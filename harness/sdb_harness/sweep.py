@@ -38,7 +38,7 @@ from sdb_harness.benchmarks import (
     parse_benchmark_spec,
     spell_benchmark_spec,
 )
-from sdb_harness.errors import UserError, name_nearest
+from sdb_harness.errors import UserError, name_nearest, spell_error
 from sdb_harness.generators import (
     Generator,
     LimitedGenerator,
@@ -125,6 +125,8 @@ class ResolvedSweep:
 
     cells: tuple[PlannedCell, ...]
     warnings: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Benchmark or generator that cannot be opened -> why; the others run."""
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -306,7 +308,8 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
     """Open each benchmark and generator once and pin every cell, in running order.
 
     Generators are the outer loop, so a run loads each model once. Everything is opened before
-    anything runs: a missing checkpoint is found now, not after the first model's hours.
+    anything runs: a missing checkpoint is found now, not after the first model's hours. What cannot
+    be opened is left out with its reason, as long as anything remains.
 
     Args:
         sweep: What to measure.
@@ -314,15 +317,25 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
 
     Raises:
         UserError: unknown protocol, or a generator that lacks samples for a benchmark.
-        ValueError, OSError: from a loader.
+        ValueError, OSError: from a loader, if nothing remains.
     """
-    benchmarks = {spec: load_benchmark(spec) for spec in sweep.benchmarks}
+    failures: dict[str, Exception] = {}
+    benchmarks: dict[str, Benchmark] = {}
+    for spec in sweep.benchmarks:
+        try:
+            benchmarks[spec] = load_benchmark(spec)
+        except (ValueError, OSError) as error:
+            failures[spec] = error
     cells: dict[str, PlannedCell] = {}
     warnings = []
     if ignored := list_ignored_axes(sweep):
         warnings.append(f"{', '.join(sweep.generators)} does not use {', '.join(ignored)}")
-    for generator_spec in sweep.generators:
-        generator = load_generator(generator_spec)
+    for generator_spec in sweep.generators if benchmarks else ():
+        try:
+            generator = load_generator(generator_spec)
+        except (ValueError, OSError) as error:
+            failures[generator_spec] = error
+            continue
         try:
             points = expand_grid(sweep, generator_spec)
             for benchmark_spec, benchmark in benchmarks.items():
@@ -349,7 +362,10 @@ def resolve_cells(sweep: Sweep, hardware: str) -> ResolvedSweep:
                     cells[cell.compute_hash()] = PlannedCell(cell, benchmark, protocol)
         finally:
             generator.close()
-    return ResolvedSweep(tuple(cells.values()), tuple(warnings))
+    if not cells:
+        raise next(iter(failures.values()))
+    left_out = {name: spell_error(error) for name, error in failures.items()}
+    return ResolvedSweep(tuple(cells.values()), tuple(warnings), left_out)
 
 
 def _check_coverage(

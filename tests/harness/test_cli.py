@@ -257,7 +257,9 @@ def test_faults_make_the_exit_status_one(folder: Path, monkeypatch: pytest.Monke
     def run_with_faults(
         sweep: Sweep, runs_folder: Path, observer: RunProgress, *rest: object
     ) -> RunReport:
-        return RunReport(runs_folder / "small" / "store.sqlite", 2, num_faults=3, sources=())
+        return RunReport(
+            runs_folder / "small" / "store.sqlite", 2, num_faults=3, sources=(), left_out={}
+        )
 
     monkeypatch.setattr(cli, "run_sweep", run_with_faults)
     result = call("run", "small.toml")

@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sdb_harness.cli import main
+from sdb_harness.errors import UserError
+from sdb_harness.generators.canonical import CanonicalGenerator
 from sdb_harness.judging import Judge
 from sdb_harness.records import Problem
 from sdb_harness.store import Store
@@ -100,3 +102,46 @@ def test_nothing_to_judge_is_wrong_input(folder: Path, missing: set[str]) -> Non
     result = call("run", "small.toml")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "4 of 4 problems cannot be judged here" in result.stderr
+
+
+SERVER = "openai:http://127.0.0.1:1/v1,model=m"
+
+
+def test_a_sweep_goes_on_without_what_cannot_be_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDBENCH_DATA", str(folder))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    text = SWEEP.replace('["minipy', '["mbpp", "minipy').replace('"canon', f'"{SERVER}", "canon')
+    (folder / "small.toml").write_text(text)
+    planned = call("plan", "small.toml")
+    assert (planned.exit_code, "note: mbpp left out: " in planned.stderr) == (0, True)
+    done = call("run", "small.toml")
+    assert done.exit_code == 1, done.output
+    assert "note: mbpp left out: mbpp/mbpp.jsonl is missing" in done.stderr
+    cell = f"{SERVER} on minipy:num_problems=4, 2 samples"
+    assert f"note: {cell} left out: openai: cannot talk to" in done.stderr
+    assert f"left out 2, for the reasons noted above: mbpp; {cell}; mend" in done.stderr
+    assert len(list_stored(folder)[0]) == 8
+
+
+def test_a_cell_that_cannot_run_does_not_stop_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [UserError("the server answers\nHTML; is that its address?")]
+
+    def warm_up(*_: object) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    monkeypatch.setattr(CanonicalGenerator, "warm_up", warm_up)
+    (folder / "small.toml").write_text(SWEEP.replace("[2]", "[1, 2]"))
+    done = call("run", "small.toml")
+    assert done.exit_code == 1, done.output
+    name = "canonical on minipy:num_problems=4, default"
+    assert f"note: {name} left out: the server answers HTML; is that its address?" in done.stderr
+    assert f"left out 1, for the reasons noted above: {name}; mend" in done.stderr
+    assert len(list_stored(folder)[0]) == 8
+    again = call("run", "small.toml")
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert len(list_stored(folder)[0]) == 12

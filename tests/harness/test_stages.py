@@ -263,7 +263,7 @@ def test_cells_are_generated_before_they_are_judged_and_loaded_only_if_needed(
     monkeypatch.setattr(stages, "load_generator", load)
     cells = [plan_cell(num_problems=2), plan_cell(num_problems=3)]
     recorder = Recorder()
-    assert run_cells(cells, store, "run-1", ScriptedSandbox(), recorder) == 0
+    assert run_cells(cells, store, "run-1", ScriptedSandbox(), recorder).num_faults == 0
     assert recorder.events == [
         "run of 2 from 0",
         *["cell", *["generate"] * 2, *["judge"] * 2, "2 of 2"],
