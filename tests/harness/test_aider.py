@@ -327,7 +327,8 @@ def run_once(
     with Store.open_for_writing(folder / "store.sqlite") as store:
         manifest = build_manifest(hardware, {})
         store.add_manifest(manifest)
-        return run_cells(cells, store, manifest.run_id, sandbox, observer), observer
+        outcome = run_cells(cells, store, manifest.run_id, sandbox, observer)
+        return outcome.num_faults, observer
 
 
 def read_row(folder: Path) -> tuple[str, str, Completion]:

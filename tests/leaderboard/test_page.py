@@ -146,6 +146,18 @@ def test_a_view_without_any_speed_is_shown_as_such(
     assert "no speed</td>" in text
 
 
+def test_a_benchmark_judged_in_part_says_so(
+    make_cell: MakeCell, manifest: RunManifest, tmp_path: Path
+) -> None:
+    cell, rows = make_cell([["passed"], ["wrong_answer"], ["passed"]])
+    cells, not_judged = {cell.compute_hash(): cell}, {cell.compute_hash(): ["problem/002"]}
+    path = build_leaderboard(cells, rows[:2], {"run-1": manifest}, tmp_path, not_judged)
+    text = path.read_text(encoding="utf-8")
+    assert "<h2>minipy, 2 of 3 problems judged on Test CPU</h2>" in text
+    assert "1 other problems could not be judged on their host" in text
+    assert "incomplete</td>" not in text
+
+
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="run a sweep first"):
         build_leaderboard({}, [], {}, tmp_path)
