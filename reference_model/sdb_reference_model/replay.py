@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdb_kernels.backend import choose
 from sdb_kernels.commit_tokens import MAX_BLOCK_SIZE
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.fused import Step, read_block
@@ -116,8 +117,10 @@ class Replayer:
     @property
     def implementation(self) -> str:
         """What runs, for the record."""
-        is_graph = self.model.embedding.weight.is_cuda
-        return f"replayed, {'CUDA graph' if is_graph else 'eager'}, poll_every={self.poll_every}"
+        device = self.model.embedding.weight.device
+        how = "CUDA graph" if device.type == "cuda" else "eager"
+        attention = choose("block_attention", None, device)
+        return f"replayed, {how}, poll_every={self.poll_every}, block_attention={attention}"
 
     @torch.inference_mode()
     def sample(

@@ -16,6 +16,7 @@ from sdb_harness.generators import Prompted, load_generator
 from sdb_harness.generators.local_model import LocalModel
 from sdb_harness.records import Problem, SamplingConfig
 from sdb_harness.timing import check_times
+from sdb_kernels.backend import choose
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Objective, load_checkpoint, save_checkpoint
 from sdb_reference_model.model import ModelConfig, Transformer
@@ -115,7 +116,10 @@ def test_replays_are_asked_for_recorded_and_the_same_answer(tmp_path: Path) -> N
         generator.warm_up(batch, DIFFUSION)
         answers.append([completion for _, completion in generator.generate(batch, DIFFUSION)])
     how = "CUDA graph" if torch.cuda.is_available() else "eager"
-    assert replayed.implementations["sampler"] == f"replayed, {how}, poll_every=4"
+    attention = choose("block_attention", None, "cuda" if torch.cuda.is_available() else "cpu")
+    assert replayed.implementations["sampler"] == (
+        f"replayed, {how}, poll_every=4, block_attention={attention}"
+    )
     for ours, theirs in zip(*answers, strict=True):
         check_times(theirs)
         for name in ("text", "token_ids", "finish_reason", "nfe_prefill", "nfe_denoise"):
