@@ -62,7 +62,8 @@ def fetch_benchmark(spec: str) -> None:
     """Download the data of a benchmark that are missing into $SDBENCH_DATA, and check them.
 
     SPEC is a name with options, for example humaneval_plus or livecodebench:release=v1; what those
-    options need is fetched. Set SDBENCH_DOWNLOAD=1 to have every command do so.
+    options need is fetched, or made of what is published in another form. Set SDBENCH_DOWNLOAD=1 to
+    have every command do so.
     """
     os.environ["SDBENCH_DOWNLOAD"] = "1"
     benchmark = load_benchmark(spec)

@@ -20,7 +20,6 @@ from sdb_harness.benchmarks import humaneval_plus
 from sdb_harness.benchmarks.data_files import (
     DataFile,
     HubFile,
-    Page,
     find_file,
     read_pinned,
     read_rows,
@@ -143,9 +142,6 @@ def test_nothing_is_fetched_unasked_nor_without_a_folder(
     folder: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub_file = DataFile("set/rows.jsonl", SHA256, HubFile("some/set", "rows.jsonl", COMMIT))
-    page = DataFile("set/rows.jsonl", SHA256, Page("https://example.org/", "its rows"))
-    with pytest.raises(UserError, match=r"make .*/set/rows.jsonl from https://example.org/: its"):
-        read_rows(page)
     for value in ("", "0"):
         monkeypatch.setenv("SDBENCH_DOWNLOAD", value)
         command = f"hf download some/set rows.jsonl --repo-type dataset --revision {COMMIT} --local"

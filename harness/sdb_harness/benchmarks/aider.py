@@ -37,8 +37,8 @@ from sdb_sandboxes.types import (
 from sdb_sandboxes.verifiers.projects import join_files, run_project, split_program
 from sdb_sandboxes.verifiers.test_sources import build_unittest_check
 
-RECIPE = "one JSON line an exercise: language, name, solution, test, example, files, skipped"
-"""What a data file holds of a repository of exercises."""
+FIELDS = ("name", "solution", "test", "example", "files")
+"""What is used of a row of a data file, see `conversions.read_exercises`."""
 NUM_TRIES = 2
 MAX_SHOWN_CHARS = 32_000
 """Of test output in one prompt: aider has no such limit, but a model's context has."""

@@ -10,21 +10,26 @@ from collections.abc import Mapping
 
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.benchmarks.aider import (
-    RECIPE,
+    FIELDS,
     EditProtocol,
     make_problem,
     make_protocols,
     write_cheat,
 )
 from sdb_harness.benchmarks.choices import check_options
-from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
+from sdb_harness.benchmarks.conversions import ExerciseTree
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_sandboxes.types import ResourceLimits
 
 _COMMIT = "7aef5e9a8940a624f3cd4d604e99955d610058bf"
 DATA = DataFile(
     path="aider_edit_python133/python133.jsonl",
-    sha256="477c6ed951b5b5539a74fd1cab09881aa10b7445d85d0aff310a5559a3d22b1d",
-    origin=Page(f"https://github.com/exercism/python/tree/{_COMMIT}/exercises/practice", RECIPE),
+    sha256="f6db19c6c36537b25c98fd8b6f4c463915899769207a1ea6d40e6a648c6ec4c2",
+    origin=ExerciseTree(
+        "aider_edit", "https://github.com/exercism/python", _COMMIT, "exercises/practice"
+    ),
+    fields=FIELDS,
+    name_in_revision="477c6ed951b5b5539a74fd1cab09881aa10b7445d85d0aff310a5559a3d22b1d",
 )
 LIMITS = ResourceLimits(cpu_s=60.0, wall_s=180.0)
 """Aider's 60 seconds for all tests of an exercise, but of CPU time."""
@@ -64,7 +69,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
     check_options("aider_edit", options, ())
     return Benchmark(
         name="aider_edit",
-        revision=DATA.sha256,
+        revision=DATA.revision,
         problems=tuple(make_problem(row, "python", CLOSING) for row in read_rows(DATA)),
         protocols=make_protocols(FAILURE, max_lines=50) | SEED,
         licence="MIT (Exercism)",

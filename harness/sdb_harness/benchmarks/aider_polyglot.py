@@ -13,30 +13,50 @@ import hashlib
 from collections.abc import Mapping
 
 from sdb_harness.benchmarks import Benchmark
-from sdb_harness.benchmarks.aider import RECIPE, make_problem, make_protocols, write_cheat
+from sdb_harness.benchmarks.aider import FIELDS, make_problem, make_protocols, write_cheat
 from sdb_harness.benchmarks.choices import check_options, choose_names
-from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
+from sdb_harness.benchmarks.conversions import ExerciseTree
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_sandboxes.types import ResourceLimits
 
 _COMMIT = "7e0611e77b54e2dea774cdc0aa00cf9f7ed6144f"
 
 
-def _describe(language: str, sha256: str) -> DataFile:
-    url = f"https://github.com/Aider-AI/polyglot-benchmark/tree/{_COMMIT}/{language}"
-    return DataFile(f"aider_polyglot/{language}.jsonl", sha256, Page(url, RECIPE))
+def _describe(language: str, sha256: str, name_in_revision: str) -> DataFile:
+    url = "https://github.com/Aider-AI/polyglot-benchmark"
+    folder = f"{language}/exercises/practice"
+    origin = ExerciseTree(f"aider_polyglot:language={language}", url, _COMMIT, folder)
+    return DataFile(f"aider_polyglot/{language}.jsonl", sha256, origin, FIELDS, name_in_revision)
 
 
 FILES: dict[str, DataFile] = {
-    "cpp": _describe("cpp", "7ff3fd7c7b4bff2fe1b3a502967279d252a127e1b93af5e068594f1870086ce2"),
-    "go": _describe("go", "3cd77ad34ae16ccf7e666cd7c6fbae90e6a1b97991533b55a039e1cb8769ceb1"),
-    "java": _describe("java", "02588fbb8336ae9f77df76a39d1d4b54a871602c1ee215bfd8e0aaf8b76af85c"),
-    "javascript": _describe(
-        "javascript", "4f570bd09a5bb97528148a8644398ef29d889724e749ef55372eeb539f08c0f3"
-    ),
-    "python": _describe(
-        "python", "f4f72fbd696f2734a8c9a7585d52a2dc3a11af11fda07597294800c80943ac60"
-    ),
-    "rust": _describe("rust", "855400fc3c4168c2336c302fb845b3ec33385cbc15b269b19860dc7aff4e2bfa"),
+    language: _describe(language, *hashes)
+    for language, hashes in {
+        "cpp": (
+            "155046459d6907ae6e8d3e887421feb40051038561f504c2f4e3125a1f008e19",
+            "7ff3fd7c7b4bff2fe1b3a502967279d252a127e1b93af5e068594f1870086ce2",
+        ),
+        "go": (
+            "a581da4d79097660d949ab8baff00decfff2f45570908a6de02422cb96af7616",
+            "3cd77ad34ae16ccf7e666cd7c6fbae90e6a1b97991533b55a039e1cb8769ceb1",
+        ),
+        "java": (
+            "2dd9c9e44589c149080289f3a79a9f3053600bef559c970f9709878fb264a8e9",
+            "02588fbb8336ae9f77df76a39d1d4b54a871602c1ee215bfd8e0aaf8b76af85c",
+        ),
+        "javascript": (
+            "fd451d04b82575860208e7c2bb55c0904c23fa8bf73617741e93ac6226760ddf",
+            "4f570bd09a5bb97528148a8644398ef29d889724e749ef55372eeb539f08c0f3",
+        ),
+        "python": (
+            "d0664a79171b9f1bd4ac6312fdc8141a80c69128be669b8509f2742fd45d5c55",
+            "f4f72fbd696f2734a8c9a7585d52a2dc3a11af11fda07597294800c80943ac60",
+        ),
+        "rust": (
+            "db24cfff88233906799a20990920ec62383b18951bf51850dd1d26106d8b3556",
+            "855400fc3c4168c2336c302fb845b3ec33385cbc15b269b19860dc7aff4e2bfa",
+        ),
+    }.items()
 }
 LIMITS = ResourceLimits(cpu_s=180.0, wall_s=540.0)
 """Aider's 180 seconds for all tests of an exercise, but of CPU time."""
@@ -93,7 +113,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
     """
     check_options("aider_polyglot", options, ("language",))
     languages = choose_names("aider_polyglot", options, "language", FILES)
-    hashes = " ".join(f"{language}={FILES[language].sha256}" for language in languages)
+    hashes = " ".join(f"{language}={FILES[language].revision}" for language in languages)
     return Benchmark(
         name="aider_polyglot",
         revision=hashlib.sha256(hashes.encode()).hexdigest(),

@@ -1,10 +1,11 @@
 """BigCodeBench: functions that use many libraries, judged by unittest cases.
 
 Place in the flow: `load` -> `Benchmark`. Source: Zhuo et al. 2024 (arXiv 2406.15877), the data of
-bigcode-project, pinned by their SHA-256. Options: `prompt=complete` (a docstring to continue, the
-default; what the Seed reports use) or `instruct` (words; chat models only); `subset=full` (1,140,
-the default) or `hard` (148); `version=v0.1.4` (the default, which its package 0.2.5 asks for,
-rebuilt from the published corrections) or `v0.1.0_hf` (Qwen's suite).
+bigcode-project, pinned by the SHA-256 of what is used of them. Options: `prompt=complete` (a
+docstring to continue, the default; what the Seed reports use) or `instruct` (words; chat models
+only); `subset=full` (1,140, the default) or `hard` (148); `version=v0.1.4` (the default, which its
+package 0.2.5 asks for; its hash is of v0.1.0_hf with the published corrections) or `v0.1.0_hf`
+(Qwen's suite).
 
 Upstream wants Python 3.10 and 75 pinned packages. Here a problem names the modules that its
 solution and tests import, and one whose modules the sandbox lacks is not judged and counted apart;
@@ -21,7 +22,8 @@ from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage, evalplus, read_options
 from sdb_harness.benchmarks.canitedit import list_modules
-from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
+from sdb_harness.benchmarks.conversions import HubRows
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, keep_all
 from sdb_harness.records import Problem
 from sdb_harness.sanitise import sanitise
@@ -32,12 +34,18 @@ _ANNOTATION = "https://github.com/bigcode-project/bigcodebench-annotation"
 VERSIONS: dict[str, DataFile] = {
     "v0.1.4": DataFile(
         "bigcodebench/BigCodeBench-v0.1.4-derived.jsonl",
-        "f6704a124f4edcec9d12cc7912f41f3d4207f51b87f091d136e3436f7e25149f",
-        Page(
-            "https://huggingface.co/datasets/bigcode/bigcodebench",
-            "v0.1.0_hf as JSON lines with the corrections of v0.1.1 to v0.1.4 to ten tasks; "
-            "version=v0.1.0_hf can be fetched as it is",
+        "98dde37bd94ee64fdbf7ab993bd90ce3a8a9d3250da26609801336112016d3cb",
+        HubRows(
+            "bigcodebench",
+            "bigcode/bigcodebench",
+            "v0.1.4",
+            "b74c0d0bf70d2c0bc459be537895cca163007f1a",
         ),
+        fields=(
+            *("task_id", "complete_prompt", "instruct_prompt", "canonical_solution"),
+            *("code_prompt", "test", "entry_point"),
+        ),
+        name_in_revision="f6704a124f4edcec9d12cc7912f41f3d4207f51b87f091d136e3436f7e25149f",
     ),
     "v0.1.0_hf": DataFile(
         "bigcodebench/BigCodeBench-v0.1.0_hf.jsonl",
@@ -47,10 +55,13 @@ VERSIONS: dict[str, DataFile] = {
 }
 HARD_IDS = DataFile(
     "bigcodebench/hard_ids.json",
-    "4e7b4e64c640d310121ed27d15e50f06578db2004d3ae7a3ed7d94d26784ee0d",
-    Page(
-        "https://huggingface.co/datasets/bigcode/bigcodebench-hard",
-        "the JSON list of its task ids",
+    "50ccd9bb88862041e961a8087a808abbbc971b0ea8f8f035b96128ee0bb599d2",
+    HubRows(
+        "bigcodebench:subset=hard",
+        "bigcode/bigcodebench-hard",
+        "v0.1.4",
+        "298d2cc7b96612e15e47313c3603ee124cee0c1f",
+        column="task_id",
     ),
 )
 OPTIONS = {
@@ -135,7 +146,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
     ids = {problem.problem_id for problem in problems}
     return Benchmark(
         name="bigcodebench",
-        revision=f"{file.sha256}-{chosen['prompt']}-{chosen['subset']}",
+        revision=f"{file.revision}-{chosen['prompt']}-{chosen['subset']}",
         problems=problems,
         protocols=COMPLETE if chosen["prompt"] == "complete" else INSTRUCT,
         licence="Apache-2.0",

@@ -1,9 +1,9 @@
 """CanItEdit: programs to change after an instruction.
 
 Place in the flow: `load` -> `Benchmark`. Source: Cassano et al. 2024 (arXiv 2312.12450), the data
-of nuprl/CanItEdit, pinned by their SHA-256. Each of the 105 problems has two instructions; option
-`instruction`: `descriptive` (the default), `lazy`, or `both` (210 problems with the instruction as
-their group; the Seed reports pool them so, with one greedy sample each).
+of nuprl/CanItEdit, pinned by the SHA-256 of what is used of them. Each of the 105 problems has two
+instructions; option `instruction`: `descriptive` (the default), `lazy`, or `both` (210 problems
+with the instruction as their group; the Seed reports pool them so, with one greedy sample each).
 
 A problem is judged by its authors' script behind the program, which upstream runs for 15 seconds
 and believes if it exits with 0. Here the script uses the program's objects from a process of its
@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage, read_options
-from sdb_harness.benchmarks.data_files import DataFile, Page, read_rows
+from sdb_harness.benchmarks.conversions import HubRows
+from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, run_script_alone
 from sdb_harness.extract import Extract, cut_at_stops
 from sdb_harness.records import Problem
@@ -28,11 +29,13 @@ from sdb_sandboxes.verifiers.test_sources import build_script_check
 
 DATA = DataFile(
     "canitedit/CanItEdit.jsonl",
-    "7c4c3519eddb34dd914adabd5b0c6bdb816fa97289ace3c7948134a3558d2bfc",
-    Page(
-        "https://huggingface.co/datasets/nuprl/CanItEdit",
-        "its rows as JSON lines, which the hub holds in another file format",
+    "a158107a82330d5eda8584f9383e8135f03c0392556b4834a41e4960e6da9772",
+    HubRows("canitedit", "nuprl/CanItEdit", "test", "3c07f38b1f9385f3214fcea94d4664c79df0d36a"),
+    fields=(
+        *("id", "full_name", "before", "after", "tests"),
+        *("instruction_descriptive", "instruction_lazy"),
     ),
+    name_in_revision="7c4c3519eddb34dd914adabd5b0c6bdb816fa97289ace3c7948134a3558d2bfc",
 )
 
 LIMITS = ResourceLimits(cpu_s=30.0, wall_s=120.0, memory_bytes=4 << 30)
@@ -68,7 +71,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
     problems = [make_problem(row, kinds) for row in read_rows(DATA)]
     return Benchmark(
         name="canitedit",
-        revision=DATA.sha256,
+        revision=DATA.revision,
         problems=tuple(problem for of_row in problems for problem in of_row),
         protocols=PROTOCOLS,
         licence="BSD-3-Clause with a clause against training on it",

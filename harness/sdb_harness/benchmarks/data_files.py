@@ -2,9 +2,10 @@
 
 Place in the flow: a benchmark's `load` names its `DataFile`s and reads them here. The project ships
 no data; `$SDBENCH_DATA` is the folder that holds it, one sub-folder per benchmark. A file that is
-missing is fetched into it from its origin where `SDBENCH_DOWNLOAD=1` asks for that (which
-`sdbench benchmarks fetch` sets), and otherwise an error that says how to get it; so is a file with
-other content, which never reaches the folder from an origin.
+missing is fetched into it from its origin, or made of it (`conversions.py`), where
+`SDBENCH_DOWNLOAD=1` asks for that (which `sdbench benchmarks fetch` sets), and otherwise an error
+that says how to get it; so is a file with other content, which never reaches the folder from an
+origin.
 """
 
 import gzip
@@ -14,15 +15,24 @@ import logging
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdb_harness.benchmarks.conversions import (
+    ExerciseTree,
+    HubRows,
+    hash_rows,
+    load_hub_rows,
+    read_exercises,
+    sort_rows,
+)
 from sdb_harness.errors import MissingData, UserError
 
 _TIMEOUT_S = 30.0
+_KINDS: dict[type, str] = {dict: "an object", list: "a list"}
 _found: set[Path] = set()
 """What `find_file` found since `watch_files` was entered."""
 
@@ -46,24 +56,24 @@ class HubFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A place that publishes the same data, but not as this one file: it is made by hand."""
-
-    url: str
-    recipe: str
-    """What the file holds of what is there."""
-
-
-@dataclass(frozen=True, slots=True)
 class DataFile:
-    """One published file."""
+    """One published file, or one that is made of what is published in another form."""
 
     path: str
     """Below the data folder, for example `mbpp/mbpp.jsonl`; that name with `.gz` will do too."""
     sha256: str
-    """Of the unpacked content."""
-    origin: str | HubFile | Page
+    """Of the unpacked content; of a file that is made, of its rows, see `hash_rows`."""
+    origin: str | HubFile | HubRows | ExerciseTree
     """Where it is published; a string is the address of the file itself."""
+    fields: tuple[str, ...] = ()
+    """What a benchmark uses of a row of a file that is made, its key first; all if empty."""
+    name_in_revision: str = ""
+    """What names this content in a benchmark's revision, if not `sha256`."""
+
+    @property
+    def revision(self) -> str:
+        """What names this content in a benchmark's revision."""
+        return self.name_in_revision or self.sha256
 
     @property
     def path_if_fetched(self) -> str:
@@ -73,10 +83,13 @@ class DataFile:
         return f"{self.path.removesuffix('.gz')}.gz" if is_packed else self.path
 
     def describe_origin(self, folder: Path) -> str:
-        """The command that fetches it into a data folder, or the page and what to make of it."""
+        """The command that fetches it into a data folder."""
         target = folder / self.path_if_fetched
-        if isinstance(self.origin, Page):
-            return f"make {target} from {self.origin.url}: {self.origin.recipe}"
+        if isinstance(self.origin, HubRows | ExerciseTree):
+            return (
+                f"fetch it once: export SDBENCH_DATA={folder}; "
+                f"sdbench benchmarks fetch {self.origin.spec}"
+            )
         if isinstance(self.origin, HubFile):
             return (
                 f"fetch it once: export SDBENCH_DATA={folder}; hf download {self.origin.repo} "
@@ -126,46 +139,77 @@ def locate_file(file: DataFile) -> Path:
     if path := find_file(file):
         return path
     folder = os.environ.get("SDBENCH_DATA")
-    if os.environ.get("SDBENCH_DOWNLOAD") != "1" or isinstance(file.origin, Page):
+    if os.environ.get("SDBENCH_DOWNLOAD") != "1":
         remedy = file.describe_origin(Path(folder or "data"))
-        offer = (
-            "" if isinstance(file.origin, Page) else "; or SDBENCH_DOWNLOAD=1 to let this command"
+        raise MissingData(
+            f"{file.path} is missing; {remedy}; or SDBENCH_DOWNLOAD=1 to let this command"
         )
-        raise MissingData(f"{file.path} is missing; {remedy}{offer}")
     if not folder:
         raise UserError(f"no folder to fetch {file.path} into; export SDBENCH_DATA=FOLDER")
     return fetch_file(file, Path(folder))
 
 
 def fetch_file(file: DataFile, folder: Path) -> Path:
-    """Download a file from its origin into the data folder; other content never gets there.
+    """Bring a file from its origin into the data folder; other content never gets there.
+
+    The archive of exercises stays beside what was made of it, for the other languages; one that
+    lies there already is used.
 
     Raises:
         UserError: the origin is out of reach, gated or without the file, or holds other content.
     """
-    assert not isinstance(file.origin, Page)
     target = folder / file.path_if_fetched
     remedy = file.describe_origin(folder)
+    where, way_out = f"what {file.origin} sent for {file.path}", "nothing was kept; ask its authors"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-            if isinstance(file.origin, HubFile):
-                path = _fetch_from_hub(file.origin, Path(scratch), remedy)
-            else:
-                path = _fetch_from_address(file.origin, Path(scratch) / target.name, remedy)
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            if digest != file.sha256:
-                where = f"what {file.origin} sent for {file.path}"
-                raise UserError(
-                    describe_mismatch(
-                        where, digest, file.sha256, "nothing was kept; ask its authors"
+            path = Path(scratch) / target.name
+            if isinstance(file.origin, HubRows):
+                rows = load_hub_rows(file.origin, file.fields, target)
+                digest = _write_rows(rows, file.fields, path)
+            elif isinstance(file.origin, ExerciseTree):
+                kept = target.with_name(f"{file.origin.commit}.tar.gz")
+                archive = kept
+                if kept.exists():
+                    where, way_out = str(kept), "remove it and run this again"
+                else:
+                    archive = path.with_name(kept.name)
+                    _fetch_from_address(
+                        file.origin.archive,
+                        archive,
+                        f"on a machine that is: curl -fL -o {kept} {file.origin.archive}",
                     )
-                )
+                rows = read_exercises(archive, file.origin.folder, where, way_out)
+                digest = _write_rows(rows, file.fields, path)
+                if digest == file.sha256:
+                    archive.replace(kept)
+            else:
+                path = _download(file.origin, path, remedy)
+                with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()
+            if digest != file.sha256:
+                raise UserError(describe_mismatch(where, digest, file.sha256, way_out))
             path.replace(target)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot fetch {file.path} into {folder}: {error}; {remedy}") from error
     return target
+
+
+def _write_rows(rows: Sequence[Any], fields: Sequence[str], path: Path) -> str:
+    """Write rows as JSON lines, or as one JSON list where they have no fields; their hash."""
+    rows = sort_rows(rows, fields)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "\n".join(lines) if fields else f"[{', '.join(lines)}]"
+    path.write_text(f"{text}\n", encoding="utf-8")
+    return hash_rows(rows, fields)
+
+
+def _download(origin: str | HubFile, path: Path, remedy: str) -> Path:
+    """Download one file as it is. Raises UserError."""
+    if isinstance(origin, HubFile):
+        return _fetch_from_hub(origin, path.parent, remedy)
+    return _fetch_from_address(origin, path, remedy)
 
 
 def _fetch_from_hub(origin: HubFile, folder: Path, remedy: str) -> Path:
@@ -222,17 +266,34 @@ def _fetch_from_address(address: str, path: Path, remedy: str) -> Path:
     return path
 
 
-def read_rows(file: DataFile) -> list[dict[str, Any]]:
+def read_rows(file: DataFile) -> list[Any]:
     """Read JSON lines, or one JSON list, from the data folder.
+
+    Of a file that is made, only what is pinned is given: its `fields`, in the order of its keys.
 
     Raises:
         UserError: the file is missing, damaged or not the published one.
     """
     path = locate_file(file)
-    text = read_pinned(path, file.sha256, file.describe_replacing()).decode()
-    if text.startswith("["):
-        return list(json.loads(text))
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    remedy = file.describe_replacing()
+    is_made = isinstance(file.origin, HubRows | ExerciseTree)
+    content = read_unpacked(path, remedy) if is_made else read_pinned(path, file.sha256, remedy)
+    if content.startswith(b"["):
+        (rows,) = _parse_lines(path, [content], list, remedy)
+    else:
+        rows = list(_parse_lines(path, content.split(b"\n"), dict, remedy))
+    if not is_made:
+        return list(rows)
+    try:
+        if file.fields:
+            rows = [{field: row[field] for field in file.fields} for row in rows]
+        rows = sort_rows(rows, file.fields)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: a row lacks {error}; {remedy}") from None
+    digest = hash_rows(rows, file.fields)
+    if digest != file.sha256:
+        raise UserError(describe_mismatch(str(path), digest, file.sha256, remedy))
+    return rows
 
 
 def read_json_lines(name: str, remedy: str) -> tuple[Path, list[dict[str, Any]]]:
@@ -251,18 +312,21 @@ def read_json_lines(name: str, remedy: str) -> tuple[Path, list[dict[str, Any]]]
     if path is None:
         where = f"in {folder}" if folder else "(export SDBENCH_DATA=FOLDER to say where it lies)"
         raise MissingData(f"{name} is missing {where}; {remedy}")
-    rows = []
-    for number, line in enumerate(read_unpacked(path, remedy).split(b"\n"), start=1):
+    return path, list(_parse_lines(path, read_unpacked(path, remedy).split(b"\n"), dict, remedy))
+
+
+def _parse_lines(path: Path, lines: Iterable[bytes], kind: type, remedy: str) -> Iterator[Any]:
+    """The JSON values of a file, all of one kind. Raises UserError, with the line's number."""
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            value = json.loads(line)
         except ValueError as error:
             raise UserError(f"{path}:{number}: not JSON ({error}); {remedy}") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: not an object; {remedy}")
-        rows.append(row)
-    return path, rows
+        if not isinstance(value, kind):
+            raise UserError(f"{path}:{number}: not {_KINDS[kind]}; {remedy}")
+        yield value
 
 
 def read_pinned(path: Path, sha256: str, remedy: str) -> bytes:
