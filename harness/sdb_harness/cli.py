@@ -294,7 +294,12 @@ def _run_and_report(
         report = run_sweep(sweep, runs_folder, progress, sandbox_name)
 
     from sdb_leaderboard.table import build_table
-    from sdb_leaderboard.terminal import print_spreads, print_table, print_warnings
+    from sdb_leaderboard.terminal import (
+        print_groups,
+        print_spreads,
+        print_table,
+        print_warnings,
+    )
 
     with Store.open_for_reading(report.store_path) as store:
         table = build_table(store.list_cells(), store.iterate_rows(), store.list_not_judged())
@@ -304,6 +309,7 @@ def _run_and_report(
             if cell.benchmark.startswith("aider_")
         ]
     print_table(table, console)
+    print_groups(table, console)
     print_tries(tries, console)
     print_spreads(table, console)
     print_warnings(table, console)

@@ -143,6 +143,19 @@ COLUMNS = (
         "Share of samples that ended at the token limit.",
         _number("truncation_rate", ".1%"),
     ),
+    Column("empty_rate", "Empty", "Share of answers without text.", _number("empty_rate", ".1%")),
+    Column(
+        "malformed_rate",
+        "Malformed",
+        "Share of answers without a program: no code block where one is looked for, or no syntax.",
+        _number("malformed_rate", ".1%"),
+    ),
+    Column(
+        "output_characters_mean",
+        "Characters",
+        "Mean length of an answer, in characters.",
+        _number("output_characters_mean", ".0f"),
+    ),
     Column(
         "repetition",
         "Repeated",
@@ -202,12 +215,21 @@ COLUMNS = (
 
 
 def select_columns(table: pd.DataFrame) -> list[Column]:
-    """The fixed columns, pass@k where there are samples for it, and pass@1 of every group."""
+    """The fixed columns, pass@k where there are samples for it, and pass@1 of the groups."""
     extra = [
         Column(f"pass_at_{k}", f"pass@{k} %", "Unbiased estimate.", _percent(f"pass_at_{k}"))
         for k in PASS_AT_K
         if f"pass_at_{k}" in table
     ]
+    if "pass_at_1_macro" in table:
+        extra.append(
+            Column(
+                "pass_at_1_macro",
+                "Mean of languages",
+                "Plain mean of the languages' pass@1 %, whatever their numbers of problems.",
+                _percent("pass_at_1_macro"),
+            )
+        )
     extra += [
         Column(key, key.removeprefix(GROUP_PREFIX), "pass@1 % of this group.", _percent(key))
         for key in sorted(name for name in map(str, table) if name.startswith(GROUP_PREFIX))

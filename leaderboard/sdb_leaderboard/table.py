@@ -33,7 +33,10 @@ NotJudged = Mapping[str, Collection[str]]
 GROUP_PREFIX = "pass_at_1:"
 """Columns with the pass@1 of one problem group, for example `pass_at_1:level-2`."""
 
-PASS_AT_K = (5, 10)
+LANGUAGE_BENCHMARKS = ("mbxp", "multilingual_humaneval", "multipl_e", "naturalcodebench")
+"""Their groups are languages, and their score is the plain mean over these."""
+
+PASS_AT_K = (2, 5, 10, 20, 25, 50, 100, 200)
 """Shown for cells with at least that many samples per problem."""
 
 _NFE_COLUMNS = ("nfe_prefill", "nfe_denoise", "nfe_commit")
@@ -254,10 +257,10 @@ def _summarise_cell(cell: Cell, of_cell: pd.DataFrame, num_expected: int) -> dic
         "trust_level": ", ".join(sorted(set(of_cell["trust_level"]))),
         "sandbox_level": ", ".join(sorted(set(of_cell["sandbox_level"]))),
     }
-    return summary | _summarise_quality(scored) | _summarise_speed(scored)
+    return summary | _summarise_quality(cell.benchmark, scored) | _summarise_speed(scored)
 
 
-def _summarise_quality(scored: pd.DataFrame) -> dict[str, object]:
+def _summarise_quality(benchmark: str, scored: pd.DataFrame) -> dict[str, object]:
     by_problem = scored.groupby("problem_id")["is_passed"].agg(["sum", "count"])
     quality: dict[str, object] = dict.fromkeys(
         ("pass_at_1", "pass_at_1_low", "pass_at_1_high", "effective_n"), np.nan
@@ -279,6 +282,8 @@ def _summarise_quality(scored: pd.DataFrame) -> dict[str, object]:
     by_group = scored.groupby(["group", "problem_id"])["is_passed"].mean().groupby("group").mean()
     if len(by_group) > 1:
         quality |= {f"{GROUP_PREFIX}{group}": value for group, value in by_group.items()}
+        if benchmark.partition(":")[0] in LANGUAGE_BENCHMARKS:
+            quality["pass_at_1_macro"] = float(by_group.mean())
     return quality
 
 

@@ -11,7 +11,15 @@ from rich.text import Text
 
 from sdb_leaderboard.diagnostics import list_warnings
 from sdb_leaderboard.panel import label_cells
-from sdb_leaderboard.table import VIEW_COLUMNS, describe_judged, summarise_spreads
+from sdb_leaderboard.table import (
+    GROUP_PREFIX,
+    PASS_AT_K,
+    VIEW_COLUMNS,
+    describe_judged,
+    summarise_spreads,
+)
+
+RATES = ("truncation", "empty", "malformed")
 
 
 def print_table(table: pd.DataFrame, console: Console) -> None:
@@ -58,12 +66,42 @@ def print_warnings(table: pd.DataFrame, console: Console, limit: int = 5) -> Non
         console.print(Text(f"and {len(found) - limit} more cells with warnings", style="yellow"))
 
 
+def print_groups(table: pd.DataFrame, console: Console) -> None:
+    """Print pass@1 of every problem group, one line each, of the best cell of each view."""
+    for _, view in table.groupby(VIEW_COLUMNS, sort=False) if not table.empty else ():
+        line = view.iloc[0]  # best pass@1 first
+        groups = [str(name) for name in table if str(name).startswith(GROUP_PREFIX)]
+        scores = {name.removeprefix(GROUP_PREFIX): line[name] for name in sorted(groups)}
+        scores = {group: score for group, score in scores.items() if not pd.isna(score)}
+        if not scores:
+            continue
+        title = f"{line['benchmark']} by group, pass@1 %, {label_cells(view)[0]}"
+        console.print(Text(f"{title}{', the best of this view' if len(view) > 1 else ''}:"))
+        if "pass_at_1_macro" in line and not pd.isna(line["pass_at_1_macro"]):
+            scores[f"mean of {len(scores)} languages"] = line["pass_at_1_macro"]
+        width = max(map(len, scores))
+        for group, score in scores.items():
+            console.print(Text(f"  {group:{width}}  {100 * score:5.1f}"), soft_wrap=True)
+
+
+def list_k(view: pd.DataFrame) -> list[int]:
+    """The k of every pass@k that some cell of a view has samples for."""
+    columns = (f"pass_at_{k}" for k in PASS_AT_K)
+    return [
+        k
+        for k, column in zip(PASS_AT_K, columns, strict=True)
+        if column in view and view[column].notna().any()
+    ]
+
+
 def _format_view(view: pd.DataFrame, title: str) -> Table:
     # Names are wrapped in Text: Rich would read square brackets in them as markup.
     output = Table(title=Text(title), title_justify="left", title_style="bold", box=None)
     output.add_column("")
     output.add_column("configuration", overflow="fold")
-    for name in ("pass@1 %", "95 % interval", "tok/s/user", "tok/fwd", "problems"):
+    for name in ("pass@1 %", "95 % interval", *(f"pass@{k}" for k in list_k(view))):
+        output.add_column(name, justify="right", no_wrap=True)
+    for name in ("tok/s/user", "tok/fwd", "truncated %", "empty %", "malformed %", "problems"):
         output.add_column(name, justify="right", no_wrap=True)
     for label, (_, line) in zip(label_cells(view), view.iterrows(), strict=True):
         output.add_row(
@@ -72,8 +110,10 @@ def _format_view(view: pd.DataFrame, title: str) -> Table:
             _format(100 * line["pass_at_1"], "{:.1f}"),
             f"{_format(100 * line['pass_at_1_low'], '{:.1f}')} to "
             f"{_format(100 * line['pass_at_1_high'], '{:.1f}')}",
+            *(_format(100 * line[f"pass_at_{k}"], "{:.1f}") for k in list_k(view)),
             _format(line["tok_s_user"], "{:.1f}"),
             _format(line["tokens_per_forward"], "{:.2f}"),
+            *(_format(100 * line[f"{name}_rate"], "{:.1f}") for name in RATES),
             f"{line['num_problems']:.0f}{'' if line['is_complete'] else ', incomplete'}",
             style=None if line["is_on_frontier"] else "dim",
         )

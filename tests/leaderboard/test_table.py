@@ -118,7 +118,24 @@ def test_pass_at_k_appears_with_enough_samples(make_cell: MakeCell) -> None:
     cell, rows = make_cell([["passed"] + ["wrong_answer"] * 5, ["wrong_answer"] * 6])
     (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
     assert line["pass_at_5"] == pytest.approx((5 / 6) / 2)
+    assert line["pass_at_2"] == pytest.approx((2 / 6) / 2)
     assert "pass_at_10" not in line
+
+
+def test_pass_at_100_appears_with_a_hundred_samples(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["passed"] + ["wrong_answer"] * 99, ["wrong_answer"] * 100])
+    (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+    assert line["pass_at_100"] == 0.5
+    assert "pass_at_200" not in line
+
+
+def test_languages_weigh_the_same_in_their_mean(make_cell: MakeCell) -> None:
+    outcomes, groups = [["passed"], ["wrong_answer"], ["passed"]], ("go", "java", "go")
+    for benchmark, expected in (("mbxp:language=go+java", 0.5), ("minipy", None)):
+        cell, rows = make_cell(outcomes, groups=groups, benchmark=benchmark)
+        (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
+        assert line["pass_at_1"] == pytest.approx(2 / 3)
+        assert line.get("pass_at_1_macro") == expected
 
 
 def test_doubled_samples_and_unknown_cells_are_errors(make_cell: MakeCell) -> None:
