@@ -9,7 +9,7 @@ SDBENCH_TRACEBACK=1 to see where an error came from.
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -85,6 +85,7 @@ A sweep over block sizes and thresholds, written in a file:
   sdbench plan sweeps/demo.toml         cells, cost, what is done
   sdbench run sweeps/demo.toml          runs or resumes it
   sdbench leaderboard build             the page, from everything in runs/
+  sdbench compare STORE STORE           which problems flipped, and by how much
 """
 
 
@@ -375,6 +376,63 @@ def status(file: Path | None, runs_folder: Path) -> None:
                 str(store.count_faults()),
             )
     console.print(table)
+
+
+@main.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@click.option(
+    "--cells",
+    nargs=2,
+    metavar="CELL CELL",
+    help="Compare these two: the start of a cell's hash in each store (last column of the page).",
+)
+def compare(first: Path, second: Path, cells: tuple[str, str] | None) -> None:
+    """Name the problems that two runs judge differently.
+
+    FIRST and SECOND are store files (or one twice, with --cells). Cells of the same benchmark are
+    paired; prints which problems were gained and lost, and the difference of pass@1 with its paired
+    95 % interval.
+    """
+    from sdb_leaderboard.compare import compare_outcomes, count_outcomes, match_cells
+    from sdb_leaderboard.terminal import print_comparison
+
+    console = make_console()
+    with Store.open_for_reading(first) as one, Store.open_for_reading(second) as other:
+        ours, theirs = one.list_cells(), other.list_cells()
+        pairs = (
+            [(_find_cell(ours, cells[0], first), _find_cell(theirs, cells[1], second))]
+            if cells
+            else match_cells(ours, theirs)
+        )
+        if not pairs:
+            raise UserError(
+                f"no cells of {first} and {second} match: they need one cell each of a benchmark "
+                "revision, or equal settings; name two with --cells CELL CELL"
+            )
+        for before, after in pairs:
+            if ours[before].benchmark_revision != theirs[after].benchmark_revision:
+                raise UserError(f"cells {before} and {after} are not of one benchmark revision")
+            outcomes = [
+                count_outcomes(store.iterate_rows(key))
+                for store, key in ((one, before), (other, after))
+            ]
+            if not outcomes[0].keys() & outcomes[1].keys():
+                raise UserError(f"cells {before} and {after} share no judged problem; run them")
+            names = [
+                f"{cell.generator}, {describe_sampling(cell)} ({cell.compute_hash()})"
+                for cell in (ours[before], theirs[after])
+            ]
+            title = f"{ours[before].benchmark}: {names[0]} -> {names[1]}"
+            print_comparison(compare_outcomes(*outcomes), title, console)
+
+
+def _find_cell(cells: Mapping[str, Cell], start: str, path: Path) -> str:
+    found = [key for key in cells if key.startswith(start)]
+    if len(found) != 1:
+        listed = ", ".join(cells)
+        raise UserError(f"{len(found)} cells of {path} start with {start!r}; it has {listed}")
+    return found[0]
 
 
 # Leaderboard and demo

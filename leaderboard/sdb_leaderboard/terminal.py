@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sdb_leaderboard.compare import Comparison
 from sdb_leaderboard.diagnostics import list_warnings
 from sdb_leaderboard.panel import label_cells
 from sdb_leaderboard.table import (
@@ -82,6 +83,27 @@ def print_groups(table: pd.DataFrame, console: Console) -> None:
         width = max(map(len, scores))
         for group, score in scores.items():
             console.print(Text(f"  {group:{width}}  {100 * score:5.1f}"), soft_wrap=True)
+
+
+def print_comparison(found: Comparison, title: str, console: Console) -> None:
+    """Print the difference with its interval, and the problems that flipped."""
+    change = 100 * (found.second - found.first)
+    lines = [
+        title,
+        f"  pass@1 {100 * found.first:.1f} -> {100 * found.second:.1f} %, difference {change:+.1f} "
+        f"points, 95 % {100 * found.low:+.1f} to {100 * found.high:+.1f}, paired over "
+        f"{found.num_problems} problems",
+    ]
+    if found.num_apart:
+        lines.append(f"  {found.num_apart} problems have samples in one of them only: not counted")
+    for word, flips in (("gained", found.gained), ("lost", found.lost)):
+        lines.append(f"  {word} {len(flips)}")
+        lines += [
+            f"    {key}  {before[0]}/{before[1]} -> {after[0]}/{after[1]}"
+            for key, (before, after) in flips.items()
+        ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
 
 
 def list_k(view: pd.DataFrame) -> list[int]:
