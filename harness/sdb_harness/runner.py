@@ -90,6 +90,12 @@ def run_sweep(
                     "sandbox_image": sandbox.image or "none",
                 }
                 what_runs |= describe_protocols(resolved.cells)
+                what_runs |= {
+                    f"data/{planned.cell.benchmark}": planned.benchmark.describe()
+                    for planned in cells
+                }
+                if not_judged:
+                    what_runs["not judged"] = "; ".join(not_judged)
                 if not _are_complete(cells, store):
                     manifest = build_manifest(hardware, what_runs)
                     store.add_manifest(manifest)

@@ -104,6 +104,8 @@ class _Block:
     columns: list[Column]
     legend: list[Series]
     reported: tuple[Reported, ...]
+    data: str
+    """Release, licence and citation of the benchmark's data, as its runs recorded them."""
 
     @property
     def lines(self) -> list[pd.Series]:
@@ -120,7 +122,7 @@ def _render_page(
     csv: str,
     svg: bytes,
 ) -> str:
-    blocks = _list_blocks(panels, looks, reported, machines)
+    blocks = _list_blocks(panels, looks, reported, machines, manifests)
     figures = {
         block.id: draw_frontier(block.panel, looks, block.reported).to_plotly_json()
         for block in blocks
@@ -159,6 +161,7 @@ def _list_blocks(
     looks: Mapping[tuple[str, str], Series],
     reported: tuple[Reported, ...],
     machines: Mapping[str, str],
+    manifests: Mapping[str, RunManifest],
 ) -> list[_Block]:
     blocks: list[_Block] = []
     view = -1
@@ -177,9 +180,19 @@ def _list_blocks(
                 columns=select_columns(panel.table),
                 legend=[look for key, look in looks.items() if key in keys],
                 reported=select_reported(reported, panel.benchmark),
+                data=_describe_data(panel, manifests),
             )
         )
     return blocks
+
+
+def _describe_data(panel: Panel, manifests: Mapping[str, RunManifest]) -> str:
+    """The line that a run stored about this revision; empty for runs of before there was one."""
+    for manifest in manifests.values():
+        line = manifest.implementations.get(f"data/{panel.benchmark}", "")
+        if panel.benchmark_revision[:16] in line:
+            return line
+    return ""
 
 
 def _name_machines(

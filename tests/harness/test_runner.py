@@ -63,6 +63,10 @@ def test_what_cannot_be_judged_is_named_and_not_asked(folder: Path, missing: set
     assert done.stderr.count(LACKING) == done.stdout.count(LACKING) == 1
     assert "1 cell, 4 programs" in done.stdout
     assert list_stored(folder) == (["minipy/0", "minipy/0", "minipy/2", "minipy/2"], 0, 1)
+    with Store.open_for_reading(folder / "runs" / "small" / "store.sqlite") as store:
+        (manifest,) = store.list_manifests().values()
+    assert LACKING in manifest.implementations["not judged"]
+    assert "Apache-2.0; minipy, generated" in manifest.implementations["data/minipy:num_problems=4"]
     again = call("run", "small.toml")
     assert (again.exit_code, LACKING in again.stderr) == (0, True)
     assert "[1/1]" not in again.stdout  # nothing is asked or judged again

@@ -146,6 +146,19 @@ def test_a_view_without_any_speed_is_shown_as_such(
     assert "no speed</td>" in text
 
 
+def test_data_are_named_with_licence_citation_and_whole_hash(
+    make_cell: MakeCell, manifest: RunManifest, tmp_path: Path
+) -> None:
+    cell, rows = make_cell([["passed"]])
+    line = f"minipy 1.0: 1 problems, sha256 {cell.benchmark_revision[:16]}, MIT; Who & Wer 2026"
+    other = manifest.model_copy(update={"implementations": {"data/minipy": "minipy: older data"}})
+    manifest = manifest.model_copy(update={"implementations": {"data/minipy": line}})
+    runs = {"run-0": other, "run-1": manifest}
+    text = build_leaderboard({cell.compute_hash(): cell}, rows, runs, tmp_path).read_text()
+    assert f"Data: {line.replace('&', '&amp;')}. SHA-256" in text
+    assert f"SHA-256 of this revision {cell.benchmark_revision}." in text
+
+
 def test_a_benchmark_judged_in_part_says_so(
     make_cell: MakeCell, manifest: RunManifest, tmp_path: Path
 ) -> None:
