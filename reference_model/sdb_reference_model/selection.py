@@ -84,6 +84,17 @@ def make_select(
     return select
 
 
+def find_outsiders(logits: Tensor, top_p: float) -> Tensor:
+    """Find the tokens outside the nucleus of each row, bool [N, V].
+
+    The nucleus holds the most probable tokens whose probabilities reach `top_p`, at least one.
+    """
+    ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+    is_behind = ordered.cumsum(dim=-1) - ordered >= top_p  # what stands before is enough
+    is_behind[:, 0] = False
+    return torch.zeros_like(is_behind).scatter(1, order, is_behind)
+
+
 def draw_from_nucleus(
     logits: Tensor, temperature: float, top_p: float, seeds: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -91,10 +102,7 @@ def draw_from_nucleus(
 
     The noise is that of `head_select`, so that tokens are its own where the nucleus holds them all.
     """
-    ordered, order = (logits / temperature).softmax(dim=-1).sort(dim=-1, descending=True)
-    is_behind = ordered.cumsum(dim=-1) - ordered >= top_p  # what stands before is enough
-    is_behind[:, 0] = False
-    is_out = torch.zeros_like(is_behind).scatter(1, order, is_behind)
+    is_out = find_outsiders(logits / temperature, top_p)
     noise = exponential_noise(seeds, logits.shape[1]).log()
     scores = (logits * (1.0 / temperature) - noise).masked_fill(is_out, -math.inf)
     token_ids = scores.argmax(dim=-1)

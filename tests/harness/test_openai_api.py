@@ -39,7 +39,7 @@ from sdb_harness.timing import check_times
 from sdb_sandboxes.types import Case, FunctionCheck
 
 PROBLEM = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", (Case((), None),)))
-SAMPLING = SamplingConfig(max_new_tokens=64, temperature=0.2)
+SAMPLING = SamplingConfig(max_new_tokens=64, temperature=0.2, top_p=0.95)
 CHAT = (ChatMessage("user", "Write f."),)
 SECRET = "sk-not-a-real-key-4711"
 
@@ -217,6 +217,7 @@ class TestStreams:
             "prompt": PROBLEM.prompt,
             "max_tokens": 64,
             "temperature": 0.2,
+            "top_p": 0.95,
             "seed": 17,
             "stop": ["\ndef"],
             "stream": True,

@@ -50,7 +50,7 @@ def test_other_policies_add_up_and_the_share_multiplies() -> None:
     assert SamplingConfig(block_size=8, policy="top:2", top_p=0.9) == greedy
     assert SamplingConfig(block_size=8, policy="top: 2.0 ").policy == "top:2"  # one cell
     assert SamplingConfig(block_size=8, policy="edit:.9:8e-1:8").policy == "edit:0.9:0.8:8"
-    assert [len(expand_grid(sweep, spec)) for spec in specs[1:]] == [2, 1]
+    assert [len(expand_grid(sweep, spec)) for spec in specs[1:]] == [2, 2]
 
 
 def test_a_cell_of_before_keeps_its_hash_and_a_new_setting_changes_it() -> None:

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    TopPLogitsWarper,
+)
 
 from sdb_harness.benchmarks import ChatMessage, Gap, Prompt
 from sdb_harness.errors import UserError
@@ -127,11 +132,30 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model: Transform
 
 def test_noise_samples_from_the_softmax() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.2])
-    sampler = make_sampler(2.0, list(range(4000)))
+    sampler = make_sampler(2.0, 1.0, list(range(4000)))
     scores = (2.0 * probabilities.log()).expand(4000, 3)  # temperature 2 undoes the factor
     counts = sampler(None, scores).argmax(-1).bincount(minlength=3)
     assert torch.allclose(counts / 4000, probabilities, atol=0.03)
-    assert make_sampler(0.0, [1])(None, scores) is scores
+    assert make_sampler(0.0, 1.0, [1])(None, scores) is scores
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.6, 0.95])
+def test_a_nucleus_is_that_of_transformers(top_p: float) -> None:
+    """The same tokens stay as in `TopPLogitsWarper`, with the noise that they have without it."""
+    scores = torch.randn(40, 50, generator=torch.Generator().manual_seed(0))
+    seeds = list(range(40))
+    found = make_sampler(0.5, top_p, seeds)(None, scores)
+    kept = TopPLogitsWarper(top_p)(torch.empty(0), scores / 0.5).isfinite()
+    whole = make_sampler(0.5, 1.0, seeds)(None, scores)
+    assert torch.equal(found, whole.masked_fill(~kept, -torch.inf))
+    assert kept.any(-1).all()
+    assert not kept.all()
+
+
+def test_a_share_of_almost_nothing_is_greedy(model: TransformersModel) -> None:
+    narrow = SamplingConfig(max_new_tokens=12, temperature=1.0, top_p=0.001)
+    (greedy,), (found,) = ask(model, PROMPTS[0]), ask(model, PROMPTS[0], sampling=narrow)
+    assert found.token_ids == greedy.token_ids
 
 
 def test_an_answer_ends_at_a_stop_string(model: TransformersModel) -> None:

@@ -83,10 +83,9 @@ class LimitedGenerator(Protocol):
 
 
 AUTOREGRESSIVE_AXES = frozenset(
-    {"max_new_tokens", "temperature", "batch_size", "seed", "samples_per_problem"}
+    {"max_new_tokens", "temperature", "top_p", "batch_size", "seed", "samples_per_problem"}
 )
-LOCAL_AXES = AUTOREGRESSIVE_AXES | {"top_p"}
-DIFFUSION_AXES = LOCAL_AXES | {"block_size", "threshold", "num_steps", "policy"}
+DIFFUSION_AXES = AUTOREGRESSIVE_AXES | {"block_size", "threshold", "num_steps", "policy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,9 @@ class GeneratorEntry:
 
 GENERATORS: dict[str, GeneratorEntry] = {
     "autoregressive": GeneratorEntry(
-        "sdb_harness.generators.autoregressive:load", LOCAL_AXES, "demo, a folder or hf:ID"
+        "sdb_harness.generators.autoregressive:load",
+        AUTOREGRESSIVE_AXES,
+        "demo, a folder or hf:ID",
     ),
     "canonical": GeneratorEntry(
         "sdb_harness.generators.canonical:load", frozenset({"samples_per_problem"}), ""

@@ -12,6 +12,10 @@ server that reports none gives 0 tokens and hence no tokens per second: chunks a
 Chunk times are recorded always, commit sizes only where they are known, see
 `StreamReader.finish`.
 
+The cell's temperature is sent, and its `top_p` where something is drawn. What a server adds on its
+own is in no cell: vLLM takes top-k and penalties from the model's `generation_config.json` unless
+it is started with `--generation-config vllm`.
+
 What it does not do: count forwards or show token ids (a server tells neither), or take a key from
 elsewhere than the environment; keys are neither stored nor shown.
 
@@ -334,6 +338,8 @@ def build_request(
     }
     if options.is_usage_per_chunk:
         payload["stream_options"]["continuous_usage_stats"] = True
+    if sampling.temperature > 0.0:
+        payload["top_p"] = sampling.top_p  # 1.0 too: a server's own default may be another one
     if stop := prompted.stop[: options.max_stops]:
         payload["stop"] = list(stop)
     prompt = prompted.prompt

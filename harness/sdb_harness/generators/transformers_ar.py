@@ -7,8 +7,9 @@ tokenizer's fill-in-the-middle tokens. Options behind the name, separated by com
 `dtype` (`auto`, `float32`, `bfloat16`, `float16`), `device`.
 
 Sampling is the argmax of scores plus Gumbel noise from a generator of each row's own seed, which is
-sampling from the softmax whatever runs beside it; temperature 0 adds no noise. A model's shipped
-defaults (top-p, repetition penalty) are not used, so that all models are decoded alike.
+sampling from the softmax whatever runs beside it; temperature 0 adds no noise, `top_p` leaves the
+nucleus. A model's shipped defaults (top-p, repetition penalty) are not used, so that all models are
+decoded alike.
 
 Safety: only safetensors are read and no code of a checkpoint is run. What it does not do: several
 devices, quantised weights, speculative decoding; serve such models and use `openai:`.
@@ -29,6 +30,7 @@ from sdb_harness.benchmarks import Gap, Prompt
 from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, FinishReason, SamplingConfig
+from sdb_reference_model.selection import find_outsiders
 
 WARM_UP_CALLS = 2
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -169,15 +171,18 @@ class TransformersModel:
                 eos_token_id=list(self.end_ids) or None,
             ),
             logits_processor=transformers.LogitsProcessorList(
-                [make_sampler(sampling.temperature, seeds)]
+                [make_sampler(sampling.temperature, sampling.top_p, seeds)]
             ),
             stopping_criteria=transformers.StoppingCriteriaList([recorder]),
         )
         return [recorder.build_completion(row) for row in range(len(rows))]
 
 
-def make_sampler(temperature: float, seeds: Sequence[int]) -> Any:
-    """Scores whose argmax is a sample of softmax(scores / temperature), by each row's own seed."""
+def make_sampler(temperature: float, top_p: float, seeds: Sequence[int]) -> Any:
+    """Scores whose argmax is a sample of softmax(scores / temperature), by each row's own seed.
+
+    With `top_p` below 1, of its most probable tokens that make up this share.
+    """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def add_noise(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -187,7 +192,10 @@ def make_sampler(temperature: float, seeds: Sequence[int]) -> Any:
         noise = torch.stack(
             [torch.empty(scores.shape[1]).exponential_(generator=one) for one in generators]
         )
-        return scores.float() / temperature - noise.to(scores.device).log()
+        scaled = scores.float() / temperature
+        if top_p < 1.0:
+            scaled = scaled.masked_fill(find_outsiders(scaled, top_p), -torch.inf)
+        return scaled - noise.to(scores.device).log()
 
     return add_noise
 
