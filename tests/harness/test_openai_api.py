@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdb_harness.benchmarks import ChatMessage, Prompt
+from sdb_harness.benchmarks import ChatMessage, Gap, Prompt
 from sdb_harness.cli import main
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted, load_generator, openai_api
@@ -27,6 +27,7 @@ from sdb_harness.generators.openai_api import (
     StreamReader,
     _Failed,
     _Refused,
+    build_request,
     choose_delay_s,
     parse_events,
     parse_options,
@@ -300,6 +301,30 @@ class TestStreams:
         with serve(stream(usage=0)) as server, open_generator(server) as generator:
             completion = complete(generator)
         assert (completion.text, completion.finish_reason) == ("", "stop")
+
+
+class TestGaps:
+    def test_a_server_that_takes_no_suffix_is_told_the_way_out(self) -> None:
+        body = '{"error": {"message": "suffix is not currently supported"}}'  # vLLM's
+        with serve(refuse(400, body)) as server, open_generator(server) as generator:
+            with pytest.raises(UserError) as caught:
+                generator.warm_up([make_prompted(Gap("a", "b"))], SAMPLING)
+            plain = complete(generator)
+        sent = server.requests[0][2]
+        assert (sent["prompt"], sent["suffix"]) == ("a", "b")
+        assert "suffix is not currently supported; a server that takes no suffix needs fim=" in str(
+            caught.value
+        )
+        assert "fim=" not in plain.error
+
+    def test_tokens_of_a_family_write_the_gap_as_one_prompt(self) -> None:
+        options = parse_options("http://localhost:1/v1,model=m,fim=qwen", {})
+        path, payload = build_request(options, make_prompted(Gap("a", "b")), SAMPLING)
+        assert path == "/completions"
+        assert payload["prompt"] == "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
+        assert "suffix" not in payload
+        with pytest.raises(UserError, match="fim=qwem is not known; did you mean 'qwen'"):
+            parse_options("http://localhost:1/v1,model=m,fim=qwem", {})
 
 
 class TestConcurrency:

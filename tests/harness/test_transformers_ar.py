@@ -16,6 +16,7 @@ from transformers import (
 from sdb_harness.benchmarks import ChatMessage, Gap, Prompt
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted, load_generator
+from sdb_harness.generators.fim import find_family, write_gap
 from sdb_harness.generators.transformers_ar import (
     TransformersModel,
     decode_answer,
@@ -179,6 +180,43 @@ def test_chats_use_the_template_and_continue_an_open_answer(model: TransformersM
 def test_a_gap_is_written_with_the_tokenizer_s_own_tokens(model: TransformersModel) -> None:
     text = model.tokenizer.decode(encode_prompt(model.tokenizer, Gap("a(", ")")))
     assert text == "<|fim_prefix|>a(<|fim_suffix|>)<|fim_middle|>"
+
+
+def test_a_tokenizer_without_such_tokens_cannot_see_a_suffix() -> None:
+    class Plain:
+        def get_vocab(self) -> dict[str, int]:
+            return {"<|fim_prefix|>": 0, "<|fim_middle|>": 1}
+
+    with pytest.raises(UserError, match="no fill-in-the-middle tokens that we know"):
+        encode_prompt(Plain(), Gap("a(", ")"))
+
+
+@pytest.mark.parametrize(
+    ("family", "tokens", "wanted"),
+    [
+        (
+            "starcoder",
+            "<fim_prefix> <fim_suffix> <fim_middle>",
+            "<fim_prefix>a{<fim_suffix>}<fim_middle>",
+        ),
+        ("codellama", "▁<PRE> ▁<SUF> ▁<MID>", "▁<PRE> a{▁<SUF>}▁<MID>"),
+        (
+            "deepseek",
+            "<\uff5cfim▁begin\uff5c> <\uff5cfim▁hole\uff5c> <\uff5cfim▁end\uff5c>",
+            "<\uff5cfim▁begin\uff5c>a{<\uff5cfim▁hole\uff5c>}<\uff5cfim▁end\uff5c>",
+        ),
+        (
+            "seed-coder",
+            "<[fim-prefix]> <[fim-suffix]> <[fim-middle]>",
+            "<[fim-suffix]>}<[fim-prefix]>a{<[fim-middle]>",
+        ),
+    ],
+)
+def test_each_family_s_gap_is_written_as_it_was_trained(
+    family: str, tokens: str, wanted: str
+) -> None:
+    assert find_family(tokens.split()) == family
+    assert write_gap(family, Gap("a{", "}")) == wanted
 
 
 def test_a_prompt_without_room_is_refused_and_the_others_are_answered(

@@ -5,10 +5,12 @@ of openai/human-eval-infilling, each part pinned by its SHA-256. Option `part`: 
 (1,033, the default), `multi-line` (5,815), `random-span` (1,640), `random-span-light` (164).
 
 The prompt is a `Gap`, prefix and suffix apart. A masked diffusion model fills it as it stands; a
-server gets it as `prompt` and `suffix` of the completions interface and adds its own tokens.
+server gets it as `prompt` and `suffix` of the completions interface and adds its own tokens, or,
+with `fim=NAME`, as one prompt that holds them.
 
 What it does not do: no fill-in-the-middle tokens are written here, for they belong to one model's
-tokenizer, and lm-eval's prompt (suffix first, no tokens, no stops) is not rebuilt.
+tokenizer (`generators/fim.py`), and lm-eval's prompt (suffix first, no tokens, no stops) is not
+rebuilt.
 """
 
 from collections.abc import Mapping

@@ -6,6 +6,9 @@ ones). `openai:http://localhost:8000/v1,model=NAME` asks `/completions` with sou
 of real chunks. Source: OpenAI's API reference (`stream`, `stream_options.include_usage`) and the
 event-stream format of the HTML standard, section 9.2.
 
+A gap to fill goes out as `prompt` and `suffix`, which vLLM refuses and SGLang takes only with
+`--completion-template`; with `fim=qwen`, or another family of `fim.py`, it goes out as one prompt.
+
 What is measured: seconds run from sending the request that succeeded to its last chunk of text, the
 network included and earlier attempts left out. Output tokens come from the server's `usage`. A
 server that reports none gives 0 tokens and hence no tokens per second: chunks are not tokens.
@@ -41,6 +44,7 @@ import httpx
 from sdb_harness.benchmarks import Gap
 from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.generators import Prompted
+from sdb_harness.generators.fim import FORMATS, write_gap
 from sdb_harness.records import Completion, FinishReason, SamplingConfig
 
 _NUM_ATTEMPTS = 6
@@ -74,6 +78,8 @@ class ServerOptions:
     """The server continues a last assistant turn (`continue_final_message` of vLLM and SGLang)."""
     is_usage_per_chunk: bool = False
     """Ask for running token counts (`continuous_usage_stats` of vLLM and SGLang)."""
+    fim: str | None = None
+    """Family of `fim.FORMATS` whose tokens write a gap; None sends it as `prompt` and `suffix`."""
     max_stops: int | None = None
     """Send at most this many stop strings (OpenAI's servers take 4); extraction cuts the rest."""
     key: str | None = field(default=None, repr=False)
@@ -83,7 +89,7 @@ def load(argument: str) -> "OpenAIGenerator":
     """Open `URL,model=NAME` with the options of `ServerOptions`.
 
     They are `api=chat|completions`, `concurrency=8`, `prefill=yes`, `usage=per_chunk`,
-    `max_stops=4` and `key_env=NAME`, all separated by commas. The key is read from
+    `fim=qwen`, `max_stops=4` and `key_env=NAME`, all separated by commas. The key is read from
     `OPENAI_API_KEY`, or from the variable that `key_env` names; without one, requests carry none.
     Nothing is sent yet.
 
@@ -101,7 +107,7 @@ def parse_options(argument: str, environ: Mapping[str, str]) -> ServerOptions:
     """
     url, *parts = (part.strip() for part in argument.split(","))
     options = dict[str, str]()
-    allowed = ("model", "api", "concurrency", "prefill", "usage", "max_stops", "key_env")
+    allowed = ("model", "api", "concurrency", "prefill", "usage", "fim", "max_stops", "key_env")
     for part in parts:
         key, separator, value = part.partition("=")
         if key not in allowed:
@@ -118,6 +124,7 @@ def parse_options(argument: str, environ: Mapping[str, str]) -> ServerOptions:
         concurrency=_read_count(options, "concurrency") or 1,
         can_prefill=_choose(options, "prefill", ("yes", "no")) == "yes",
         is_usage_per_chunk=_choose(options, "usage", ("final", "per_chunk")) == "per_chunk",
+        fim=_choose(options, "fim", tuple(FORMATS)),
         max_stops=_read_count(options, "max_stops"),
         key=_find_key(options.get("key_env"), environ),
     )
@@ -266,6 +273,8 @@ class OpenAIGenerator:
                 return completion
             except _Refused as error:
                 reason = str(error)
+                if "suffix" in payload:
+                    reason += f"; a server that takes no suffix needs fim={'|'.join(FORMATS)}"
                 break
             except _Failed as error:
                 reason = f"{error} ({attempt} of {num_attempts} attempts)"
@@ -352,6 +361,8 @@ def build_request(
     if isinstance(prompt, str):
         return "/completions", {**payload, "prompt": prompt}
     if isinstance(prompt, Gap):
+        if options.fim is not None:
+            return "/completions", {**payload, "prompt": write_gap(options.fim, prompt)}
         gap = {"prompt": prompt.prefix, "suffix": prompt.suffix}
         return "/completions", payload | gap
     payload["messages"] = [{"role": role, "content": content} for role, content in prompt]

@@ -29,16 +29,12 @@ import torch
 from sdb_harness.benchmarks import Gap, Prompt
 from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.generators import Prompted
+from sdb_harness.generators.fim import FORMATS, find_family, write_gap
 from sdb_harness.records import Completion, FinishReason, SamplingConfig
 from sdb_reference_model.selection import find_outsiders
 
 WARM_UP_CALLS = 2
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-FIM_TOKENS = (
-    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
-    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
-)
-"""Names under which tokenizers hold them: Qwen's, StarCoder's."""
 
 
 def load(argument: str) -> "TransformersModel":
@@ -267,15 +263,14 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
         UserError: the tokenizer has no chat template, or no fill-in-the-middle tokens.
     """
     if isinstance(prompt, Gap):
-        known = tokenizer.get_vocab()
-        for prefix, suffix, middle in FIM_TOKENS:
-            if {prefix, suffix, middle} <= known.keys():
-                text = f"{prefix}{prompt.prefix}{suffix}{prompt.suffix}{middle}"
-                return list(tokenizer(text)["input_ids"])
-        raise UserError(
-            "transformers: this tokenizer has no fill-in-the-middle tokens, so the model cannot "
-            "see a suffix; use seed_diffusion, or a model trained to fill"
-        )
+        family = find_family(tokenizer.get_vocab())
+        if family is None:
+            raise UserError(
+                "transformers: this tokenizer has no fill-in-the-middle tokens that we know "
+                f"({', '.join(FORMATS)}), so the model cannot see a suffix; use seed_diffusion, or "
+                "a model trained to fill"
+            )
+        return list(tokenizer(write_gap(family, prompt))["input_ids"])
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
     if not getattr(tokenizer, "chat_template", None):
