@@ -1,14 +1,17 @@
 """Generators inside other harnesses: the shared core here, each harness where it is installed."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from sdb_harness.benchmarks import load_benchmark
+from sdb_harness.benchmarks import Prompt, load_benchmark
+from sdb_harness.generators import Generator, Prompted
 from sdb_harness.plugins.text_model import Request, TextModel
+from sdb_harness.records import Completion, SamplingConfig
 
 SETTINGS: dict[str, str | int | float] = {"block_size": "4", "threshold": 0.9, "batch_size": "3"}
 needs_lm_eval = pytest.mark.skipif(
@@ -52,6 +55,58 @@ def test_bad_settings_are_named() -> None:
     odd = TextModel("seed_diffusion:demo", {"block_size": 4})
     with pytest.raises(ValueError, match="needs exactly one of threshold, num_steps, policy"):
         odd.write([Request("x")])
+
+
+class Noting:
+    """A generator that notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Prompt, int, int, float]] = []
+
+    def generate(
+        self, batch: Sequence[Prompted], sampling: SamplingConfig
+    ) -> Iterator[tuple[int, Completion]]:
+        for position, one in enumerate(batch):
+            self.asked.append((one.prompt, one.sample_index, one.seed, sampling.top_p))
+            yield (
+                position,
+                Completion(text="", token_ids=(), output_tokens=0, finish_reason="stop", e2e_s=0.0),
+            )
+
+
+def note(settings: dict[str, str | int | float], *requests: Request) -> list[Any]:
+    noting, model = Noting(), TextModel("canonical", settings)
+    model.generator = cast(Generator, noting)
+    for request in requests:
+        model.write([request])
+    return noting.asked
+
+
+def test_repetitions_and_prompts_have_seeds_of_their_own() -> None:
+    one, other = Request("a", temperature=1.0), Request("b", temperature=1.0)
+    asked = note({"seed": 3}, one, other, one, one)
+    assert [(prompt, index) for prompt, index, _, _ in asked] == [
+        ("a", 0), ("b", 0), ("a", 1), ("a", 2)
+    ]  # fmt: skip
+    seeds = [seed for _, _, seed, _ in asked]
+    assert len(set(seeds)) == 4
+    assert [seed for _, _, seed, _ in note({"seed": 3}, one, other, one, one)] == seeds
+    assert not set(seeds) & {seed for _, _, seed, _ in note({"seed": 4}, one, other, one, one)}
+
+
+def test_a_request_s_own_seed_and_share_go_first() -> None:
+    plain, own = Request("a", temperature=1.0), Request("a", temperature=1.0, top_p=0.5, seed=7)
+    ((_, _, seed, share),) = note({"seed": 3, "top_p": 0.9}, plain)
+    assert share == 0.9
+    ((_, _, own_seed, own_share),) = note({"seed": 3, "top_p": 0.9}, own)
+    assert own_share == 0.5
+    assert own_seed != seed
+    assert own_seed == note({"seed": 7}, plain)[0][2]
+
+
+def test_repetitions_differ_where_something_is_drawn(model: TextModel) -> None:
+    drawn = Request(PROMPTS[0], max_new_tokens=64, temperature=2.0)
+    assert len({one.text for one in model.write([drawn] * 4)}) > 1
 
 
 @needs_lm_eval
@@ -103,9 +158,9 @@ def test_lm_eval_tasks_of_likelihoods_are_refused_by_name() -> None:
 
     with pytest.raises(NotImplementedError, match="choose tasks of output_type generate_until"):
         SdbenchModel("canonical").loglikelihood([])
-    given = {"until": "\n\n", "max_gen_toks": 9, "temperature": 0.5}
-    request = read_request(SimpleNamespace(args=("p", given), idx=3))
-    assert request == Request("p", ("\n\n",), 9, 0.5, 3)
+    given = {"until": "\n\n", "max_gen_toks": 9, "temperature": 0.5, "top_p": 0.9}
+    request = read_request(SimpleNamespace(args=("p", given)))
+    assert request == Request("p", ("\n\n",), 9, 0.5, 0.9)
 
 
 @needs_inspect

@@ -2,7 +2,8 @@
 
 Place in the flow: inspect_ai finds it by the entry point of this distribution. A base model gets
 the texts of the messages one below the other; `-M chat=true` sends the turns to a generator that
-knows chats. Other `-M` arguments are those of `text_model.SETTINGS`. What it does not do: tools.
+knows chats. Other `-M` arguments are those of `text_model.SETTINGS`; `--seed` and `--top-p` go
+before them. What it does not do: tools.
 """
 
 import asyncio
@@ -42,6 +43,8 @@ class SdbenchAPI(ModelAPI):  # type: ignore[misc]
             stop=tuple(config.stop_seqs or ()),
             max_new_tokens=config.max_tokens or DEFAULT_LENGTH,
             temperature=config.temperature or 0.0,
+            top_p=config.top_p,
+            seed=config.seed,
         )
         async with self.lock:
             (completion,) = await asyncio.to_thread(self.text_model.write, [request])

@@ -61,7 +61,7 @@ def read_request(request: Any) -> Request:
         stop=(until,) if isinstance(until, str) else tuple(until),
         max_new_tokens=int(given.get("max_gen_toks") or DEFAULT_LENGTH),
         temperature=float(given.get("temperature") or 1.0) if is_sampled else 0.0,
-        sample_index=int(getattr(request, "idx", 0) or 0),
+        top_p=None if given.get("top_p") is None else float(given["top_p"]),
     )
 
 
