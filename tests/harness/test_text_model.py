@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from sdb_harness.benchmarks import Prompt, load_benchmark
+from sdb_harness.benchmarks import ChatMessage, Prompt, load_benchmark
 from sdb_harness.generators import Generator, Prompted
 from sdb_harness.plugins.text_model import Request, TextModel
 from sdb_harness.records import Completion, SamplingConfig
@@ -161,6 +161,54 @@ def test_lm_eval_tasks_of_likelihoods_are_refused_by_name() -> None:
     given = {"until": "\n\n", "max_gen_toks": 9, "temperature": 0.5, "top_p": 0.9}
     request = read_request(SimpleNamespace(args=("p", given)))
     assert request == Request("p", ("\n\n",), 9, 0.5, 0.9)
+
+
+@needs_lm_eval
+@pytest.mark.filterwarnings("ignore")
+def test_lm_eval_s_chats_reach_the_generator_as_turns() -> None:
+    """`apply_chat_template` of the real package, with the start of an answer."""
+    import datasets
+    import lm_eval
+    from lm_eval.api.task import ConfigurableTask
+
+    from sdb_harness.plugins.lm_eval_model import SdbenchModel
+
+    ours, noting = SdbenchModel("canonical"), Noting()
+    ours.text_model.generator = cast(Generator, noting)
+    task = ConfigurableTask(
+        config={
+            "task": "chats",
+            "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list([{"q": "Write é."}])},
+            "test_split": "test",
+            "output_type": "generate_until",
+            "doc_to_text": "{{q}}",
+            "doc_to_target": "",
+            "gen_prefix": "Here:",
+            "repeats": 3,
+            "process_results": lambda doc, results: {"is_empty": float(results[0] == "")},
+            "generation_kwargs": {"until": [], "max_gen_toks": 8, "temperature": 1.0},
+            "metric_list": [
+                {"metric": "is_empty", "aggregation": "mean", "higher_is_better": False}
+            ],
+        }
+    )
+    lm_eval.evaluate(
+        ours,
+        task_dict={"chats": task},
+        bootstrap_iters=0,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+        system_instruction="Be brief.",
+    )
+    turns = (
+        ChatMessage("system", "Be brief."),
+        ChatMessage("user", "Write é."),
+        ChatMessage("assistant", "Here:"),
+    )
+    assert [(prompt, index) for prompt, index, _, _ in noting.asked] == [
+        (turns, index) for index in range(3)
+    ]
+    assert len({seed for _, _, seed, _ in noting.asked}) == 3
 
 
 @needs_inspect
