@@ -1,4 +1,7 @@
-"""Generators inside other harnesses: the shared core here, each harness where it is installed."""
+"""Generators inside other harnesses: the shared core here, each harness where it is installed.
+
+Scores are those of our own verifier, in a sandbox.
+"""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -10,15 +13,19 @@ import pytest
 
 from sdb_harness.benchmarks import ChatMessage, Prompt, load_benchmark
 from sdb_harness.generators import Generator, Prompted
+from sdb_harness.judging import Judge
 from sdb_harness.plugins.text_model import Request, TextModel
 from sdb_harness.records import Completion, SamplingConfig
+from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
+from sdb_sandboxes.types import Status
 
 SETTINGS: dict[str, str | int | float] = {"block_size": "4", "threshold": 0.9, "batch_size": "3"}
 needs_lm_eval = pytest.mark.skipif(
-    find_spec("lm_eval") is None, reason="lm-eval is not installed: pip install lm-eval"
+    find_spec("lm_eval") is None, reason="lm-eval is not installed: pip install -e '.[harnesses]'"
 )
 needs_inspect = pytest.mark.skipif(
-    find_spec("inspect_ai") is None, reason="inspect_ai is not installed: pip install inspect-ai"
+    find_spec("inspect_ai") is None,
+    reason="inspect_ai is not installed: pip install -e '.[harnesses]'",
 )
 
 
@@ -29,7 +36,15 @@ def model() -> Iterator[TextModel]:
     opened.close()
 
 
-PROMPTS = [problem.prompt for problem in load_benchmark("minipy:num_problems=5").problems]
+MINIPY = load_benchmark("minipy:num_problems=5")
+PROMPTS = [problem.prompt for problem in MINIPY.problems]
+
+
+def passes(number: int, text: str) -> bool:
+    """Judge an answer to a problem of `MINIPY` in a sandbox."""
+    problem = MINIPY.problems[number]
+    with EmbeddedSandbox(1) as sandbox:
+        return Judge(MINIPY, sandbox).judge(problem, problem.prompt + text).status == Status.PASSED
 
 
 def test_texts_come_in_order_whatever_is_batched_together(model: TextModel) -> None:
@@ -47,6 +62,11 @@ def test_texts_are_cut_at_stop_strings(model: TextModel) -> None:
     (cut,) = model.write([Request(PROMPTS[0], stop=("return",), max_new_tokens=64)])
     assert "return" in whole.text
     assert cut.text == whole.text.partition("return")[0]
+
+
+def test_the_judge_of_these_tests_tells_right_from_wrong() -> None:
+    assert passes(0, MINIPY.problems[0].reference)
+    assert not passes(0, "    return None\n")
 
 
 def test_bad_settings_are_named() -> None:
@@ -112,21 +132,22 @@ def test_repetitions_differ_where_something_is_drawn(model: TextModel) -> None:
 @needs_lm_eval
 @pytest.mark.filterwarnings("ignore")
 def test_lm_eval_runs_a_task_of_minipy_with_it() -> None:
-    """The real package on prompts of minipy: texts and score are those of our own sampler."""
+    """The real package on minipy: texts are those of our own sampler, the score our verifier's."""
     import datasets
     import lm_eval
     from lm_eval.api.task import ConfigurableTask
 
     from sdb_harness.plugins.lm_eval_model import SdbenchModel
 
-    problems = load_benchmark("minipy:num_problems=5").problems
+    problems = MINIPY.problems
     ours = SdbenchModel("seed_diffusion:demo", block_size=4, threshold=0.9, batch_size=2)
     rows = [{"prompt": problem.prompt, "number": n} for n, problem in enumerate(problems)]
     seen: dict[int, str] = {}
 
     def process(doc: dict[str, object], results: list[str]) -> dict[str, float]:
-        seen[int(str(doc["number"]))] = results[0]
-        return {"has_return": float("return" in results[0])}
+        number = int(str(doc["number"]))
+        seen[number] = results[0]
+        return {"passed": float(passes(number, results[0]))}
 
     task = ConfigurableTask(
         config={
@@ -138,18 +159,17 @@ def test_lm_eval_runs_a_task_of_minipy_with_it() -> None:
             "doc_to_target": "",
             "process_results": process,
             "generation_kwargs": {"until": ["\ndef"], "max_gen_toks": 64, "do_sample": False},
-            "metric_list": [
-                {"metric": "has_return", "aggregation": "mean", "higher_is_better": True}
-            ],
+            "metric_list": [{"metric": "passed", "aggregation": "mean", "higher_is_better": True}],
         }
     )
     found = lm_eval.evaluate(ours, task_dict={"minipy_prompts": task}, bootstrap_iters=0)
     wanted = ours.text_model.write([Request(p.prompt, ("\ndef",), 64) for p in problems])
     assert [seen[n] for n in range(5)] == [one.text for one in wanted]
     (score,) = (
-        value for key, value in found["results"]["minipy_prompts"].items() if "has_return," in key
+        value for key, value in found["results"]["minipy_prompts"].items() if "passed," in key
     )
-    assert score == sum("return" in one.text for one in wanted) / 5
+    assert score == sum(passes(number, one.text) for number, one in enumerate(wanted)) / 5
+    assert score > 0.0
 
 
 @needs_lm_eval
@@ -216,17 +236,33 @@ def test_lm_eval_s_chats_reach_the_generator_as_turns() -> None:
 def test_inspect_ai_evaluates_with_it(tmp_path: object) -> None:
     import inspect_ai
     from inspect_ai.dataset import Sample
-    from inspect_ai.model import get_model
-    from inspect_ai.scorer import includes
+    from inspect_ai.model import GenerateConfig, get_model
+    from inspect_ai.scorer import Score, Target, accuracy, scorer
+    from inspect_ai.solver import TaskState
 
     import sdb_harness.plugins.inspect_provider  # noqa: F401
 
+    def verifier() -> Any:
+        async def score(state: TaskState, target: Target) -> Score:
+            return Score(value=passes(int(target.text), state.output.completion))
+
+        return score
+
     task = inspect_ai.Task(
-        dataset=[Sample(input=prompt, target="return") for prompt in PROMPTS[:2]],
-        scorer=includes(),
+        dataset=[Sample(input=prompt, target=str(n)) for n, prompt in enumerate(PROMPTS[:2])],
+        scorer=scorer(metrics=[accuracy()])(verifier)(),
+        config=GenerateConfig(max_tokens=64, temperature=2.0, top_p=0.9, seed=7),
+        epochs=3,
     )
     found = get_model("sdbench/seed_diffusion:demo", block_size=4, threshold=0.9)
     (log,) = inspect_ai.eval(task, model=found, display="none", log_dir=str(tmp_path))
     assert log.status == "success"
-    assert len(log.samples or []) == 2
+    samples = log.samples or []
+    assert len(samples) == 6
+    again = TextModel("seed_diffusion:demo", {"block_size": 4, "threshold": 0.9, "seed": 7})
+    for number, prompt in enumerate(PROMPTS[:2]):
+        asked = [Request(prompt, max_new_tokens=64, temperature=2.0, top_p=0.9)] * 3
+        texts = [one.output.completion for one in samples if one.target == str(number)]
+        assert sorted(texts) == sorted(one.text for one in again.write(asked))
+        assert len(set(texts)) > 1, "epochs repeat one sample"
     gc.collect()  # inspect_ai leaves streams open: their warnings belong here, not to pytest's end
