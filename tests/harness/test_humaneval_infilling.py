@@ -65,12 +65,14 @@ def test_first_line_cuts_what_runs_on(benchmark: Benchmark) -> None:
 
 def test_a_diffusion_model_fills_the_gap_and_the_twin_refuses(benchmark: Benchmark) -> None:
     problem = benchmark.problems[2]
-    batch = [Prompted(problem, Gap("def f(x):\n", "    return y\n"), 0, seed=0)]
+    batch = [Prompted(problem, Gap("def f(x):\n    x =", "\n    return x + 1\n"), 0, seed=0)]
     sampling = SamplingConfig(max_new_tokens=8, block_size=8, threshold=0.9)
     ((_, completion),) = load_generator("seed_diffusion:demo-diffusion").generate(batch, sampling)
     assert 0 < completion.output_tokens <= 8
     assert completion.nfe_denoise <= 8
-    again = [Prompted(problem, Gap("def f(x):\n", "    return zebra(x, 1, 2)\n"), 0, seed=0)]
+    again = [
+        Prompted(problem, Gap("def f(x):\n    x =", "\n    return zebra(x, 1, 2)\n"), 0, seed=0)
+    ]
     ((_, other),) = load_generator("seed_diffusion:demo-diffusion").generate(again, sampling)
     assert other.text != completion.text, "the suffix was not read"
     with pytest.raises(ValueError, match="cannot see a suffix"):
