@@ -10,6 +10,7 @@ What it does not do: it unpacks nothing into a folder, and it runs nothing of wh
 
 import hashlib
 import json
+import logging
 import re
 import tarfile
 import zlib
@@ -74,6 +75,8 @@ def load_hub_rows(origin: HubRows, fields: Sequence[str], target: Path) -> list[
             "again"
         ) from None
     datasets.disable_progress_bars()
+    # It tells of every retry; what is left after the last one is raised.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         found = datasets.load_dataset(origin.repo, split=origin.split, revision=origin.revision)
         if origin.column:
