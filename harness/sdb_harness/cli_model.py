@@ -107,7 +107,7 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") 
     from sdb_reference_model.data import BatchStream, take, tokenize
     from sdb_reference_model.estimate import estimate_training, measure_padding
     from sdb_reference_model.parallel import choose_dtype
-    from sdb_reference_model.train import find_shape, make_tokenizer
+    from sdb_reference_model.preparation import find_shape, make_tokenizer
 
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     sample = take(dataset, max(4096, config.batch_size))

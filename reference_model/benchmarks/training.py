@@ -46,8 +46,9 @@ from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import compute_autoregressive_loss
 from sdb_reference_model.optimizers import build_optimizers
 from sdb_reference_model.parallel import World
+from sdb_reference_model.preparation import build_model
 from sdb_reference_model.tokenizer import CodeTokenizer
-from sdb_reference_model.train import Loss, Run, StepReport, build_model, train
+from sdb_reference_model.train import Loss, Run, StepReport, train
 from sdb_reference_model.train_config import TrainConfig
 
 RESULTS = Path(__file__).parent / "results"

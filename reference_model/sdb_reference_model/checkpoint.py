@@ -6,7 +6,6 @@ trained. Training state (optimizer included) is one more safetensors file, repla
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sdb_reference_model.files import replace_durably, write_text
 from sdb_reference_model.linear import INFERENCE_ONLY
 from sdb_reference_model.model import ModelConfig, Transformer
 from sdb_reference_model.past import AttentionMode, Past, choose_past
@@ -210,17 +210,3 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     temporary = path.with_name(path.name + ".partial")
     save_file(tensors, temporary)
     replace_durably(temporary, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text with the same guarantee as `save_tensors`."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
-    replace_durably(temporary, path)
-
-
-def replace_durably(temporary: Path, path: Path) -> None:
-    """Flush `temporary` to disk and rename it over `path`."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)

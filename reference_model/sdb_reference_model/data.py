@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
 
-from sdb_reference_model.checkpoint import write_text
+from sdb_reference_model.files import write_text
 from sdb_reference_model.states import Batch
 from sdb_reference_model.tokenizer import CodeTokenizer, pad_left
 

@@ -23,8 +23,9 @@ from typing import Any, Literal
 import torch
 from datasets import Dataset, Features, List, Value
 
-from sdb_reference_model.checkpoint import Checkpoint, write_text
+from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.data import collate
+from sdb_reference_model.files import write_text
 from sdb_reference_model.policies import Policy, commit_above, commit_evenly, commit_in_order
 from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.trajectories import (

@@ -27,8 +27,8 @@ from sdb_reference_model.checkpoint import (
     save_checkpoint,
     save_tensors,
     unpack_training,
-    write_text,
 )
+from sdb_reference_model.files import write_text
 from sdb_reference_model.model import Transformer
 
 
@@ -151,7 +151,7 @@ def load_progress(
     if (out / "run.json").is_file():
         if json.loads((out / "run.json").read_text()) != json.loads(json.dumps(identity)):
             raise CheckpointError(f"{out} holds another run; use another --out, or remove it")
-    elif any(out.iterdir()):
+    elif any(path.name != "run.json.partial" for path in out.iterdir()):
         raise CheckpointError(f"{out} holds something else; use another --out, or remove it")
     write_text(out / "run.json", json.dumps(identity))
     num_done, elapsed_s = 0, 0.0

@@ -31,7 +31,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from sdb_reference_model.checkpoint import CheckpointError, write_text
+from sdb_reference_model.checkpoint import CheckpointError
+from sdb_reference_model.files import write_text
 
 Parallel = Literal["ddp", "fsdp"]
 Precision = Literal["auto", "float32", "bfloat16"]

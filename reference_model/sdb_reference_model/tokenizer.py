@@ -12,6 +12,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from sdb_reference_model.files import write_text
+
 SPECIAL_TOKENS = ("<|pad|>", "<|endoftext|>", "<|mask|>")
 
 IMPOSSIBLE_BYTES = (("À", "Á"), ("<0xC0>", "<0xC1>"))
@@ -93,7 +95,7 @@ class CodeTokenizer:
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""
-        self.inner.save(str(path))
+        write_text(path, self.inner.to_str(pretty=True))
 
     def with_mask(self, token: str, limit: int) -> "CodeTokenizer":
         """This tokenizer with a mask: an unused token it has, or a new one on a spare id.

@@ -13,32 +13,32 @@ puts the examples of one piece side by side, see `packing.py`.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from sdb_reference_model.attention import choose_kernel
 from sdb_reference_model.checkpoint import (
-    Checkpoint,
     CheckpointError,
     load_checkpoint,
     save_checkpoint,
-    write_text,
 )
 from sdb_reference_model.corruption import MaskProcess
-from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
+from sdb_reference_model.data import BatchStream, collate
 from sdb_reference_model.edits import EditProcess, add_labels, weigh_tokens
-from sdb_reference_model.model import SIZES, ModelConfig, Transformer
+from sdb_reference_model.files import write_text
+from sdb_reference_model.model import Transformer
 from sdb_reference_model.objective import (
     EditTerm,
     compute_autoregressive_loss,
@@ -57,8 +57,14 @@ from sdb_reference_model.parallel import (
     shard,
     synchronise,
 )
+from sdb_reference_model.preparation import (
+    build_model,
+    check_pieces,
+    open_data,
+    prepare_tokenizer,
+)
 from sdb_reference_model.states import Batch
-from sdb_reference_model.tokenizer import CodeTokenizer, find_forbidden_id
+from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train_config import (
     TrainConfig,
     find_edit_ratio,
@@ -66,8 +72,15 @@ from sdb_reference_model.train_config import (
     find_max_time,
 )
 
-TOKENIZER_EXAMPLES = 20_000
-"""Examples on which the tokenizer is trained: its merges no longer change beyond this."""
+EXPLOSION = 4.0
+"""A run stops where the mask loss of a log line is this many times the best one so far and above
+ln V, what a model loses that guesses: it has unlearned everything.
+
+Choice: both, since either alone may happen to a sound run. Near zero a small batch under 1/t
+weights is often several times the best line; and a start that never saw a mask begins above ln V.
+The mask warm-up of `TrainConfig` weighs fewer masks, so its lines are lower than those that follow.
+Not taken: the edit loss, which begins high whenever the curriculum switches it on.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,8 @@ class StepReport:
     edit_ratio: float
     """Largest alpha of the last step."""
     learning_rate_factor: float
+    gradient_norm: float
+    """Before it is clipped to 1; the mean since the last line."""
     tokens_per_s: float
     """Prompt and answer tokens, padding not counted, of all ranks."""
     elapsed_s: float
@@ -156,7 +171,7 @@ def train(
 
     Raises:
         ValueError: if `out` holds a run of another configuration, examples do not fit the model,
-            pieces do not fit the ranks, or the loss stops being finite.
+            pieces do not fit the ranks, or the loss explodes or stops being finite.
     """
     with join_world() as world:
         if config.compile and world.device.type == "cpu":
@@ -230,28 +245,29 @@ class Run:
         """Train from the saved progress to the end; returns all seconds spent."""
         config, world = self.config, self.world
         train_step, elapsed_before_s = int(progress[0]), float(progress[1])
-        drop_lines_behind(out / "log.jsonl", train_step, world)
+        lines = drop_lines_behind(out / "log.jsonl", train_step, world)
+        best = min((line["mask_loss"] for line in lines), default=math.inf)
         started = window_started = time.perf_counter()
-        window = torch.zeros(3, dtype=torch.float64)  # mask and edit nats per token, tokens
+        window = torch.zeros(4, dtype=torch.float64)  # what `step` returns, added up
         num_in_window = 0
         while train_step < config.num_train_steps:
             factor = find_factor(train_step, config)
             edit_ratio = find_edit_ratio(train_step, config)
             sums = self.step(train_step, factor, edit_ratio)
             if not bool(sums.isfinite().all()):
-                rows = self.stream.select(train_step).tolist()
-                lost = {"step": train_step, "rows": rows}
-                write_text(out / "failed_batch.json", json.dumps(lost))
-                raise ValueError(
-                    f"loss is {float(sums[0])} at step {train_step}; rows are in "
-                    f"{out / 'failed_batch.json'}; lower muon_lr and adam_lr"
+                mask_loss, edit_loss, _, norm = sums.tolist()
+                self.fail(
+                    out,
+                    train_step,
+                    f"loss is {mask_loss + config.edit_weight * edit_loss} and the gradient's norm "
+                    f"{norm} at step {train_step}",
                 )
             train_step, num_in_window, window = train_step + 1, num_in_window + 1, window + sums
             is_last = train_step == config.num_train_steps
             now = time.perf_counter()
             elapsed_s = elapsed_before_s + now - started
-            if world.rank == 0 and (train_step % report_every == 0 or is_last):
-                mask_loss, edit_loss = (float(x) / num_in_window for x in window[:2])
+            if train_step % report_every == 0 or is_last:
+                mask_loss, edit_loss, _, norm = (window / num_in_window).tolist()
                 report = StepReport(
                     train_step=train_step,
                     loss=mask_loss + config.edit_weight * edit_loss,
@@ -259,12 +275,22 @@ class Run:
                     edit_loss=edit_loss,
                     edit_ratio=edit_ratio,
                     learning_rate_factor=factor,
+                    gradient_norm=norm,
                     tokens_per_s=float(window[2]) / (now - window_started),
                     elapsed_s=elapsed_s,
                 )
-                with (out / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(asdict(report)) + "\n")
-                on_report(report)
+                if world.rank == 0:
+                    with (out / "log.jsonl").open("a") as log:
+                        log.write(json.dumps(asdict(report)) + "\n")
+                    on_report(report)
+                if mask_loss > max(EXPLOSION * best, math.log(self.model.config.vocab_size)):
+                    self.fail(
+                        out,
+                        train_step - 1,
+                        f"mask loss of the last {num_in_window} steps is {mask_loss:.3g} at step "
+                        f"{train_step}, over {EXPLOSION:g} times the best of {best:.3g}",
+                    )
+                best = min(best, mask_loss)
                 window_started, num_in_window = now, 0
                 window = torch.zeros_like(window)
             if train_step % save_every == 0 or is_last:
@@ -272,10 +298,31 @@ class Run:
                 save_state(out, world, self.model, self.optimizers, done)
         return elapsed_before_s + time.perf_counter() - started
 
-    def step(self, train_step: int, factor: float, edit_ratio: float) -> Tensor:
-        """One batch and one update; returns float64 [3]: both losses per token, and real tokens."""
-        config, world = self.config, self.world
-        max_time = find_max_time(train_step, config)
+    def fail(self, out: Path, train_step: int, reason: str) -> NoReturn:
+        """Stop every rank; rank 0 saves the batch of the step, for `replay`."""
+        config, path = self.config, out / "failed_batch.json"
+        if self.world.rank == 0:
+            pieces, block_size, seeds = self.draw(train_step)
+            failed = {
+                "config": asdict(config),
+                "train_step": train_step,
+                "block_size": block_size,
+                "seeds": seeds,
+                "prompt_ids": [self.stream.prompts[row].tolist() for row in pieces.flat],
+                "answer_ids": [self.stream.answers[row].tolist() for row in pieces.flat],
+            }
+            write_text(path, json.dumps(failed))
+        rates = f"adam_lr={config.adam_lr:g}"
+        if config.optimizer == "muon":
+            rates = f"muon_lr={config.muon_lr:g} and {rates}"
+        raise ValueError(
+            f"{reason}; its batch is in {path} for `train.replay`; lower {rates} and train into "
+            "another --out, or look at the data"
+        )
+
+    def draw(self, train_step: int) -> tuple[NDArray[np.int64], int, list[int]]:
+        """Row numbers [pieces, piece_size] of a step, its block size, and a seed for each piece."""
+        config = self.config
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + train_step)
         rows = self.stream.select(train_step)
         block_size = 1
@@ -284,9 +331,20 @@ class Run:
         elif config.block_sizes:
             choice = torch.randint(len(config.block_sizes), (), generator=generator)
             block_size = config.block_sizes[int(choice)]
-        pieces = rows.reshape(-1, config.piece_size or config.batch_size // world.size)
+        pieces = rows.reshape(-1, config.piece_size or config.batch_size // self.world.size)
         seeds = torch.randint(2**62, (len(pieces),), generator=generator).tolist()
-        num_judged = self.stream.count_answer_tokens(rows, block_size)
+        return pieces, block_size, seeds
+
+    def step(self, train_step: int, factor: float, edit_ratio: float) -> Tensor:
+        """One batch and, if all is finite, one update.
+
+        Returns:
+            float64 [4]: both losses per token, real tokens, and the norm of the gradient.
+        """
+        config, world = self.config, self.world
+        max_time = find_max_time(train_step, config)
+        pieces, block_size, seeds = self.draw(train_step)
+        num_judged = self.stream.count_answer_tokens(pieces.reshape(-1), block_size)
         own = range(world.rank, len(pieces), world.size)
         sums = torch.zeros(3, dtype=torch.float64)
         for index in own:
@@ -301,154 +359,54 @@ class Run:
                 (world.size / num_judged * (mask + config.edit_weight * edit)).backward()
             sums[:2] += torch.stack((mask, edit)).detach().cpu().double() / num_judged
             sums[2] += float(batch.prompt_lengths.sum() + batch.answer_lengths.sum())
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
+        sums = torch.cat((world.sum(sums.to(world.device)).cpu(), norm.double().cpu()[None]))
+        if not bool(sums.isfinite().all()):
+            return sums
         for optimizer in self.optimizers:
             rate = config.adam_lr if isinstance(optimizer, torch.optim.AdamW) else config.muon_lr
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return world.sum(sums.to(world.device)).cpu()
+        return sums
 
 
-def prepare_tokenizer(
-    config: TrainConfig,
-    start: Checkpoint | None,
-    dataset: Dataset | IterableDataset,
-    out: Path,
-    world: World,
-) -> CodeTokenizer:
-    """Take the start's tokenizer, or load the run's own, which rank 0 makes.
+def replay(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> tuple[float, float]:
+    """Both losses per token of a batch that stopped a run, with the noise that it had there.
 
-    Raises:
-        ValueError: if the folder holds another one, or the start has no id to spare for a mask.
+    Args:
+        path: the run's `failed_batch.json`.
+        model: any weights: the run's last saved ones, its start, or those of a sound run.
+        tokenizer: of the run.
     """
-    path = out / "tokenizer.json"
-    if start is None:
-        if world.rank == 0 and not path.is_file():
-            make_tokenizer(config, None, dataset).save(path)
-        world.wait()
-        return CodeTokenizer.load(path)
-    tokenizer = make_tokenizer(config, start, dataset)
-    if path.is_file() and Tokenizer.from_file(str(path)).to_str() != tokenizer.inner.to_str():
-        raise ValueError(
-            f"init_from={config.init_from!r} has another tokenizer than this run's folder; "
-            "use another --out"
+    saved = json.loads(path.read_text())
+    config = restore_config(saved["config"])
+    edit_ratio, max_time = (
+        find(saved["train_step"], config) for find in (find_edit_ratio, find_max_time)
+    )
+    block_size, num_pieces = saved["block_size"], len(saved["seeds"])
+    loss = Loss(model, config, tokenizer)
+    sums, num_judged = torch.zeros(2, dtype=torch.float64), 0
+    for index, seed in enumerate(saved["seeds"]):
+        own = slice(*(len(saved["answer_ids"]) * i // num_pieces for i in (index, index + 1)))
+        answers = saved["answer_ids"][own]
+        batch = collate(
+            saved["prompt_ids"][own], answers, tokenizer.pad_id, tokenizer.end_id, block_size
         )
-    world.wait()
-    if world.rank == 0:
-        tokenizer.save(path)
-    world.wait()
-    return tokenizer
+        with torch.no_grad():
+            terms = loss(batch, block_size, edit_ratio, seed, max_time)
+        sums += torch.stack(terms).double().cpu()
+        num_judged += sum(-(-len(ids) // block_size) * block_size for ids in answers)
+    mask_loss, edit_loss = (sums / num_judged).tolist()
+    return mask_loss, edit_loss
 
 
-def make_tokenizer(
-    config: TrainConfig, start: Checkpoint | None, dataset: Dataset | IterableDataset
-) -> CodeTokenizer:
-    """Take the start's tokenizer, with a mask if one is needed, or train one on some examples."""
-    if start is None:
-        rows = take(dataset, TOKENIZER_EXAMPLES)
-        texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
-        return CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
-    if config.objective == "diffusion" and find_forbidden_id(start.tokenizer) is None:
-        return start.tokenizer.with_mask(config.mask_token, start.model.config.vocab_size)
-    return start.tokenizer
-
-
-def find_shape(config: TrainConfig, start: Checkpoint | None) -> ModelConfig:
-    """The named shape, or the start's.
-
-    Raises:
-        ValueError: if both are given and differ.
-    """
-    if start is None:
-        return SIZES[config.size]
-    shape = start.model.config
-    if config.size and SIZES[config.size] != shape:
-        raise ValueError(
-            f"init_from={config.init_from!r} is not of size {config.size!r} "
-            f"({shape} against {SIZES[config.size]}); name the size it has, or none"
-        )
-    return shape
-
-
-def build_model(config: TrainConfig, start: Checkpoint | None) -> Transformer:
-    """Draw the weights from the seed, or copy the start's.
-
-    An autoregressive start spoke of the next token; the model learns to speak of its own.
-
-    Raises:
-        ValueError: if the start is of another size.
-    """
-    model = Transformer(find_shape(config, start))
-    if start is None:
-        model.initialise(torch.Generator().manual_seed(config.seed))
-    else:
-        model.load_state_dict(start.model.state_dict())
-    model.recomputes_activations = config.recompute_activations
-    if config.compile:
-        model.compile(dynamic=True)
-    return model
-
-
-def check_pieces(config: TrainConfig, world: World) -> None:
-    """Reject pieces that the ranks cannot share."""
-    piece_size = config.piece_size or config.batch_size // world.size
-    if (
-        piece_size < 1
-        or config.batch_size % piece_size
-        or (config.batch_size // piece_size % world.size)
-    ):
-        raise ValueError(
-            f"batch_size={config.batch_size} in pieces of {piece_size} does not divide among "
-            f"{world.size} ranks; make batch_size a multiple of {max(1, piece_size) * world.size}"
-        )
-
-
-def open_data(
-    config: TrainConfig,
-    dataset: Dataset | IterableDataset,
-    out: Path,
-    model: Transformer,
-    tokenizer: CodeTokenizer,
-    world: World,
-) -> BatchStream:
-    """Batches of the data set; what the model cannot be shown is an error, or left out of a stream.
-
-    Raises:
-        ValueError: an example is too long or holds the mask, or there is too little data.
-    """
-    width, longest = max((1, *config.block_sizes)), model.config.max_seq_len
-
-    def count(prompt: NDArray[np.int64], answer: NDArray[np.int64]) -> int:
-        return len(prompt) + -(-len(answer) // width) * width
-
-    def holds_mask(prompt: NDArray[np.int64], answer: NDArray[np.int64]) -> bool:
-        return any((ids == tokenizer.mask_id).any() for ids in (prompt, answer))
-
-    if isinstance(dataset, IterableDataset):
-        return StreamedBatches(
-            dataset,
-            tokenizer,
-            config.batch_size,
-            config.seed,
-            lambda *ids: count(*ids) <= longest and not holds_mask(*ids),
-            out / "windows.json",
-            is_writer=world.rank == 0,
-        )
-    stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
-    examples = list(zip(stream.prompts, stream.answers, strict=True))
-    if (found := max(count(*ids) for ids in examples)) > longest:
-        raise ValueError(
-            f"the longest example takes {found} positions, this model has "
-            f"max_seq_len={longest}; leave long examples out"
-        )
-    if any(holds_mask(*ids) for ids in examples):
-        raise ValueError(
-            f"the data has the mask in it, token {tokenizer.mask_id}; name another mask_token, "
-            "which no text has"
-        )
-    return stream
+def restore_config(values: Mapping[str, Any]) -> TrainConfig:
+    """Undo `asdict` and JSON."""
+    return TrainConfig(**{**values, "block_sizes": tuple(values["block_sizes"])})
 
 
 def check_run(out: Path, config: TrainConfig, world: World) -> None:
@@ -462,8 +420,7 @@ def check_run(out: Path, config: TrainConfig, world: World) -> None:
     path = out / "run.json"
     if (out / "latest").is_file() and path.is_file():
         num_done = int((out / "latest").read_text().removeprefix("state-"))
-        old = json.loads(path.read_text())
-        old = TrainConfig(**{**old, "block_sizes": tuple(old["block_sizes"])})
+        old = restore_config(json.loads(path.read_text()))
         is_same_past = all(
             find(step, config) == find(step, old)
             for step in range(num_done)
@@ -481,9 +438,17 @@ def check_run(out: Path, config: TrainConfig, world: World) -> None:
         write_text(path, json.dumps(asdict(config)))
 
 
-def drop_lines_behind(path: Path, train_step: int, world: World) -> None:
-    """Remove log lines of steps that will be done again."""
-    if world.rank == 0 and path.is_file():
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["train_step"] <= train_step]
-        write_text(path, "".join(kept))
+def drop_lines_behind(path: Path, train_step: int, world: World) -> list[dict[str, Any]]:
+    """Remove log lines of steps that will be done again, and one that a kill cut off.
+
+    Returns:
+        The lines that stay, on every rank.
+    """
+    if not path.is_file():
+        return []
+    texts = [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
+    kept = [line for line in map(json.loads, texts) if line["train_step"] <= train_step]
+    world.wait()
+    if world.rank == 0:
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept

@@ -22,11 +22,12 @@ from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
 from sdb_reference_model.constrained import ConstrainedConfig
 from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
 from sdb_reference_model.finetune import run_updates
-from sdb_reference_model.model import SIZES
+from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.policies import commit_above, label_above
+from sdb_reference_model.preparation import build_model, find_shape
 from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
-from sdb_reference_model.train import StepReport, find_shape, train
+from sdb_reference_model.train import StepReport, replay, train
 from sdb_reference_model.train_config import (
     TrainConfig,
     check_config,
@@ -203,10 +204,74 @@ def test_a_run_is_not_made_longer_or_changed_after_the_rate_fell(tmp_path: Path)
         run(replace(DIFFUSION, muon_lr=0.5), tmp_path)
 
 
-def test_exploding_loss_stops_and_keeps_the_batch(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"loss is nan at step .*failed_batch\.json"):
-        run(replace(DIFFUSION, adam_lr=float("inf")), tmp_path)
-    assert len(json.loads((tmp_path / "failed_batch.json").read_text())["rows"]) == 8
+def test_a_loss_that_is_no_number_stops_with_advice_that_works(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"loss is nan .* at step 1; .*another --out") as caught:
+        run(replace(DIFFUSION, adam_lr=float("inf")), tmp_path / "x")
+    assert "\n" not in str(caught.value)
+    assert "lower muon_lr=0.02 and adam_lr=inf" in str(caught.value)
+    assert "muon" not in read_failure(replace(DIFFUSION, optimizer="adamw"), tmp_path / "y")
+
+
+def read_failure(config: TrainConfig, out: Path) -> str:
+    with pytest.raises(ValueError, match="loss is nan") as caught:
+        run(replace(config, adam_lr=float("inf")), out)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("piece_size", [0, 2])
+def test_poisoned_gradients_stop_before_the_step_and_the_batch_can_be_replayed(
+    piece_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(DIFFUSION, edit_fraction=1.0, piece_size=piece_size)
+    (sound, *_) = run(config, tmp_path / "sound", report_every=1)
+    models = []
+
+    def build_poisoned(*arguments: Any) -> Transformer:
+        model = build_model(*arguments)
+        model.embedding.weight.register_hook(lambda gradient: gradient * float("nan"))
+        models.append(model)
+        return model
+
+    monkeypatch.setattr("sdb_reference_model.train.build_model", build_poisoned)
+    with pytest.raises(ValueError, match=r"loss is \d.* the gradient's norm nan at step 0;"):
+        run(config, tmp_path / "poisoned")
+    assert not (tmp_path / "poisoned/latest").exists()
+    fresh = build_model(config, None)
+    for kept, start in zip(models[0].parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(kept, start)
+    tokenizer = CodeTokenizer.load(tmp_path / "poisoned/tokenizer.json")
+    losses = replay(tmp_path / "poisoned/failed_batch.json", fresh, tokenizer)
+    assert losses == pytest.approx((sound.mask_loss, sound.edit_loss), rel=1e-6)
+
+
+def test_a_finite_explosion_stops(tmp_path: Path) -> None:
+    config = replace(DIFFUSION, optimizer="adamw", adam_lr=100.0, warmup_steps=1)
+    with pytest.raises(ValueError, match=r"over 4 times the best of 5\.\d+; its batch is in"):
+        run(config, tmp_path, report_every=1)
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["mask_loss"] > 4 * 5.7
+    assert last["gradient_norm"] > 0
+    saved = json.loads((tmp_path / "failed_batch.json").read_text())
+    assert saved["train_step"] == last["train_step"] - 1
+    assert len(saved["answer_ids"]) == 8
+
+
+def test_a_line_of_the_log_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
+    run(DIFFUSION, tmp_path)
+    losses = read_losses(tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"train_step": 9, "lo')
+    run(DIFFUSION, tmp_path)
+    assert read_losses(tmp_path) == losses
+
+
+def test_a_folder_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
+    run(replace(DIFFUSION, num_train_steps=1), tmp_path / "start")
+    (tmp_path / "next").mkdir()
+    CodeTokenizer.train(["entirely other words"], 300).save(tmp_path / "next/tokenizer.json")
+    with pytest.raises(ValueError, match="another tokenizer than this run's folder") as caught:
+        run(replace(DIFFUSION, init_from=str(tmp_path / "start")), tmp_path / "next")
+    assert "\n" not in str(caught.value)
 
 
 def test_learning_rate_warms_up_holds_and_falls_to_zero() -> None:

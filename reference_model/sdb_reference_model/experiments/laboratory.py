@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 
-from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint, write_text
+from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
+from sdb_reference_model.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
