@@ -1,6 +1,7 @@
 """The commands `sdbench train` and `sdbench generate` (or `sample`): straight to the model."""
 
 import os
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from sdb_harness.cli_phases import constrained, distill, onpolicy
 from sdb_harness.errors import UserError
+from sdb_harness.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     help="Folder for state, log and checkpoint.  [default: runs/train/CONFIG]",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--tensorboard", is_flag=True, help="Write events into OUT/tensorboard too.")
 @click.option("--dry-run", is_flag=True, help="Print what it will need; train nothing.")
 @click.pass_context
 def train(
@@ -40,6 +43,7 @@ def train(
     config_name: str | None,
     out: Path | None,
     threads: int | None,
+    tensorboard: bool,
     dry_run: bool,
 ) -> None:
     """Train a model; run the same command again to resume after any stop.
@@ -49,7 +53,7 @@ def train(
     and log.jsonl. On N GPUs: `torchrun --nproc-per-node N --no-python sdbench train ...`.
     """
     if context.invoked_subcommand is not None:
-        if config_name or out or threads or dry_run:
+        if config_name or out or threads or tensorboard or dry_run:
             raise UserError(f"write options behind the command: train {context.invoked_subcommand}")
         return
     if config_name is None:
@@ -68,6 +72,7 @@ def train(
 
     config = load_config(config_name)
     out = out or Path("runs/train") / Path(config_name).stem
+    board = TensorBoard(out / "tensorboard") if tensorboard else None
     if threads is not None:
         torch.set_num_threads(threads)
     # Under torchrun one process speaks for all.
@@ -93,6 +98,8 @@ def train(
             edit = f" + edit {report.edit_loss:.3f}" if report.edit_ratio else ""
             speed = f"loss {report.mask_loss:.3f}{edit}  {report.tokens_per_s:,.0f} tokens/s"
             progress.update(task, completed=report.train_step, description=speed)
+            if board is not None:
+                board.write(report.train_step, asdict(report))
 
         folder = run_training(config, dataset, out, on_report=show, provenance=provenance)
     console.print(f"checkpoint: {folder}", highlight=False)

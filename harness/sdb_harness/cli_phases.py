@@ -4,6 +4,7 @@ Place in the flow: subcommands of `sdbench train`. This is where verifiers meet 
 reference model knows them only as callables.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sdb_harness.errors import UserError
+from sdb_harness.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
     from sdb_harness.records import Problem
@@ -37,6 +39,9 @@ def take_options(example: str) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         for option in (
+            click.option(
+                "--tensorboard", is_flag=True, help="Write events into OUT/tensorboard too."
+            ),
             click.option("--threads", type=click.IntRange(min=1), help="CPU threads."),
             click.option(
                 "--out",
@@ -62,6 +67,8 @@ def prepare(threads: int | None) -> dict[str, Any]:
 
     if find_spec("datasets") is None:
         raise UserError("training needs one more package; pip install seed-diffusion-bench[train]")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("this phase runs in one process; start it without torchrun")
     if threads is not None:
         torch.set_num_threads(threads)
     manifest = build_manifest(describe_hardware(), {"threads": str(torch.get_num_threads())})
@@ -85,7 +92,7 @@ def make_verifier(problems: Sequence["Problem"], judge: "Judge") -> "Verify":
 
 @click.command()
 @take_options("demo-distill")
-def distill(config_name: str, out: Path | None, threads: int | None) -> None:
+def distill(config_name: str, out: Path | None, threads: int | None, tensorboard: bool) -> None:
     """Sample trajectories, mark the best (for Eq. 9).
 
     Run the same command again to resume. OUT/data then is a data set, OUT/README.md says what its
@@ -102,6 +109,7 @@ def distill(config_name: str, out: Path | None, threads: int | None) -> None:
     provenance = prepare(threads)
     config = read_config(config_name, DistillConfig)
     out = out or Path("runs/train") / Path(config_name).stem
+    board = TensorBoard(out / "tensorboard") if tensorboard else None
     problems = read_training_problems(config.data)
     console = Console(stderr=True)
     judge = Judge(limits=LIMITS)
@@ -111,6 +119,8 @@ def distill(config_name: str, out: Path | None, threads: int | None) -> None:
 
             def show(num_done: int, num_winners: int) -> None:
                 progress.update(task, completed=num_done, description=f"{num_winners} winners")
+                if board is not None:
+                    board.write(num_done, {"winners": num_winners})
 
             run_distillation(
                 config,
@@ -137,6 +147,7 @@ def constrained(
     config_name: str,
     out: Path | None,
     threads: int | None,
+    tensorboard: bool,
     order: Literal["elbo", "confidence", "random", "left-to-right"] | None,
 ) -> None:
     """Fine-tune along selected trajectories (Eq. 9); resumable."""
@@ -150,12 +161,15 @@ def constrained(
     out = out or Path("runs/train") / "-".join(filter(None, (Path(config_name).stem, order)))
     if order is not None:
         config = replace(config, order=order)
+    board = TensorBoard(out / "tensorboard") if tensorboard else None
     console = Console(stderr=True)
     with Progress(*COLUMNS, console=console) as progress:
         task = progress.add_task("starting", total=config.num_updates)
 
         def show(update: int, metrics: Any) -> None:
             progress.update(task, completed=update, description=f"loss {metrics['loss']:.3f}")
+            if board is not None:
+                board.write(update, metrics)
 
         folder = fine_tune(
             config,
@@ -179,6 +193,7 @@ def onpolicy(
     config_name: str,
     out: Path | None,
     threads: int | None,
+    tensorboard: bool,
     verifier: Literal["sandbox", "learned", "none"] | None,
 ) -> None:
     """Reduce steps on policy (Eqs. 10, 11); resumable.
@@ -200,6 +215,7 @@ def onpolicy(
     out = out or Path("runs/train") / "-".join(filter(None, (Path(config_name).stem, verifier)))
     if verifier is not None:
         config = replace(config, verifier=verifier)
+    board = TensorBoard(out / "tensorboard") if tensorboard else None
     problems = read_training_problems(config.data)
     prompts = [problem.prompt for problem in problems]
     checkpoint = load_checkpoint(config.init_from)
@@ -227,6 +243,8 @@ def onpolicy(
                     f"pass@1 {metrics['pass_at_1']:.1%}, KL {metrics['kl']:.4f}"
                 )
                 progress.update(task, completed=update, description=text)
+                if board is not None:
+                    board.write(update, metrics)
 
             folder = train_on_policy(
                 config,

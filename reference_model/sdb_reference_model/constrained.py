@@ -17,6 +17,7 @@ Choices, since the paper names lambda, f and the states but none of their forms:
   probability `edit_probability`, at a ratio drawn up to the paper's largest.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,11 @@ from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.corruption import Weighting
-from sdb_reference_model.data import BatchStream
-from sdb_reference_model.distill import read_provenance
+from sdb_reference_model.data import BatchStream, collate
+from sdb_reference_model.distill import check_tokenizer, read_provenance
 from sdb_reference_model.edits import EditProcess, edit_answers, weigh_tokens
 from sdb_reference_model.finetune import (
+    Examples,
     FinetuneConfig,
     Metrics,
     check_finetune_config,
@@ -126,7 +128,8 @@ def fine_tune(
         save_every: updates between resumable states.
 
     Raises:
-        ValueError: wrong values, too few trajectories, or trajectories of other blocks.
+        ValueError: wrong values, too few trajectories, or trajectories of other blocks or of
+            another tokenizer.
     """
     check_finetune_config(config, checkpoint)
     if not 0 <= config.edit_probability <= 1:
@@ -140,40 +143,20 @@ def fine_tune(
             f"{own_block_size}; use {own_block_size}"
         )
     stream = BatchStream(selected, config.batch_size, config.seed)
+    check_tokenizer(trajectories, checkpoint.tokenizer)
     commit_steps: list[list[int]] = list(selected["commit_steps"])
-    tokenizer = checkpoint.tokenizer
-    weights = weigh_tokens(tokenizer, checkpoint.model.config.vocab_size)
-    process = EditProcess(weights, probability=config.edit_probability)
+    process = build_process(config, checkpoint)
 
-    def compute(model: Transformer, update: int) -> Metrics:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + update)
+    def compute(model: Transformer, update: int) -> tuple[Metrics, Examples]:
         rows = stream.select(update)
-        batch = stream.collate(rows, tokenizer.pad_id, tokenizer.end_id, config.block_size)
-        steps = pad_steps(
-            [commit_steps[row] for row in rows], batch.answer.shape[1], config.block_size
-        )
-        steps = reorder(
-            checkpoint.model,
-            batch,
-            steps,
-            config.order,
-            config.block_size,
-            tokenizer.mask_id,
-            generator,
-        )
-        is_masked = draw_states(batch, steps, config.block_size, generator)
-        edited = edit_answers(batch, process, generator)
-        loss = compute_constrained_loss(
-            model,
-            batch,
-            is_masked,
-            edited,
-            config.block_size,
-            tokenizer.mask_id,
-            config.weighting,
-        )
+        examples = {
+            "prompt_ids": [stream.prompts[row].tolist() for row in rows],
+            "answer_ids": [stream.answers[row].tolist() for row in rows],
+            "commit_steps": [commit_steps[row] for row in rows],
+        }
+        loss = compute_update(config, checkpoint, process, model, update, examples)
         loss.backward()  # type: ignore[no-untyped-call]
-        return {"loss": float(loss.detach())}
+        return {"loss": float(loss.detach())}, examples
 
     return run_updates(
         config,
@@ -184,3 +167,64 @@ def fine_tune(
         on_update=on_update,
         save_every=save_every,
     )
+
+
+def build_process(config: ConstrainedConfig, checkpoint: Checkpoint) -> EditProcess:
+    """The augmentation f."""
+    weights = weigh_tokens(checkpoint.tokenizer, checkpoint.model.config.vocab_size)
+    return EditProcess(weights, probability=config.edit_probability)
+
+
+def compute_update(
+    config: ConstrainedConfig,
+    checkpoint: Checkpoint,
+    process: EditProcess,
+    model: Transformer,
+    update: int,
+    examples: Examples,
+) -> Tensor:
+    """Loss of one update; all that is random in it comes from its number."""
+    tokenizer = checkpoint.tokenizer
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + update)
+    batch = collate(
+        examples["prompt_ids"],
+        examples["answer_ids"],
+        tokenizer.pad_id,
+        tokenizer.end_id,
+        config.block_size,
+    )
+    steps = reorder(
+        checkpoint.model,
+        batch,
+        pad_steps(examples["commit_steps"], batch.answer.shape[1], config.block_size),
+        config.order,
+        config.block_size,
+        tokenizer.mask_id,
+        generator,
+    )
+    is_masked = draw_states(batch, steps, config.block_size, generator)
+    edited = edit_answers(batch, process, generator)
+    return compute_constrained_loss(
+        model,
+        batch,
+        is_masked,
+        edited,
+        config.block_size,
+        tokenizer.mask_id,
+        config.weighting,
+    )
+
+
+@torch.no_grad()
+def replay_batch(path: Path, checkpoint: Checkpoint, model: Transformer) -> float:
+    """Loss of the batch that stopped a run, with the noise that it had there.
+
+    Args:
+        path: the run's `failed_batch.json`.
+        checkpoint: where the run started.
+        model: any weights: the run's last saved ones, its start, or those of a sound run.
+    """
+    saved = json.loads(path.read_text())
+    config = ConstrainedConfig(**saved["config"])
+    process = build_process(config, checkpoint)
+    return float(compute_update(config, checkpoint, process, model, saved["update"], saved))

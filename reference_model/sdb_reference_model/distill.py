@@ -28,6 +28,7 @@ from sdb_reference_model.data import collate
 from sdb_reference_model.files import write_text
 from sdb_reference_model.policies import Policy, commit_above, commit_evenly, commit_in_order
 from sdb_reference_model.sampler import sample_blocks
+from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.trajectories import (
     Recorder,
     Trajectory,
@@ -177,7 +178,8 @@ def distill(
         on_shard(num_done, sum(row["is_selected"] for row in rows))
     features = Features(**{name: kind for name, (kind, _) in COLUMNS.items()})  # type: ignore[no-untyped-call]
     dataset = Dataset.from_list(rows, features=features)
-    store(dataset, out, {**identity, "provenance": dict(provenance)})
+    fingerprint = checkpoint.tokenizer.fingerprint
+    store(dataset, out, {**identity, "tokenizer": fingerprint, "provenance": dict(provenance)})
     return dataset
 
 
@@ -366,3 +368,24 @@ def read_provenance(trajectories: Dataset) -> dict[str, Any]:
             "the trajectories lack their provenance; make them with `sdbench train distill`"
         ) from error
     return provenance
+
+
+def check_tokenizer(trajectories: Dataset, tokenizer: CodeTokenizer) -> None:
+    """Reject trajectories whose token ids mean something else to this tokenizer.
+
+    Those from before its fingerprint was stored are judged by their texts.
+
+    Raises:
+        ValueError: they were made with another one.
+    """
+    fingerprint = read_provenance(trajectories).get("tokenizer")
+    if fingerprint is None:
+        texts = map(tokenizer.decode, trajectories["answer_ids"])
+        is_same = all(a == b for a, b in zip(texts, trajectories["completion"], strict=True))
+    else:
+        is_same = fingerprint == tokenizer.fingerprint
+    if not is_same:
+        raise ValueError(
+            "the trajectories were made with another tokenizer than the start checkpoint's; make "
+            "them again from it, or from one of its parents, with `sdbench train distill`"
+        )

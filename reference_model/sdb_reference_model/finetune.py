@@ -50,6 +50,9 @@ class FinetuneConfig:
 Metrics = Mapping[str, float]
 """One line of the log; `loss` is always there."""
 
+Examples = Mapping[str, Any]
+"""What an update was shown, as JSON takes it: `prompt_ids`, `answer_ids`, what else it needs."""
+
 
 def check_finetune_config(config: FinetuneConfig, checkpoint: Checkpoint) -> None:
     """Reject values that cannot be trained, with the way out."""
@@ -68,7 +71,7 @@ def run_updates(
     config: FinetuneConfig,
     checkpoint: Checkpoint,
     out: Path,
-    compute: Callable[[Transformer, int], Metrics],
+    compute: Callable[[Transformer, int], tuple[Metrics, Examples]],
     *,
     provenance: Mapping[str, Any],
     on_update: Callable[[int, Metrics], None],
@@ -80,17 +83,19 @@ def run_updates(
         config: of the phase; `out` belongs to it and to the start checkpoint.
         checkpoint: where it starts; its model is left as it is.
         out: folder for state, log and checkpoint.
-        compute: (model, update) -> leaves gradients on the model and returns what to log.
+        compute: (model, update) -> leaves gradients on the model; returns what to log, and what
+            to save if that or the gradient is not finite.
         provenance: hardware, versions and commit, stored in the checkpoint as they are.
-        on_update: called after each update with its number, from 1, and its metrics.
+        on_update: called after each update with its number, from 1, its metrics and their
+            `gradient_norm`; send them wherever metrics should go.
         save_every: updates between resumable states.
 
     Returns:
         `out`, which now is a checkpoint.
 
     Raises:
-        ValueError: if `out` holds another run, the start has control tokens, or the loss stops
-            being finite.
+        ValueError: if `out` holds another run, the start has control tokens, or loss or gradient
+            stop being finite.
     """
     if checkpoint.tokenizer.control_ids is not None:
         raise ValueError(
@@ -106,19 +111,23 @@ def run_updates(
     num_done, elapsed_before_s = load_progress(out, identity, model, optimizer)
     started = time.perf_counter()
     for update in range(num_done, config.num_updates):
-        metrics = compute(model, update)
+        metrics, examples = compute(model, update)
+        norm = float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+        metrics = {**metrics, "gradient_norm": norm}
         if not all(math.isfinite(value) for value in metrics.values()):
+            failed = {"config": asdict(config), "update": update, **examples}
+            write_text(out / "failed_batch.json", json.dumps(failed))
             raise ValueError(
-                f"update {update} gave {dict(metrics)}; lower learning_rate={config.learning_rate}"
+                f"update {update} gave {metrics}; its batch is in {out / 'failed_batch.json'}; "
+                f"lower learning_rate={config.learning_rate} and use another --out"
             )
-        gradient_norm = float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
         for group in optimizer.param_groups:
             warmup = (update + 1) / max(1, config.warmup_updates)
             group["lr"] = config.learning_rate * min(1.0, warmup)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         elapsed_s = elapsed_before_s + time.perf_counter() - started
-        line = {"update": update + 1, **metrics, "gradient_norm": gradient_norm}
+        line = {"update": update + 1, **metrics}
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps({**line, "elapsed_s": round(elapsed_s, 3)}) + "\n")
         on_update(update + 1, metrics)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.finetune import (
+    Examples,
     FinetuneConfig,
     Metrics,
     check_finetune_config,
@@ -141,7 +142,8 @@ def train_on_policy(
         verify: V. May be `judge` itself, which is then asked once; None is no V.
         provenance: stored in the checkpoint as it is.
         on_update: called after each update with what `log.jsonl` gets: loss, reward, value,
-            pass_at_1, steps_per_answer, tokens_per_answer, tokens_per_forward, speed_cost, kl.
+            pass_at_1, steps_per_answer, tokens_per_answer, tokens_per_forward, speed_cost, kl,
+            gradient_norm.
         save_every: updates between resumable states.
 
     Raises:
@@ -154,7 +156,7 @@ def train_on_policy(
     prompt_ids = tokenizer.encode_batch(prompts)
     check_canvas(checkpoint.model, prompt_ids, config.block_size, config.max_new_tokens)
 
-    def compute(model: Transformer, update: int) -> Metrics:
+    def compute(model: Transformer, update: int) -> tuple[Metrics, Examples]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + update)
         chosen = torch.randperm(len(prompts), generator=generator)[: config.prompts_per_update]
         rows = [int(row) for row in chosen for _ in range(config.runs_per_prompt)]
@@ -167,8 +169,10 @@ def train_on_policy(
             config.max_new_tokens,
             generator,
         )
-        answers = zip(rollouts.batch.answer.tolist(), rollouts.batch.answer_lengths, strict=True)
-        completions = [tokenizer.decode(ids[:length]) for ids, length in answers]
+        batch = rollouts.batch
+        padded = zip(batch.answer.tolist(), batch.answer_lengths.tolist(), strict=True)
+        answers = [ids[:length] for ids, length in padded]
+        completions = [tokenizer.decode(ids) for ids in answers]
         judged = judge(rows, completions)
         known = [reward for reward in judged if reward is not None]
         values: Sequence[float | None] = [0.0] * len(rows)
@@ -190,7 +194,7 @@ def train_on_policy(
         )
         loss = compute_policy_loss(log_pi, advantages) + config.kl_weight * kl
         loss.backward()  # type: ignore[no-untyped-call]
-        return {
+        metrics = {
             "loss": float(loss.detach()),
             "reward": float(rewards[is_valid].mean()) if bool(is_valid.any()) else 0.0,
             "value": float(value[is_valid].mean()) if bool(is_valid.any()) else 0.0,
@@ -199,6 +203,7 @@ def train_on_policy(
             "speed_cost": float(cost.mean()),
             "kl": float(kl.detach()),
         }
+        return metrics, {"prompt_ids": [prompt_ids[row] for row in rows], "answer_ids": answers}
 
     return run_updates(
         config,

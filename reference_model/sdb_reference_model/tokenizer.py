@@ -4,6 +4,8 @@ Place in the flow: text -> ids before training and sampling, ids -> text after. 
 one by one, so that constants are copied digit by digit, and no merge crosses a word.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -135,6 +137,15 @@ class CodeTokenizer:
             "edit_lengths='labels' takes the ids of the bytes C0 and C1 for DELETE and INSERT, and "
             "this tokenizer has none; use edit_lengths='balanced'"
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 over every token with its id, and the special ids.
+
+        What ids mean, and nothing that two versions of `tokenizers` may write differently.
+        """
+        meaning = [sorted(self.inner.get_vocab().items()), self.pad_id, self.end_id, self.mask_id]
+        return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
 
     @property
     def vocab_size(self) -> int:

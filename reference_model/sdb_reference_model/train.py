@@ -299,7 +299,7 @@ class Run:
         return elapsed_before_s + time.perf_counter() - started
 
     def fail(self, out: Path, train_step: int, reason: str) -> NoReturn:
-        """Stop every rank; rank 0 saves the batch of the step, for `replay`."""
+        """Stop every rank; rank 0 saves the batch of the step, for `replay_batch`."""
         config, path = self.config, out / "failed_batch.json"
         if self.world.rank == 0:
             pieces, block_size, seeds = self.draw(train_step)
@@ -316,7 +316,7 @@ class Run:
         if config.optimizer == "muon":
             rates = f"muon_lr={config.muon_lr:g} and {rates}"
         raise ValueError(
-            f"{reason}; its batch is in {path} for `train.replay`; lower {rates} and train into "
+            f"{reason}; its batch is in {path} for `train.replay_batch`; lower {rates} and use "
             "another --out, or look at the data"
         )
 
@@ -374,7 +374,7 @@ class Run:
         return sums
 
 
-def replay(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> tuple[float, float]:
+def replay_batch(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> tuple[float, float]:
     """Both losses per token of a batch that stopped a run, with the noise that it had there.
 
     Args:

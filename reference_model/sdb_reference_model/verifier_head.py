@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.data import collate
+from sdb_reference_model.distill import check_tokenizer
 from sdb_reference_model.states import read_slabs, split
 from sdb_reference_model.trajectories import locate_answer
 
@@ -74,8 +75,9 @@ def fit_verifier_head(
     """Fit the head to the judged candidates of a pool.
 
     Raises:
-        ValueError: if the pool has no judged candidates of both kinds.
+        ValueError: if the pool has no judged candidates of both kinds, or another tokenizer.
     """
+    check_tokenizer(pool, checkpoint.tokenizer)
     is_judged = [index for index, reward in enumerate(pool["reward"]) if reward is not None]
     judged = pool.select(is_judged)
     label = torch.tensor([float(reward == 1.0) for reward in judged["reward"]])

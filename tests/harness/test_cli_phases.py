@@ -102,6 +102,17 @@ def test_wrong_input_is_one_line(arguments: tuple[str, ...], message: str) -> No
     assert message in line
 
 
+@pytest.mark.parametrize("phase", ["distill", "constrained", "onpolicy"])
+def test_the_later_phases_are_refused_under_torchrun(
+    phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = call(phase, "--config", f"demo-{phase}")
+    assert result.exit_code == 2
+    (line,) = result.output.strip().splitlines()
+    assert "runs in one process; start it without torchrun" in line
+
+
 def test_missing_trajectories_name_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,10 @@ from sdb_reference_model.constrained import (
     compute_constrained_loss,
     draw_states,
     fine_tune,
+    replay_batch,
 )
 from sdb_reference_model.data import collate
-from sdb_reference_model.distill import COLUMNS
+from sdb_reference_model.distill import COLUMNS, check_tokenizer
 from sdb_reference_model.edits import EditProcess, draw_new_tokens, edit_answers
 from sdb_reference_model.finetune import Metrics
 from sdb_reference_model.model import SIZES, Transformer
@@ -58,7 +59,9 @@ def make_batch() -> Batch:
 STEPS = [[0, 1, 1, 2, 0, 1], [1, 0, 2]]
 
 
-def make_trajectories(block_size: int = BLOCK) -> Dataset:
+def make_trajectories(
+    block_size: int = BLOCK, fingerprint: str | None = TOKENIZER.fingerprint
+) -> Dataset:
     """Eight winners over prompts that name their answer, and eight losers that must not be used."""
     rows = []
     for index in range(16):
@@ -68,12 +71,15 @@ def make_trajectories(block_size: int = BLOCK) -> Dataset:
             {
                 "prompt_ids": [10 + index % 4] if index < 8 else [10**9],
                 "answer_ids": trajectory.answer_ids,
+                "completion": TOKENIZER.decode(trajectory.answer_ids),
                 "commit_steps": trajectory.commit_steps,
                 "is_selected": index < 8,
             }
         )
     dataset = Dataset.from_list(rows)
-    dataset.info.description = json.dumps({"config": {"block_size": block_size}})
+    dataset.info.description = json.dumps(
+        {"config": {"block_size": block_size}, "tokenizer": fingerprint}
+    )
     return dataset
 
 
@@ -216,6 +222,36 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(
     assert [line["update"] for line in log] == [1, 2, 3, 4, 5, 6]
 
 
+def test_trajectories_of_another_tokenizer_are_refused(checkpoint: Checkpoint) -> None:
+    other = CodeTokenizer.train(["to be or not to be"] * 9, 300)
+    assert other.vocab_size != TOKENIZER.vocab_size or other.fingerprint != TOKENIZER.fingerprint
+    for fingerprint in (TOKENIZER.fingerprint, None):  # None: from before it was stored
+        check_tokenizer(make_trajectories(fingerprint=fingerprint), TOKENIZER)
+    for dataset in (make_trajectories(), make_trajectories(fingerprint=None)):
+        shifted = dataset.map(lambda row: {"completion": row["completion"] + "?"})
+        shifted.info.description = dataset.info.description
+        with pytest.raises(ValueError, match="made with another tokenizer") as caught:
+            check_tokenizer(shifted, other)
+        assert "\n" not in str(caught.value)
+
+
+def test_poisoned_gradients_stop_before_the_step_and_the_batch_can_be_replayed(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (loss, *_) = run(checkpoint, tmp_path / "sound", replace(CONFIG, num_updates=1))
+    monkeypatch.setattr(torch.Tensor, "backward", poison)
+    with pytest.raises(ValueError, match=r"update 0 gave .*nan.* and use another --out"):
+        run(checkpoint, tmp_path / "poisoned")
+    assert not (tmp_path / "poisoned/state.safetensors").exists()
+    saved = tmp_path / "poisoned/failed_batch.json"
+    assert replay_batch(saved, checkpoint, checkpoint.model) == pytest.approx(loss, rel=1e-6)
+
+
+def poison(loss: torch.Tensor) -> None:
+    """A backward pass that finds no number."""
+    torch.autograd.backward(loss * float("nan"))
+
+
 @pytest.mark.parametrize("order", ["confidence", "random", "left-to-right"])
 def test_every_order_trains(checkpoint: Checkpoint, tmp_path: Path, order: str) -> None:
     config = replace(CONFIG, order=order, num_updates=2)  # type: ignore[arg-type]
@@ -247,6 +283,9 @@ def test_folders_of_other_runs_and_the_twin_are_refused(
     run(checkpoint, tmp_path / "run")
     with pytest.raises(CheckpointError, match="holds another run; use another --out"):
         run(checkpoint, tmp_path / "run", replace(CONFIG, seed=2))
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed/run.json.partial").write_text('{"con')  # a kill at the very start
+    run(checkpoint, tmp_path / "killed")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.txt").write_text("years of work")
     with pytest.raises(CheckpointError, match="holds something else"):

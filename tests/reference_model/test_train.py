@@ -27,7 +27,7 @@ from sdb_reference_model.policies import commit_above, label_above
 from sdb_reference_model.preparation import build_model, find_shape
 from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
-from sdb_reference_model.train import StepReport, replay, train
+from sdb_reference_model.train import StepReport, replay_batch, train
 from sdb_reference_model.train_config import (
     TrainConfig,
     check_config,
@@ -226,13 +226,15 @@ def test_poisoned_gradients_stop_before_the_step_and_the_batch_can_be_replayed(
     (sound, *_) = run(config, tmp_path / "sound", report_every=1)
     models = []
 
-    def build_poisoned(*arguments: Any) -> Transformer:
-        model = build_model(*arguments)
-        model.embedding.weight.register_hook(lambda gradient: gradient * float("nan"))
-        models.append(model)
-        return model
+    def build_watched(*arguments: Any) -> Transformer:
+        models.append(build_model(*arguments))
+        return models[0]
 
-    monkeypatch.setattr("sdb_reference_model.train.build_model", build_poisoned)
+    def poison(loss: torch.Tensor) -> None:
+        torch.autograd.backward(loss * float("nan"))
+
+    monkeypatch.setattr("sdb_reference_model.train.build_model", build_watched)
+    monkeypatch.setattr(torch.Tensor, "backward", poison)
     with pytest.raises(ValueError, match=r"loss is \d.* the gradient's norm nan at step 0;"):
         run(config, tmp_path / "poisoned")
     assert not (tmp_path / "poisoned/latest").exists()
@@ -240,7 +242,7 @@ def test_poisoned_gradients_stop_before_the_step_and_the_batch_can_be_replayed(
     for kept, start in zip(models[0].parameters(), fresh.parameters(), strict=True):
         assert torch.equal(kept, start)
     tokenizer = CodeTokenizer.load(tmp_path / "poisoned/tokenizer.json")
-    losses = replay(tmp_path / "poisoned/failed_batch.json", fresh, tokenizer)
+    losses = replay_batch(tmp_path / "poisoned/failed_batch.json", fresh, tokenizer)
     assert losses == pytest.approx((sound.mask_loss, sound.edit_loss), rel=1e-6)
 
 
@@ -496,7 +498,7 @@ def test_a_start_without_control_tokens_is_given_them(tmp_path: Path) -> None:
                               batch_size=4),
             checkpoint,
             tmp_path / "next",
-            lambda model, update: {},
+            lambda model, update: ({}, {}),
             provenance={},
             on_update=lambda update, metrics: None,
             save_every=1,

@@ -1,5 +1,6 @@
 """The learned verifier: it finds a planted rule, says how good it is, and refuses to guess."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -40,7 +41,9 @@ def make_pool() -> Dataset:
                 "reward": None if index >= 100 else float(index % 2),
             }
         )
-    return Dataset.from_list(rows)
+    pool = Dataset.from_list(rows)
+    pool.info.description = json.dumps({"tokenizer": TOKENIZER.fingerprint})
+    return pool
 
 
 def test_a_planted_rule_is_learned_and_transfers_to_text(checkpoint: Checkpoint) -> None:
