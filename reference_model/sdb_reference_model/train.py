@@ -74,12 +74,11 @@ from sdb_reference_model.train_config import (
 
 EXPLOSION = 4.0
 """A run stops where the mask loss of a log line is this many times the best one so far and above
-ln V, what a model loses that guesses: it has unlearned everything.
+2 ln V, twice what a model loses that guesses.
 
 Choice: both, since either alone may happen to a sound run. Near zero a small batch under 1/t
-weights is often several times the best line; and a start that never saw a mask begins above ln V.
-The mask warm-up of `TrainConfig` weighs fewer masks, so its lines are lower than those that follow.
-Not taken: the edit loss, which begins high whenever the curriculum switches it on.
+weights is often several times the best line, and the mask warm-up counts few masks; a start that
+never saw a mask begins above ln V. Not taken: the edit loss, which begins high.
 """
 
 
@@ -283,7 +282,7 @@ class Run:
                     with (out / "log.jsonl").open("a") as log:
                         log.write(json.dumps(asdict(report)) + "\n")
                     on_report(report)
-                if mask_loss > max(EXPLOSION * best, math.log(self.model.config.vocab_size)):
+                if mask_loss > max(EXPLOSION * best, 2 * math.log(self.model.config.vocab_size)):
                     self.fail(
                         out,
                         train_step - 1,

@@ -1,6 +1,9 @@
 """Training end to end at a tiny size: it learns, resumes exactly, and refuses what is wrong."""
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -256,6 +259,83 @@ def test_a_finite_explosion_stops(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "failed_batch.json").read_text())
     assert saved["train_step"] == last["train_step"] - 1
     assert len(saved["answer_ids"]) == 8
+
+
+KILLED = """
+import os, random, signal, sys, time, traceback
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from datasets import Dataset, disable_progress_bars
+
+from sdb_reference_model.model import SIZES
+from sdb_reference_model.train import train
+from sdb_reference_model.train_config import TrainConfig
+
+torch.set_num_threads(1)
+disable_progress_bars()
+SIZES["tiny"] = replace(SIZES["test"], vocab_size=300)
+data = Dataset.from_dict(
+    {"prompt": ["say red", "say blue"] * 8, "completion": ["red", "blue"] * 8}
+)
+config = TrainConfig(
+    size="tiny", objective="diffusion", block_sizes=(4, 8), batch_size=8, num_train_steps=12,
+    warmup_steps=2, adam_lr=0.01, precision="float32", seed=0, data={}, edit_fraction=0.5,
+)
+
+
+def start(out):
+    # A fork, so that none of the time is spent on imports.
+    if child := os.fork():
+        return child
+    try:
+        train(
+            config, data, out, provenance={}, on_report=lambda _: None, report_every=1, save_every=1
+        )
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def finish(out):
+    _, status = os.waitpid(start(out), 0)
+    assert status == 0, status
+
+
+folder, num_kills, rng = Path(sys.argv[1]), 0, random.Random(0)
+started = time.perf_counter()
+finish(folder / "whole")
+duration = time.perf_counter() - started
+for _ in range(8):
+    child = start(folder / "parts")
+    time.sleep(rng.uniform(0, 0.5 * duration))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), status
+    num_kills += status != 0
+finish(folder / "parts")
+print(num_kills)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) >= 4
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+    assert read_losses(tmp_path / "whole") == read_losses(tmp_path / "parts")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
 
 
 def test_a_line_of_the_log_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
