@@ -251,7 +251,7 @@ def test_inspect_ai_evaluates_with_it(tmp_path: object) -> None:
     task = inspect_ai.Task(
         dataset=[Sample(input=prompt, target=str(n)) for n, prompt in enumerate(PROMPTS[:2])],
         scorer=scorer(metrics=[accuracy()])(verifier)(),
-        config=GenerateConfig(max_tokens=64, temperature=2.0, top_p=0.9, seed=7),
+        config=GenerateConfig(max_tokens=64, temperature=8.0, top_p=0.9, seed=7),
         epochs=3,
     )
     found = get_model("sdbench/seed_diffusion:demo", block_size=4, threshold=0.9)
@@ -261,7 +261,7 @@ def test_inspect_ai_evaluates_with_it(tmp_path: object) -> None:
     assert len(samples) == 6
     again = TextModel("seed_diffusion:demo", {"block_size": 4, "threshold": 0.9, "seed": 7})
     for number, prompt in enumerate(PROMPTS[:2]):
-        asked = [Request(prompt, max_new_tokens=64, temperature=2.0, top_p=0.9)] * 3
+        asked = [Request(prompt, max_new_tokens=64, temperature=8.0, top_p=0.9)] * 3
         texts = [one.output.completion for one in samples if one.target == str(number)]
         assert sorted(texts) == sorted(one.text for one in again.write(asked))
         assert len(set(texts)) > 1, "epochs repeat one sample"
