@@ -258,5 +258,5 @@ def onpolicy(
             )
     finally:
         judge.close()
-    draw_curves(out / "log.jsonl", out / "curves.png")
+    draw_curves({config_name: out / "log.jsonl"}, out / "curves.png")
     console.print(f"checkpoint: {folder}; curves: {out / 'curves.png'}", highlight=False)

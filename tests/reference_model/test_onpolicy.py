@@ -165,7 +165,8 @@ def test_the_log_holds_what_the_curves_show(checkpoint: Checkpoint, tmp_path: Pa
         product = metrics["tokens_per_forward"] * metrics["steps_per_answer"]
         assert product == pytest.approx(metrics["tokens_per_answer"])
         assert metrics["reward"] == pytest.approx(metrics["value"] - metrics["speed_cost"])
-    draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
+    path = tmp_path / "log.jsonl"
+    draw_curves({"a run": path, "the same": path}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert smooth([1.0, 1.0, 1.0]) == pytest.approx([1.0, 1.0, 1.0])
     assert smooth([0.0, 1.0])[1] == pytest.approx(1 / 1.8)

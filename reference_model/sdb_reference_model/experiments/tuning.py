@@ -1,6 +1,6 @@
 """Fine-tuning: `order` (Eq. 9 along four orders) and `verifier-robustness` (Eq. 10 and its V).
 
-Here too is what these share with `mixing.py`, the third experiment that trains.
+Here too is what these share with `mixing.py` and `lengths.py`, which train as well.
 
 Each seed is a training run; the start checkpoint is measured beside them. Continuing a trained
 model is not training one: what needs long training to show does not show here.
@@ -52,7 +52,7 @@ START = "start"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningConfig(ExperimentConfig):
-    """What all three share."""
+    """What the experiments that train share."""
 
     threshold: float = 0.9
     """Commit threshold of the answers; they are also given at one token per forward."""
