@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from sdb_harness.benchmarks import Benchmark
     from sdb_harness.records import Cell, SampleRow
     from sdb_harness.verification import Finding, PublishedFinding
     from sdb_harness.verification_record import Row
@@ -20,12 +21,10 @@ NUM_SHOWN = 5
 """Exceptions of one kind that are named."""
 
 
-def print_findings(
-    console: Console, findings: "Sequence[Finding]", faults: Mapping[str, str]
-) -> int:
+def print_findings(console: Console, findings: "Sequence[Finding]", benchmark: "Benchmark") -> int:
     """One row per kind of program and language; returns the number of exceptions.
 
-    Those of problems in `faults`, whose own data are to blame, are named below and not counted.
+    Those whose own data are to blame are named below and not counted, and so are its notes.
     """
     groups = {finding.group for finding in findings}
     headings = ("programs", "expected", "passed", "of", "exceptions")
@@ -44,8 +43,10 @@ def print_findings(
     console.print(table)
     for finding in findings:
         for text in finding.known:
-            line = f"known fault: {finding.name}, {text}: {faults[text.rpartition(': ')[0]]}"
-            console.print(Text(line), soft_wrap=True)
+            why = benchmark.remarks[text.rpartition(": ")[0]]
+            console.print(Text(f"known fault: {finding.name}, {text}: {why}"), soft_wrap=True)
+    for problem_id, note in benchmark.notes.items():
+        console.print(Text(f"note: {problem_id}: {note}"), soft_wrap=True)
     return sum(len(finding.exceptions) for finding in findings)
 
 
@@ -87,6 +88,10 @@ def print_published(console: Console, findings: "Sequence[PublishedFinding]") ->
             str(finding.num_not_compiled),
         )
     console.print(table)
+    for finding in findings:
+        if finding.measured is not None and not finding.is_right:
+            text = f"wrong: {finding.group}: more than {finding.allowed:.1f} points from published"
+            console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_not_judged(console: Console, findings: "Sequence[Finding | PublishedFinding]") -> None:

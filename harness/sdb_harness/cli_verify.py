@@ -55,13 +55,13 @@ class Verification:
         findings = [Finding(**found) for found in row["findings"]]
         console = make_console()
         console.print(benchmark.describe(), highlight=False, soft_wrap=True)
-        num_wrong = print_findings(console, findings, benchmark.faults)
-        is_complete = self._judge_samples(console, benchmark, findings)
+        num_wrong = print_findings(console, findings, benchmark)
+        are_samples_right = self._judge_samples(console, benchmark, findings)
         num_lost = sum(sum(row[key].values()) for key in ("not_judged", "lost"))
         lost = f", {num_lost} programs not judged" if num_lost else ""
         text = f"{spec}: {num_wrong} exceptions{lost}, judged by {self.sandbox.level}"
         console.print(text, highlight=False)
-        return is_right(row) and is_complete and any(one.num_programs for one in findings)
+        return is_right(row) and are_samples_right and any(one.num_programs for one in findings)
 
     def verify_all(self, specs: Sequence[str]) -> bool:
         """Verify one benchmark after the other, then print one table; whether all is right."""
@@ -69,12 +69,12 @@ class Verification:
         rows: dict[str, Row] = {}
         left_out: list[str] = []
         failed: list[str] = []
-        is_complete = True
+        are_samples_right = True
         for number, spec in enumerate(specs, start=1):
             try:
                 benchmark = load_benchmark(spec)
                 rows[spec] = row = self._verify(spec, benchmark, f"[{number}/{len(specs)}] ")
-                is_complete &= self._judge_samples(console, benchmark, ())
+                are_samples_right &= self._judge_samples(console, benchmark, ())
                 state = f"{len(row['exceptions'])} judged wrongly, {row['took_s']:.0f} s"
             except MissingData as error:
                 left_out.append(f"{spec}: left out: {error}")
@@ -93,8 +93,8 @@ class Verification:
         )
         console.print(text, highlight=False, soft_wrap=True)
         num_judged = sum(row["judged"] + row["others"] for row in rows.values())
-        is_complete &= bool(num_judged) and not failed
-        return is_complete and all(map(is_right, rows.values()))
+        is_complete = bool(num_judged) and not failed
+        return is_complete and are_samples_right and all(map(is_right, rows.values()))
 
     def _verify(self, spec: str, benchmark: Benchmark, prefix: str = "") -> "Row":
         """One benchmark's row, with bars meanwhile."""
@@ -108,7 +108,7 @@ class Verification:
     def _judge_samples(
         self, console: Console, benchmark: Benchmark, findings: Sequence["Finding"]
     ) -> bool:
-        """Print how samples of a model fare, and what was not judged; whether nothing was lost."""
+        """Print how samples fare, and what was not judged; whether they fare as published."""
         from sdb_harness.verification import verify_published
 
         published = []
@@ -118,7 +118,7 @@ class Verification:
         if published:
             print_published(console, published)
         print_not_judged(console, [*findings, *published])
-        return not any(one.lost for one in published)
+        return all(one.is_right for one in published)
 
 
 def is_right(row: "Row") -> bool:

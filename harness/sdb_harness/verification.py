@@ -37,7 +37,7 @@ class Finding:
     exceptions: tuple[str, ...]
     """`problem: status` wherever the judgement is not the expected one."""
     known: tuple[str, ...] = field(default=(), kw_only=True)
-    """The same for problems whose own data are known to be at fault."""
+    """The same for problems whose own data are known to be at fault: excused."""
     group: str = "all"
     not_judged: Mapping[str, int] = field(default_factory=dict)
     """Why -> how many programs this host cannot judge."""
@@ -155,7 +155,7 @@ def run_trial(
         verdicts = judge_programs(benchmark, sandbox, trial.programs, advance)
     lacking, lost = count_not_judged(benchmark, sandbox, trial.programs, verdicts)
     finding = replace(summarize(trial, verdicts), not_judged=lacking, lost=lost)
-    return excuse(finding, benchmark.faults)
+    return excuse(finding, benchmark.remarks if trial.load else benchmark.faults)
 
 
 def verify_judging(
@@ -252,6 +252,11 @@ def count_not_judged(
     return dict(lacking), dict(Counter(detail for why, detail in reasons if not why))
 
 
+TOLERANCE = 0.6
+"""Points by which pass@1 of shipped samples may differ from the published one: tools are newer here
+than its authors', and their limits were of wall time."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedFinding:
     """Samples of a model, judged here and by the authors of the benchmark."""
@@ -269,6 +274,18 @@ class PublishedFinding:
     num_not_compiled: int
     not_judged: Mapping[str, int]
     lost: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def allowed(self) -> float:
+        """Points by which `measured` may differ from `published`; more is a fault of judging."""
+        return TOLERANCE + 3 * self.standard_error
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing was lost, and what could be compared is as published."""
+        if self.measured is None or self.published is None:
+            return not self.lost
+        return abs(self.measured - self.published) <= self.allowed
 
 
 def verify_published(

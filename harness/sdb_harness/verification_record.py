@@ -81,7 +81,7 @@ def verify_benchmark(
         found = done.get((trial.name, trial.group))
         findings.append(found or run_trial(benchmark, sandbox, trial, advance))
         took_s += 0.0 if found else time.monotonic() - start_s
-        row = summarize_findings(findings, benchmark.faults)
+        row = summarize_findings(findings, benchmark)
         row |= {"data": benchmark.describe(), "took_s": round(took_s, 1), "settings": key}
         row |= {"findings": [asdict(finding) for finding in findings]}
         implementations = {"sandbox": sandbox.level, "image": sandbox.image}
@@ -97,7 +97,7 @@ def describe_trial(trial: Trial) -> str:
     return trial.name if trial.group == "all" else f"{trial.group}: {trial.name}"
 
 
-def summarize_findings(findings: Sequence[Finding], faults: Mapping[str, str]) -> Row:
+def summarize_findings(findings: Sequence[Finding], benchmark: Benchmark) -> Row:
     """The numbers of a benchmark's row, and every program that was not judged as it should be."""
     references = [one for one in findings if one.name == "reference"]
     loaded = [one for one in findings if one.should_pass and one.name != "reference"]
@@ -112,10 +112,11 @@ def summarize_findings(findings: Sequence[Finding], faults: Mapping[str, str]) -
         "others_passed": sum(one.num_passed for one in others),
         "exceptions": [f"{one.name}, {text}" for one in findings for text in one.exceptions],
         "known_faults": [
-            f"{one.name}, {text}: {faults[text.rpartition(': ')[0]]}"
+            f"{one.name}, {text}: {benchmark.remarks[text.rpartition(': ')[0]]}"
             for one in findings
             for text in one.known
         ],
+        "notes": [f"{problem_id}: {note}" for problem_id, note in benchmark.notes.items()],
         "not_judged": dict(add_up(one.not_judged for one in findings)),
         "lost": dict(add_up(one.lost for one in findings)),
         "trust_levels": dict(add_up(one.trust_levels for one in references)),
@@ -205,6 +206,7 @@ def list_details(spec: str, row: Row) -> list[str]:
     lines = [f"{spec}, wrong: {text}" for text in row["exceptions"]]
     lines += [f"{spec}, lost by a fault here: {n}: {why}" for why, n in row.get("lost", {}).items()]
     lines += [f"{spec}, known fault: {text}" for text in row["known_faults"]]
+    lines += [f"{spec}, note: {text}" for text in row.get("notes", ())]
     lines += [f"{spec}, not judged: {n}: {why}" for why, n in reasons[:NUM_REASONS]]
     if len(reasons) > NUM_REASONS:
         lines.append(f"{spec}, not judged: {len(reasons) - NUM_REASONS} reasons more")

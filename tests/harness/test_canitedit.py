@@ -62,7 +62,7 @@ def test_both_instructions_are_problems_with_a_group() -> None:
         ("1_counter/descriptive", "descriptive", ROW["instruction_descriptive"]),
         ("1_counter/lazy", "lazy", ROW["instruction_lazy"]),
     ]
-    assert "47_merge_sort/lazy" in benchmark.faults
+    assert "47_merge_sort/lazy" in benchmark.notes
 
 
 def test_prompts_are_upstreams(benchmark: Benchmark) -> None:
@@ -165,6 +165,6 @@ def make_row(program: str, status: str) -> SampleRow:
 def test_the_published_file_has_105_problems() -> None:
     benchmark = load_benchmark("canitedit")
     assert len({problem.problem_id for problem in benchmark.problems}) == 105
-    assert set(benchmark.faults) <= {problem.problem_id for problem in benchmark.problems}
+    assert set(benchmark.notes) <= {problem.problem_id for problem in benchmark.problems}
     needing = {p.problem_id: p.modules for p in benchmark.problems}
     assert "vllm" in needing["78_llm_inference"]

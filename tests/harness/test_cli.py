@@ -220,14 +220,27 @@ def test_benchmarks_are_listed_shown_and_verified(
     assert "0 exceptions" in verified.output
 
 
-def test_samples_lost_by_a_fault_of_ours_are_no_success(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("finding", "told"),
+    [
+        (
+            PublishedFinding("all", None, None, 0.0, 1, 0, 0, {}, {"the engine went away": 1}),
+            "the engine went away",
+        ),
+        (
+            PublishedFinding("all", 80.0, 79.0, 0.0, 9, 0, 0, {}),
+            "wrong: all: more than 0.6 points from published",
+        ),
+    ],
+)
+def test_samples_that_are_lost_or_fare_otherwise_are_no_success(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, finding: PublishedFinding, told: str
 ) -> None:
-    lost = PublishedFinding("all", None, None, 0.0, 1, 0, 0, {}, {"the engine went away": 1})
-    monkeypatch.setattr(verification, "verify_published", lambda *_: [lost])
+    monkeypatch.setattr(verification, "verify_published", lambda *_: [finding])
     for specs in (["minipy:num_problems=2"], ["minipy:num_problems=2", "minipy:num_problems=3"]):
         done = call("benchmarks", "verify", *specs, "--load", "0", "--samples", "1")
         assert done.exit_code == 1, done.output
+        assert told in done.output
 
 
 def test_verifying_several_goes_on_after_one_that_fails(

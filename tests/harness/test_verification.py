@@ -11,13 +11,21 @@ from sdb_harness.benchmarks import Benchmark
 from sdb_harness.errors import UserError
 from sdb_harness.records import Problem
 from sdb_harness.verification import (
+    PublishedFinding,
     Trial,
     plan_trials,
     run_trial,
     verify_judging,
     write_always_equal,
 )
-from sdb_harness.verification_record import Record, Row, Settings, verify_benchmark
+from sdb_harness.verification_record import (
+    Record,
+    Row,
+    Settings,
+    list_details,
+    summarize_findings,
+    verify_benchmark,
+)
 from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.open import open_sandbox
 from sdb_sandboxes.sandbox import Sandbox
@@ -58,6 +66,35 @@ def test_wrong_reference_and_too_weak_check_are_found() -> None:
     assert findings["reference"].num_passed == 2
     for cheat in ("always equal", "exit(0)", "os._exit(0)"):
         assert (findings[cheat].num_programs, findings[cheat].exceptions) == (3, ())
+
+
+def test_faults_excuse_and_notes_do_not_but_beside_busy_processes() -> None:
+    problems = tuple(make_problem(name, "    return x\n", 2) for name in ("faulty", "noted"))
+    benchmark = Benchmark("b", "r", problems, {}, "none", "none", ResourceLimits())
+    benchmark = replace(benchmark, faults={"faulty": "bad data"}, notes={"noted": "measures time"})
+    (alone, loaded, *_) = plan_trials(benchmark, load=1)
+    with open_sandbox(num_slots=1) as sandbox:
+        found = run_trial(benchmark, sandbox, alone)
+        busy = run_trial(benchmark, sandbox, loaded)
+    assert found.exceptions == ("noted: wrong_answer",)
+    assert found.known == ("faulty: wrong_answer",)
+    assert (busy.exceptions, len(busy.known)) == ((), 2)
+    row = summarize_findings([found, busy], benchmark)
+    assert row["known_faults"][-1] == "reference, load 1, noted: wrong_answer: measures time"
+    assert "b, note: noted: measures time" in list_details("b", row | {"lost": {}})
+
+
+@pytest.mark.parametrize(
+    ("measured", "error", "is_right"),
+    [(80.6, 0.0, True), (80.7, 0.0, False), (79.3, 0.0, False), (83.5, 1.0, True), (None, 0, True)],
+)
+def test_samples_may_differ_from_what_is_published_by_a_little(
+    measured: float | None, error: float, is_right: bool
+) -> None:
+    finding = PublishedFinding("perl", 80.0, measured, error, 9, 0, 0, {})
+    assert finding.is_right is is_right
+    assert replace(finding, published=None).is_right
+    assert not replace(finding, measured=None, lost={"gone": 1}).is_right
 
 
 def test_references_pass_on_an_overloaded_machine_too() -> None:

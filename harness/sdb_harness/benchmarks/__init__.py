@@ -133,8 +133,16 @@ class Benchmark:
     read_samples: Callable[[str], Sequence[tuple[str, str]]] | None = None
     """Group -> (problem id, whole program) of each of those samples."""
     faults: Mapping[str, str] = field(default_factory=dict)
-    """Problems whose data are broken, judge unsteadily or want what no sandbox gives: id -> what is
-    wrong."""
+    """Problems whose data are broken or want what no sandbox gives: id -> what is wrong. `verify`
+    excuses how they are judged."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What else is known of problems: id -> that. `verify` expects of them what it does of others,
+    except beside busy processes."""
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Faults and notes together."""
+        return {**self.faults, **self.notes}
 
     def describe(self) -> str:
         """One line that stands beside every score: which data it is a score of."""

@@ -41,7 +41,7 @@ DATA = DataFile(
 LIMITS = ResourceLimits(cpu_s=30.0, wall_s=120.0, memory_bytes=4 << 30)
 """Twice upstream's 15 seconds, in CPU time: importing torch alone takes some."""
 
-FAULTS = {
+NOTES = {
     "47_merge_sort": "its test compares run times and can fail on a busy machine",
     "60_unique_number": "its test compares run times and can fail on a busy machine",
 }
@@ -78,7 +78,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         citation="Cassano et al., Can It Edit?, arXiv 2312.12450",
         limits=LIMITS,
         split=chosen,
-        faults={key: fault for name, fault in FAULTS.items() for key in name_ids(name, kinds)},
+        notes={key: note for name, note in NOTES.items() for key in name_ids(name, kinds)},
         write_cheat=write_cheat,
     )
 

@@ -45,7 +45,7 @@ VERSIONS: dict[str, DataFile] = {
 LEFT_OUT = {"Mbpp/255": {88, 89, 93, 99, 103}}
 """Inputs by their place among all of a task. The answers to these are lists of up to 1.7 million
 tuples of 77 texts each, up to a gigabyte, which no process can hand to another as data."""
-FAULTS = {
+NOTES = {
     "Mbpp/255": "5 of its 112 inputs are left out: their answers take up to a gigabyte; the other "
     "inputs are judged"
 }
@@ -78,7 +78,7 @@ def load_version(version: str, *, has_plus: bool) -> Benchmark:
         limits=evalplus.LIMITS,
         version=version,
         split=tests,
-        faults=FAULTS if has_plus else {},
+        notes=NOTES if has_plus else {},
     )
 
 
