@@ -33,6 +33,7 @@ def make_row(name: str, day: str, tests: list[tuple[str, str]], **changes: Any) 
     listed = [{"input": given, "output": wanted, "testtype": kind} for given, wanted in tests]
     return {
         "question_id": name,
+        "question_title": name,
         "question_content": f"Task {name}.",
         "contest_date": f"{day}T00:00:00",
         "starter_code": "",
@@ -96,6 +97,28 @@ def test_releases_are_cumulative_and_windows_are_inclusive(folder: Path) -> None
     assert list(names.values()) == [["sum", "mean"], ["sum", "mean", "letters"], ["mean"]]
     revisions = {load_benchmark(f"livecodebench:{spec}").revision for spec in names}
     assert len(revisions) == 3
+
+
+def test_problems_of_upstreams_errata_are_noted_by_id() -> None:
+    rows = [
+        make_row("abc337_e", "2024-01-20", [("", "")]),
+        make_row("3200", "2024-01-20", [("", "")], question_title="Find the Peaks"),
+        make_row("3201", "2024-01-20", [("", "")], question_title="find-the-peaks"),
+        make_row("sum", "2024-01-20", [("", "")]),
+    ]
+    interactive, several, same, none = map(livecodebench.find_erratum, rows)
+    assert interactive.startswith("abc337_e: wants a dialogue")
+    assert several == same
+    assert several.startswith("find-the-peaks: several answers are right")
+    assert none == ""
+    assert len(livecodebench.ERRATA) == 17
+
+
+def test_errata_excuse_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(livecodebench, "ERRATA", {"mean": "wrong", "letters": "wrong too"})
+    benchmark = load_benchmark("livecodebench:release=v1")
+    assert benchmark.notes == {"mean": "mean: wrong (ERRATA.md)"}
+    assert not benchmark.faults
 
 
 def test_public_and_hidden_tests_become_data(benchmark: Benchmark) -> None:

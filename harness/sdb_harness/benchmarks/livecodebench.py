@@ -13,8 +13,8 @@ right programs (`livecodebench_compat.py` lists them); what it accepts, this acc
 `judge=lcb-compat` judges as it does, for numbers that are to match published ones;
 `sdbench benchmarks judge-modes STORE` prints how many verdicts the two change.
 
-What it does not do: the base-model prompt with its solved example, and problems with several right
-answers, whose single expected output upstream also takes as it is.
+What it does not do: the base-model prompt with its solved example. The problems of upstream's
+ERRATA.md, which no one judges fairly, are judged as upstream judges them, and noted by id.
 """
 
 import base64
@@ -67,6 +67,26 @@ JUDGES = ("process", "lcb-compat")
 RELEASES = ("v1", "v2", "v3", "v4", "v5", "v6")
 """Cumulative: release n is the first n files, of 400, 111, 101, 101, 167 and 175 problems."""
 
+_SEVERAL = "several answers are right, of which its tests take one"
+_INTERACTIVE = "wants a dialogue with a judge, which no program gets: none passes"
+ERRATA = {
+    **dict.fromkeys(
+        (
+            *("abc311_c", "abc326_d", "abc327_b", "abc333_e", "abc343_a", "abc343_e", "abc362_c"),
+            *("arc185_c", "find-the-peaks", "find-words-containing-character"),
+            "generate-binary-strings-without-adjacent-zeros",
+        ),
+        _SEVERAL,
+    ),
+    **dict.fromkeys(("abc337_e", "abc355_e"), _INTERACTIVE),
+    "abc350_c": "its tests are wrong: none passes",
+    "apply-operations-to-make-string-empty": "one of its tests is wrong: an empty string",
+    "arc189_a": "one of its tests expects a wrong output",
+    "most-frequent-ids": "one of its tests breaks the problem's own constraints",
+}
+"""Upstream's ERRATA.md at commit 28fef95e: AtCoder's `question_id`, or the title of LeetCode's
+problem as addresses have it -> what is wrong."""
+
 LIMITS = ResourceLimits(cpu_s=6.0, wall_s=60.0, memory_bytes=4 << 30, output_bytes=16 << 20)
 """6 seconds a test as upstream, but of CPU time; the 4 GB its comment names and never sets."""
 
@@ -105,12 +125,14 @@ def load(options: Mapping[str, str]) -> Benchmark:
     start = read_date(options.get("start", "0001-01-01"))
     end = read_date(options.get("end", "9999-12-31"))
     digest = hashlib.sha256()
-    problems = []
+    problems, notes = [], {}
     for file in FILES[: RELEASES.index(release) + 1]:
         for line, row in read_lines(file):
             if start <= read_date(row["contest_date"][:10]) <= end:
                 digest.update(line)
                 problems.append(make_problem(row, f"{file.path}, {row['question_id']}"))
+                if erratum := find_erratum(row):
+                    notes[row["question_id"]] = erratum
     if not problems:
         raise UserError(f"no problem of release {release} is from {start} to {end}; widen it")
     return Benchmark(
@@ -122,7 +144,14 @@ def load(options: Mapping[str, str]) -> Benchmark:
         licence="cc (no version named); statements belong to LeetCode, AtCoder and Codeforces",
         citation="Jain et al., LiveCodeBench, arXiv 2403.07974",
         limits=LIMITS,
+        notes=notes,
     )
+
+
+def find_erratum(row: Mapping[str, Any]) -> str:
+    """What upstream says is wrong with a problem, and what it calls it; empty if nothing."""
+    names = row["question_id"], "-".join(row["question_title"].lower().split())
+    return next((f"{name}: {ERRATA[name]} (ERRATA.md)" for name in names if name in ERRATA), "")
 
 
 def read_date(text: str) -> date:
