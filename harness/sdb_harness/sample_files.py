@@ -10,7 +10,7 @@ those in which the projects themselves save what a model wrote:
 
 A file of bigcode-evaluation-harness names no problem, so it is read with `ids=HumanEval/{}`, whose
 `{}` becomes the place in the list; the same renames task ids that a harness stores as numbers.
-Whole programs are to be judged by a protocol whose answer is a whole script (`chat`).
+Whole programs are to be judged by the protocol `script`, which puts nothing in front of them.
 """
 
 import json

@@ -109,6 +109,13 @@ class TestProtocols:
         text = "    return helper()\n\ndef helper():\n    return True\n"
         assert protocol.extract(problem, text) == (problem.prompt + text, "whole")
 
+    def test_a_script_is_executed_alone(self, benchmark: Benchmark) -> None:
+        problem = get_problem(benchmark, 0)
+        script = "def has_close_elements(numbers: List[float], threshold: float): ...\n"
+        assert benchmark.protocols["script"].extract(problem, script) == (script, "whole")
+        helped, _ = benchmark.protocols["chat"].extract(problem, script)
+        assert "from typing import List" in helped
+
     def test_bigcode_strips_and_cuts_at_decorators(self, benchmark: Benchmark) -> None:
         problem, protocol = get_problem(benchmark, 0), benchmark.protocols["bigcode"]
         assert protocol.build_prompt(problem) == problem.prompt.strip()

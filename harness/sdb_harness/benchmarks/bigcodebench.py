@@ -24,7 +24,7 @@ from sdb_harness.benchmarks import Benchmark, ChatMessage, evalplus, read_option
 from sdb_harness.benchmarks.canitedit import list_modules
 from sdb_harness.benchmarks.conversions import HubRows
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
-from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, keep_all
+from sdb_harness.benchmarks.protocols import PARAPHRASE, SCRIPT, Preset, keep_all
 from sdb_harness.records import Problem
 from sdb_harness.sanitise import sanitise
 from sdb_sandboxes.types import ResourceLimits
@@ -249,6 +249,12 @@ _PREFILLED = replace(
     stop=(*evalplus.STOP, "\n```\n"),
     find_code=evalplus.cut_with_spaces,
 )
+_SCRIPT = replace(
+    SCRIPT,
+    source="bigcodebench 0.2.5's evaluate: whole programs of a sample file, calibrated as it does "
+    "by default. For replayed files.",
+    assemble=calibrate,
+)
 _SEED = (
     "The Seed reports: the complete prompt, greedy, one sample. Unknown, and chosen here: no "
     "prefilled answer, calibrated, data v0.1.4."
@@ -260,10 +266,12 @@ COMPLETE: Mapping[str, Preset] = {
     "chat/3": replace(_CHAT, ask=evalplus.ask_chat_after, source=PARAPHRASE),
     "chat-prefilled": _PREFILLED,
     "seed": replace(_CHAT, source=_SEED),
+    "script": _SCRIPT,
 }
 INSTRUCT: Mapping[str, Preset] = {
     "chat": replace(_CHAT, ask=ask_instruct),
     "chat/2": replace(_CHAT, ask=ask_instruct_briefly, source=PARAPHRASE),
     "chat/3": replace(_CHAT, ask=ask_instruct_as_task, source=PARAPHRASE),
     "chat-prefilled": replace(_PREFILLED, ask=ask_instruct_prefilled),
+    "script": _SCRIPT,
 }

@@ -26,6 +26,7 @@ from sdb_harness.benchmarks.data_files import DataFile, find_file, read_pinned
 from sdb_harness.benchmarks.protocols import (
     OPENAI_STOP,
     PARAPHRASE,
+    SCRIPT,
     Preset,
     ask_as_is,
     continue_prompt,
@@ -187,6 +188,7 @@ _STEPS: Mapping[str, Preset] = {
         find_code=keep_all,
         assemble=continue_prompt,
     ),
+    "script": SCRIPT,
     "bigcode": Preset(
         source="bigcode-evaluation-harness `humaneval`; temperature 0.2, top-p 0.95, at most 512 "
         "tokens with the prompt; 50 samples on its leaderboard.",

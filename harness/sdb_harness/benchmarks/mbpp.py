@@ -25,6 +25,7 @@ from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.mbpp_plus import load_version
 from sdb_harness.benchmarks.protocols import (
     PARAPHRASE,
+    SCRIPT,
     Preset,
     run_script_alone,
     take_first_block,
@@ -215,6 +216,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         find_code=cut_at_stops,
         assemble=run_script_alone,
     ),
+    "script": SCRIPT,
     "chat": _CHAT,
     "chat/2": replace(_CHAT, ask=ask_chat_after, source=PARAPHRASE),
     "chat/3": replace(_CHAT, ask=ask_chat_listed, source=PARAPHRASE),

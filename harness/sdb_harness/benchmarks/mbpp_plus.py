@@ -19,6 +19,7 @@ from sdb_harness.benchmarks import Benchmark, evalplus, read_options
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import (
     PARAPHRASE,
+    SCRIPT,
     Preset,
     ask_as_is,
     continue_prompt,
@@ -117,5 +118,6 @@ PROTOCOLS: Mapping[str, Preset] = {
         find_code=keep_all,
         assemble=continue_prompt,
     ),
+    "script": SCRIPT,
     **evalplus.name_presets(_STEPS),
 }

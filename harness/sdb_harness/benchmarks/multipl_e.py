@@ -33,7 +33,7 @@ from sdb_harness.benchmarks.mxeval import (
     ask_chat_briefly,
     take_first_code,
 )
-from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, ask_as_is, keep_all
+from sdb_harness.benchmarks.protocols import PARAPHRASE, SCRIPT, Preset, ask_as_is, keep_all
 from sdb_harness.errors import UserError
 from sdb_harness.extract import cut_at_stops
 from sdb_harness.records import Problem
@@ -336,6 +336,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         find_code=keep_all,
         assemble=continue_prompt,
     ),
+    "script": replace(SCRIPT, assemble=replace_tools),
     "chat": _CHAT,
     "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
     "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),

@@ -23,6 +23,7 @@ from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import (
     PARAPHRASE,
+    SCRIPT,
     Preset,
     ask_as_is,
     continue_prompt,
@@ -238,6 +239,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         find_code=keep_all,
         assemble=continue_prompt,
     ),
+    "script": SCRIPT,
     "chat": _CHAT,
     "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
     "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),

@@ -65,6 +65,11 @@ def ask_as_is(problem: Problem) -> str:
     return problem.prompt
 
 
+def ask_nothing(problem: Problem) -> str:
+    """No prompt: the answers are in a file already."""
+    return ""
+
+
 def keep_all(text: str, stop: tuple[str, ...]) -> Extract:
     """The text as it is."""
     return Extract(text, "whole")
@@ -102,6 +107,15 @@ def put_header_in_front(problem: Problem, code: str) -> str:
     futures = "".join(line.rstrip("\n") + "\n" for line in _FUTURE_IMPORT.findall(code))
     return futures + header + _FUTURE_IMPORT.sub("", code)
 
+
+SCRIPT = Preset(
+    source="Whole programs, as sample files of EvalPlus, BigCodeBench and bigcode-evaluation-"
+    "harness hold them: executed as they stand, nothing in front. For replayed files.",
+    ask=ask_nothing,
+    stop=(),
+    find_code=keep_all,
+    assemble=run_script_alone,
+)
 
 OPENAI_STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 """Of openai/human-eval's paper."""

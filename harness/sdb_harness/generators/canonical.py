@@ -79,7 +79,7 @@ def write_answer(prompted: Prompted) -> str:
     if isinstance(prompt, Gap):
         return problem.reference
     if isinstance(prompt, str):
-        if not problem.prompt:  # the task is in words: the answer is the whole program
+        if not (prompt and problem.prompt):  # nothing to continue: the answer is the whole program
             return program
         _, found, rest = program.partition(prompt)
         if not found:

@@ -3,7 +3,7 @@
 Place in the flow: the second stage for programs that were written elsewhere. `replay:FILE` reads
 the forms of `sample_files.py`, plain or gzip; `replay:FILE,ids=HumanEval/{}` where the file numbers
 its problems. A task's samples count in file order. Use the protocol `as-is` of HumanEval to judge a
-file of completions exactly as openai/human-eval does, `chat` for whole programs.
+file of completions exactly as openai/human-eval does, `script` for whole programs.
 
 What it does not do: measure speed. The file says nothing about time or tokens, so every completion
 has 0 tokens and 0 seconds, and no tokens per second.
