@@ -203,14 +203,20 @@ def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", text),)
 
 
-_TAGGED = re.compile(r"\[Python\](.*?)\[/Python\]", re.DOTALL)
 _CODE_LINE = re.compile(r"^(?:from|import|class|def)\b", re.MULTILINE)
+
+
+def find_tagged(text: str, language: str) -> str | None:
+    """What stands between the first [LANGUAGE] and the [/LANGUAGE] behind it."""
+    _, opening, rest = text.partition(f"[{language}]")
+    code, closing, _ = rest.partition(f"[/{language}]")
+    return code if opening and closing else None
 
 
 def take_python(text: str, stop: tuple[str, ...]) -> Extract:
     """Upstream's order: [Python] tags, first Python block, first bare one, from the first code."""
-    if tagged := _TAGGED.search(text):
-        return Extract(tagged[1].strip("\n") + "\n", "python_tags")
+    if (tagged := find_tagged(text, "Python")) is not None:
+        return Extract(tagged.strip("\n") + "\n", "python_tags")
     blocks = find_fenced_blocks(text)
     for language, rule in (("python", "first_python_block"), ("", "first_bare_block")):
         for block in blocks:
@@ -220,7 +226,6 @@ def take_python(text: str, stop: tuple[str, ...]) -> Extract:
     return Extract(text[line.start() :] if line else text, "first_code" if line else "whole")
 
 
-_TAGGED_JAVA = re.compile(r"\[Java\](.*?)\[/Java\]", re.DOTALL)
 _TYPE = (
     r"(?:(?:abstract|final|sealed|static|strictfp)[ \t]+)*(?:class|@?interface|enum|record)[ \t]"
 )
@@ -241,8 +246,8 @@ def take_java(text: str, stop: tuple[str, ...]) -> Extract:
 
     As upstream, which takes the types out of all these blocks.
     """
-    if tagged := _TAGGED_JAVA.search(text):
-        return Extract(tagged[1].strip("\n") + "\n", "java_tags")
+    if (tagged := find_tagged(text, "Java")) is not None:
+        return Extract(tagged.strip("\n") + "\n", "java_tags")
     blocks = [block for block in find_fenced_blocks(text) if block.language in ("java", "")]
     if codes := [block.code for block in blocks if _JAVA_TYPE.search(block.code)]:
         return Extract("".join(codes), "java_blocks")

@@ -22,7 +22,7 @@ ENTRY_POINTS = {
 HEADERS = {"cpp": r"^#include.*", "csharp": r"^using .*;", "java": r"^import .*;"}
 """Language -> lines of the prompt that the tests need; that they stand twice does no harm."""
 PUBLIC_CLASS = re.compile(
-    r"^public\s+(?=(?:\w+\s+)*(?:class|interface|enum|record)\b)", re.MULTILINE
+    r"^public[ \t]+(?=(?:\w+[ \t]+)*(?:class|interface|enum|record)\b)", re.MULTILINE
 )
 EMPTY_FUNCTIONS = {
     "bash": "opened_for_tests() {\n    :",
@@ -69,7 +69,7 @@ def put_before_tests(
 def add_go_imports(code: str, prompt: str) -> str:
     """The answer as a file of package main that imports what the prompt imports."""
     body = re.sub(r"^\s*package \w+\n?", "", code, count=1)
-    pattern = r'^(?:import\s+|\s+)(?:\w+\s+)?"([\w/]+)"'
+    pattern = r'^(?:import[ \t]+|[ \t]+)(?:\w+[ \t]+)?"([\w/]+)"'
     there = set(re.findall(pattern, body, re.M))
     lacking = [name for name in re.findall(pattern, prompt, re.M) if name not in there]
     return "package main\n" + "".join(f'import "{name}"\n' for name in lacking) + body
