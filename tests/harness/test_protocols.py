@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -99,6 +100,47 @@ def list_steps() -> dict[str, Callable[[str], object]]:
 
 
 STEPS = list_steps()
+
+
+def test_chats_are_asked_in_three_wordings_and_nothing_else_differs() -> None:
+    chats = {"seed", "evalplus-leaderboard", "evalplus-chat", "chat"}
+    for table, presets in TABLES.items():
+        for name in presets.keys() & chats if table != "jsonl" else ():
+            first, *others = (presets[name + wording] for wording in ("", "/2", "/3"))
+            problem = make_problem("python")
+            prompts = {repr(preset.build_prompt(problem)) for preset in (first, *others)}
+            assert len(prompts) == 3, (table, name)
+            for other in others:
+                assert isinstance(first, Preset)
+                assert isinstance(other, Preset)
+                assert replace(other, ask=first.ask, source=first.source) == first
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["humaneval", "mbpp", "mxeval", "multipl_e", "naturalcodebench", "livecodebench", "canitedit"],
+)
+def test_what_a_benchmarks_paper_did_is_called_paper(table: str) -> None:
+    assert "paper" in TABLES[table]
+    for presets in (bigcodebench.COMPLETE, bigcodebench.INSTRUCT, humaneval_infilling.PROTOCOLS):
+        assert "paper" in presets
+
+
+def test_bigcode_strips_multipl_es_prompts() -> None:
+    problem = make_problem("rust")
+    preset = multipl_e.PROTOCOLS["bigcode"]
+    assert preset.build_prompt(problem) == problem.prompt.strip()
+    assert preset.choose_stop(problem) == ("\n}", "<file_sep>")
+    program, _ = preset.extract(problem, "\n    1<file_sep>2")
+    assert program == problem.prompt.strip() + "\n    1"
+
+
+def test_lm_eval_puts_the_suffix_first() -> None:
+    problem = replace(make_problem("python"), suffix="    return y\n")
+    preset = humaneval_infilling.PROTOCOLS["lm-eval-single-line"]
+    assert preset.build_prompt(problem) == f"    return y\n\n\n{problem.prompt}"
+    program, _ = preset.extract(problem, "    y = x\n    junk")
+    assert program == f"{problem.prompt}    y = x    return y\n"
 
 
 @pytest.mark.parametrize(("name", "preset"), tuple(list_presets()))

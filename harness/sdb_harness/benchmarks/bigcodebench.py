@@ -24,7 +24,7 @@ from sdb_harness.benchmarks import Benchmark, ChatMessage, evalplus, read_option
 from sdb_harness.benchmarks.canitedit import list_modules
 from sdb_harness.benchmarks.conversions import HubRows
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
-from sdb_harness.benchmarks.protocols import PARAPHRASE, SCRIPT, Preset, keep_all
+from sdb_harness.benchmarks.protocols import SCRIPT, Preset, keep_all, spread_wordings
 from sdb_harness.records import Problem
 from sdb_harness.sanitise import sanitise
 from sdb_sandboxes.types import ResourceLimits
@@ -255,23 +255,28 @@ _SCRIPT = replace(
     "by default. For replayed files.",
     assemble=calibrate,
 )
-_SEED = (
-    "The Seed reports: the complete prompt, greedy, one sample. Unknown, and chosen here: no "
-    "prefilled answer, calibrated, data v0.1.4."
+_PAPER = (
+    "Zhuo et al.: the steps of `chat-prefilled` for chat models, of `base` for others; greedy, one "
+    "sample, calibrated, on `version=v0.1.0_hf`. Unknown, and chosen here: the answer is prefilled."
+)
+_SEED = replace(
+    _CHAT,
+    source="The Seed reports: the complete prompt, greedy, one sample. Unknown, and chosen here: "
+    "no prefilled answer, calibrated, data v0.1.4.",
 )
 COMPLETE: Mapping[str, Preset] = {
     "base": _BASE,
-    "chat": _CHAT,
-    "chat/2": replace(_CHAT, ask=evalplus.ask_chat_briefly, source=PARAPHRASE),
-    "chat/3": replace(_CHAT, ask=evalplus.ask_chat_after, source=PARAPHRASE),
+    **spread_wordings("chat", _CHAT, evalplus.ask_chat_briefly, evalplus.ask_chat_after),
     "chat-prefilled": _PREFILLED,
-    "seed": replace(_CHAT, source=_SEED),
+    "paper": replace(_PREFILLED, source=_PAPER),
+    **spread_wordings("seed", _SEED, evalplus.ask_chat_briefly, evalplus.ask_chat_after),
     "script": _SCRIPT,
 }
 INSTRUCT: Mapping[str, Preset] = {
-    "chat": replace(_CHAT, ask=ask_instruct),
-    "chat/2": replace(_CHAT, ask=ask_instruct_briefly, source=PARAPHRASE),
-    "chat/3": replace(_CHAT, ask=ask_instruct_as_task, source=PARAPHRASE),
+    **spread_wordings(
+        "chat", replace(_CHAT, ask=ask_instruct), ask_instruct_briefly, ask_instruct_as_task
+    ),
     "chat-prefilled": replace(_PREFILLED, ask=ask_instruct_prefilled),
+    "paper": replace(_PREFILLED, ask=ask_instruct_prefilled, source=_PAPER),
     "script": _SCRIPT,
 }

@@ -21,7 +21,7 @@ from typing import Any
 from sdb_harness.benchmarks import Benchmark, ChatMessage, read_options
 from sdb_harness.benchmarks.conversions import HubRows
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
-from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset, run_script_alone
+from sdb_harness.benchmarks.protocols import Preset, run_script_alone, spread_wordings
 from sdb_harness.extract import Extract, cut_at_stops
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import ResourceLimits, SuiteCheck
@@ -215,10 +215,13 @@ _CHAT = Preset(
     find_code=take_between_first_fences,
     assemble=run_script_alone,
 )
+_SEED = replace(
+    _CHAT,
+    source="The Seed reports: one greedy sample, `instruction=both` (their scores are multiples of "
+    "1/210). Unknown, and chosen here: the prompt, taken from upstream's `chat`.",
+)
 PROTOCOLS: Mapping[str, Preset] = {
-    "chat": _CHAT,
-    "chat/2": replace(_CHAT, ask=ask_chat_plainly, source=PARAPHRASE),
-    "chat/3": replace(_CHAT, ask=ask_chat_after, source=PARAPHRASE),
+    **spread_wordings("chat", _CHAT, ask_chat_plainly, ask_chat_after),
     "direct": Preset(
         source="nuprl/CanItEdit's runner for base models; the same decoding.",
         ask=ask_direct,
@@ -227,9 +230,5 @@ PROTOCOLS: Mapping[str, Preset] = {
         assemble=run_script_alone,
     ),
     "paper": replace(_CHAT, source="The steps of `chat`; 20 samples, temperature 0.2."),
-    "seed": replace(
-        _CHAT,
-        source="The Seed reports: one greedy sample, `instruction=both` (their scores are "
-        "multiples of 1/210). Unknown, and chosen here: the prompt, taken from upstream's `chat`.",
-    ),
+    **spread_wordings("seed", _SEED, ask_chat_plainly, ask_chat_after),
 }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sdb_harness.benchmarks import ChatMessage
-from sdb_harness.benchmarks.protocols import Preset, keep_all
+from sdb_harness.benchmarks.protocols import Preset, keep_all, spread_wordings
 from sdb_harness.extract import Extract, cut_at_stops
 from sdb_harness.records import Problem
 from sdb_harness.sanitise import sanitise
@@ -71,6 +71,16 @@ def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", f"```python\n{problem.prompt.strip()}\n```\n\n{text}"),)
 
 
+def ask_prefilled_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
+    """The first paraphrase and the opening of the answer."""
+    return (*ask_chat_briefly(problem), ChatMessage("assistant", OPENING))
+
+
+def ask_prefilled_after(problem: Problem) -> tuple[ChatMessage, ...]:
+    """The second paraphrase and the opening of the answer."""
+    return (*ask_chat_after(problem), ChatMessage("assistant", OPENING))
+
+
 def cut_with_spaces(text: str, stop: tuple[str, ...]) -> Extract:
     """Cut at the stops and turn tabs into four spaces."""
     cut = cut_at_stops(text, stop)
@@ -88,12 +98,12 @@ def sanitise_answer(problem: Problem, code: str) -> str:
 
 
 def make_presets(base_stop: tuple[str, ...]) -> Mapping[str, Preset]:
-    """The three rows of EvalPlus 0.3.
+    """The three rows of EvalPlus 0.3, chats in three wordings.
 
     Args:
         base_stop: Stop strings of this data set for base models.
     """
-    return {
+    steps = {
         "evalplus-base": Preset(
             source="EvalPlus 0.3 direct completion; greedy, 768 new tokens.",
             ask=ask_base,
@@ -121,19 +131,30 @@ def make_presets(base_stop: tuple[str, ...]) -> Mapping[str, Preset]:
             version=2,
         ),
     }
+    return {
+        **steps,
+        **spread_chat("evalplus-chat", steps["evalplus-chat"]),
+        **spread_chat("evalplus-chat-prefilled", steps["evalplus-chat-prefilled"]),
+    }
+
+
+def spread_chat(name: str, preset: Preset) -> Mapping[str, Preset]:
+    """A chat and its paraphrases, prefilled if it is."""
+    if preset.ask is ask_prefilled:
+        return spread_wordings(name, preset, ask_prefilled_briefly, ask_prefilled_after)
+    return spread_wordings(name, preset, ask_chat_briefly, ask_chat_after)
 
 
 def name_presets(presets: Mapping[str, Preset]) -> Mapping[str, Preset]:
     """Rows of `make_presets` again, under the names of those who publish scores with them."""
-    return {
-        "evalplus-leaderboard": replace(
-            presets["evalplus-chat-prefilled"],
-            source="EvalPlus's leaderboard for chat models that run locally; greedy, 768 new "
-            "tokens. For base models it uses `evalplus-base`, for servers `evalplus-chat`.",
-        ),
-        "seed": replace(
-            presets["evalplus-chat"],
-            source="The Seed reports: EvalPlus, greedy, one sample. Unknown, and chosen here: no "
-            "prefilled answer; the data version (0.1.9 or 0.1.10, MBPP+ 0.1.0); the token budget.",
-        ),
-    }
+    leaderboard = replace(
+        presets["evalplus-chat-prefilled"],
+        source="EvalPlus's leaderboard for chat models that run locally; greedy, 768 new tokens. "
+        "For base models it uses `evalplus-base`, for servers `evalplus-chat`.",
+    )
+    seed = replace(
+        presets["evalplus-chat"],
+        source="The Seed reports: EvalPlus, greedy, one sample. Unknown, and chosen here: no "
+        "prefilled answer; the data version (0.1.9 or 0.1.10, MBPP+ 0.1.0); the token budget.",
+    )
+    return {**spread_chat("evalplus-leaderboard", leaderboard), **spread_chat("seed", seed)}

@@ -25,13 +25,14 @@ from sdb_harness.benchmarks import Benchmark, ChatMessage, evalplus
 from sdb_harness.benchmarks.data_files import DataFile, find_file, read_pinned
 from sdb_harness.benchmarks.protocols import (
     OPENAI_STOP,
-    PARAPHRASE,
     SCRIPT,
     Preset,
     ask_as_is,
+    ask_stripped,
     continue_prompt,
     keep_all,
     put_header_in_front,
+    spread_wordings,
     take_first_block,
 )
 from sdb_harness.errors import UserError
@@ -105,11 +106,6 @@ def make_problem(task: Mapping[str, str]) -> Problem:
 
 
 # Prompts.
-
-
-def ask_stripped(problem: Problem) -> str:
-    """The prompt without outer white space: the model has to start with a newline."""
-    return problem.prompt.strip()
 
 
 def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
@@ -217,8 +213,7 @@ _STEPS: Mapping[str, Preset] = {
 }
 PROTOCOLS: Mapping[str, Preset] = {
     **_STEPS,
-    "chat/2": replace(_STEPS["chat"], ask=ask_chat_briefly, source=PARAPHRASE),
-    "chat/3": replace(_STEPS["chat"], ask=ask_chat_after, source=PARAPHRASE),
+    **spread_wordings("chat", _STEPS["chat"], ask_chat_briefly, ask_chat_after),
     "paper": replace(_STEPS["base"], source="Chen et al.: the steps of `base`; n=200."),
     "lm-eval": replace(
         _STEPS["base"],

@@ -9,8 +9,7 @@ server gets it as `prompt` and `suffix` of the completions interface and adds it
 with `fim=NAME`, as one prompt that holds them.
 
 What it does not do: no fill-in-the-middle tokens are written here, for they belong to one model's
-tokenizer (`generators/fim.py`), and lm-eval's prompt (suffix first, no tokens, no stops) is not
-rebuilt.
+tokenizer (`generators/fim.py`).
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from sdb_harness.benchmarks.humaneval import LIMITS
 from sdb_harness.benchmarks.jsonl import find_header
 from sdb_harness.benchmarks.protocols import Preset, keep_all
 from sdb_harness.errors import UserError
-from sdb_harness.extract import Extract
+from sdb_harness.extract import Extract, cut_at_stops
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import AssertionCheck
 from sdb_sandboxes.verifiers.conversion import convert_assertions
@@ -113,6 +112,11 @@ def ask_gap(problem: Problem) -> Gap:
     return Gap(problem.prompt, problem.suffix)
 
 
+def ask_suffix_first(problem: Problem) -> str:
+    """lm-eval's text, which no model was trained to understand."""
+    return f"{problem.suffix}\n\n{problem.prompt}"
+
+
 def fill_gap(problem: Problem, code: str) -> str:
     """Prefix, the model's middle, suffix."""
     return problem.prompt + code + problem.suffix
@@ -131,6 +135,30 @@ PROTOCOLS: Mapping[str, Preset] = {
         ask=ask_gap,
         stop=(),
         find_code=keep_all,
+        assemble=fill_gap,
+    ),
+    "paper": Preset(
+        source="Bavarian et al.: the steps of `gap`; 100 samples, temperature 0.2, top-p 0.95.",
+        ask=ask_gap,
+        stop=(),
+        find_code=keep_all,
+        assemble=fill_gap,
+    ),
+    "lm-eval": Preset(
+        source="lm-evaluation-harness `humaneval_multi_line_infilling` and the other parts but "
+        "one: the suffix, an empty line and the prefix as text, no stop strings; greedy, 1024 new "
+        "tokens.",
+        ask=ask_suffix_first,
+        stop=(),
+        find_code=keep_all,
+        assemble=fill_gap,
+    ),
+    "lm-eval-single-line": Preset(
+        source="lm-evaluation-harness `humaneval_single_line_infilling`: the same up to the first "
+        "newline, which is left out.",
+        ask=ask_suffix_first,
+        stop=("\n",),
+        find_code=cut_at_stops,
         assemble=fill_gap,
     ),
     "gap-first-line": Preset(

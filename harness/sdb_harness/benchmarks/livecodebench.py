@@ -39,7 +39,7 @@ from sdb_harness.benchmarks.data_files import (
 )
 from sdb_harness.benchmarks.livecodebench_compat import PRELUDE as COMPAT_PRELUDE
 from sdb_harness.benchmarks.livecodebench_compat import wrap_program
-from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset
+from sdb_harness.benchmarks.protocols import Preset, spread_wordings
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract
 from sdb_harness.records import Problem
@@ -328,16 +328,15 @@ _CHAT = Preset(
     find_code=take_between_last_fences,
     assemble=put_prelude_in_front,
 )
+_SEED = replace(
+    _CHAT,
+    source="The Seed reports: greedy, one sample, release v6 whole (1,055 problems) in Seed "
+    "Diffusion's, 2024-10 to 2025-02 in Seed-Coder's. Unknown, and chosen here: the prompt.",
+)
 PROTOCOLS: Mapping[str, Preset] = {
-    "chat": _CHAT,
-    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
-    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
+    **spread_wordings("chat", _CHAT, ask_chat_briefly, ask_chat_after),
     "paper": replace(_CHAT, source="Jain et al.: the steps of `chat`; 10 samples, T 0.2."),
-    "seed": replace(
-        _CHAT,
-        source="The Seed reports: greedy, one sample, release v6 whole (1,055 problems) in Seed "
-        "Diffusion's, 2024-10 to 2025-02 in Seed-Coder's. Unknown, and chosen here: the prompt.",
-    ),
+    **spread_wordings("seed", _SEED, ask_chat_briefly, ask_chat_after),
 }
 COMPAT_PROTOCOLS: Mapping[str, Preset] = {
     name: replace(preset, assemble=run_as_upstream) for name, preset in PROTOCOLS.items()

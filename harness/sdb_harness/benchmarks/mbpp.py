@@ -22,12 +22,12 @@ from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage, read_options
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
-from sdb_harness.benchmarks.mbpp_plus import load_version
+from sdb_harness.benchmarks.mbpp_plus import BIGCODE_STOP, load_version
 from sdb_harness.benchmarks.protocols import (
-    PARAPHRASE,
     SCRIPT,
     Preset,
     run_script_alone,
+    spread_wordings,
     take_first_block,
 )
 from sdb_harness.extract import cut_at_stops
@@ -187,7 +187,6 @@ def join_tests(problem: Problem) -> str:
     return "\n".join(problem.examples)
 
 
-_BIGCODE_STOP = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 _PAPER = Preset(
     source="Austin et al.: three solved tasks in front. Temperature 0.5 with 80 samples there; "
     "greedy, 256 tokens, in later reports.",
@@ -212,12 +211,10 @@ PROTOCOLS: Mapping[str, Preset] = {
         source="bigcode-evaluation-harness `mbpp`, after InCoder; temperature 0.1, 15 samples, "
         "at most 2048 tokens with the prompt. The docstring is left out of the program.",
         ask=ask_docstring,
-        stop=_BIGCODE_STOP,
+        stop=BIGCODE_STOP,
         find_code=cut_at_stops,
         assemble=run_script_alone,
     ),
     "script": SCRIPT,
-    "chat": _CHAT,
-    "chat/2": replace(_CHAT, ask=ask_chat_after, source=PARAPHRASE),
-    "chat/3": replace(_CHAT, ask=ask_chat_listed, source=PARAPHRASE),
+    **spread_wordings("chat", _CHAT, ask_chat_after, ask_chat_listed),
 }

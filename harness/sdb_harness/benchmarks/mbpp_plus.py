@@ -12,19 +12,19 @@ outputs are the reference's, which runs in the sandbox and whose answers are kep
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, evalplus, read_options
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import (
-    PARAPHRASE,
     SCRIPT,
     Preset,
     ask_as_is,
     continue_prompt,
     keep_all,
+    run_script_alone,
 )
+from sdb_harness.extract import cut_at_stops
 from sdb_harness.records import Problem
 from sdb_sandboxes.verifiers.evalplus import build_evalplus_check, restore_mbpp_inputs
 
@@ -102,15 +102,10 @@ def make_problem(task: Mapping[str, Any], *, has_plus: bool) -> Problem:
     )
 
 
+BIGCODE_STOP = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 _STEPS: Mapping[str, Preset] = evalplus.make_presets(evalplus.MBPP_STOP)
 PROTOCOLS: Mapping[str, Preset] = {
     **_STEPS,
-    "evalplus-chat/2": replace(
-        _STEPS["evalplus-chat"], ask=evalplus.ask_chat_briefly, source=PARAPHRASE
-    ),
-    "evalplus-chat/3": replace(
-        _STEPS["evalplus-chat"], ask=evalplus.ask_chat_after, source=PARAPHRASE
-    ),
     "as-is": Preset(
         source="The completion is executed as it stands behind the prompt. For replayed files.",
         ask=ask_as_is,
@@ -119,5 +114,13 @@ PROTOCOLS: Mapping[str, Preset] = {
         assemble=continue_prompt,
     ),
     "script": SCRIPT,
+    "bigcode": Preset(
+        source="bigcode-evaluation-harness `mbppplus`, whose docstring has the form of EvalPlus's "
+        "prompt; temperature 0.1, 15 samples. The docstring is left out of the program.",
+        ask=ask_as_is,
+        stop=BIGCODE_STOP,
+        find_code=cut_at_stops,
+        assemble=run_script_alone,
+    ),
     **evalplus.name_presets(_STEPS),
 }

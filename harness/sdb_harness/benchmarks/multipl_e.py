@@ -33,7 +33,14 @@ from sdb_harness.benchmarks.mxeval import (
     ask_chat_briefly,
     take_first_code,
 )
-from sdb_harness.benchmarks.protocols import PARAPHRASE, SCRIPT, Preset, ask_as_is, keep_all
+from sdb_harness.benchmarks.protocols import (
+    SCRIPT,
+    Preset,
+    ask_as_is,
+    ask_stripped,
+    keep_all,
+    spread_wordings,
+)
 from sdb_harness.errors import UserError
 from sdb_harness.extract import cut_at_stops
 from sdb_harness.records import Problem
@@ -267,6 +274,16 @@ def choose_stop(problem: Problem) -> tuple[str, ...]:
     return problem.stop
 
 
+def choose_bigcode_stop(problem: Problem) -> tuple[str, ...]:
+    """The data's, and the mark between files that bigcode's models were trained with."""
+    return (*problem.stop, "<file_sep>")
+
+
+def continue_stripped(problem: Problem, code: str) -> str:
+    """Stripped prompt and completion."""
+    return replace_tools(problem, problem.prompt.strip() + code)
+
+
 def continue_prompt(problem: Problem, code: str) -> str:
     """Prompt and completion."""
     return replace_tools(problem, problem.prompt + code)
@@ -319,16 +336,17 @@ _CHAT = Preset(
     assemble=put_before_tests,
     version=2,
 )
+_BASE = Preset(
+    source="MultiPL-E: the prompt as it is; 20 samples (200 in the paper), temperature 0.2, "
+    "top-p 0.95.",
+    ask=ask_as_is,
+    stop=(),
+    stop_of=choose_stop,
+    find_code=cut_at_stops,
+    assemble=continue_prompt,
+)
 PROTOCOLS: Mapping[str, Preset] = {
-    "base": Preset(
-        source="MultiPL-E: the prompt as it is; 20 samples (200 in the paper), temperature 0.2, "
-        "top-p 0.95. bigcode-evaluation-harness strips the prompt.",
-        ask=ask_as_is,
-        stop=(),
-        stop_of=choose_stop,
-        find_code=cut_at_stops,
-        assemble=continue_prompt,
-    ),
+    "base": _BASE,
     "as-is": Preset(
         source="The completion of a sample file as it stands, never cut. For replayed files.",
         ask=ask_as_is,
@@ -337,7 +355,18 @@ PROTOCOLS: Mapping[str, Preset] = {
         assemble=continue_prompt,
     ),
     "script": replace(SCRIPT, assemble=replace_tools),
-    "chat": _CHAT,
-    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
-    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
+    **spread_wordings("chat", _CHAT, ask_chat_briefly, ask_chat_after),
+    "paper": replace(
+        _BASE,
+        source="Cassano et al.: the steps of `base`; 200 samples, temperature 0.2 for pass@1 and "
+        "0.8 for pass@10 and pass@100, top-p 0.95.",
+    ),
+    "bigcode": replace(
+        _BASE,
+        source="bigcode-evaluation-harness `multiple-LANGUAGE`, set=humaneval: the prompt "
+        "stripped; temperature 0.2, top-p 0.95, 50 samples on its leaderboard.",
+        ask=ask_stripped,
+        stop_of=choose_bigcode_stop,
+        assemble=continue_stripped,
+    ),
 }

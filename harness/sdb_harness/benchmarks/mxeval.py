@@ -22,12 +22,12 @@ from sdb_harness.benchmarks import Benchmark, ChatMessage, whole_answers
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import (
-    PARAPHRASE,
     SCRIPT,
     Preset,
     ask_as_is,
     continue_prompt,
     keep_all,
+    spread_wordings,
 )
 from sdb_harness.extract import Extract, cut_at_stops, find_fenced_blocks
 from sdb_harness.records import Problem
@@ -222,15 +222,21 @@ _CHAT = Preset(
     assemble=put_before_tests,
     version=2,
 )
+_SEED = replace(
+    _CHAT,
+    source="The Seed reports: greedy, one sample, the mean over 13 languages; their Python "
+    "column is mbpp:set=plus-399, not MBXP's. Unknown, and chosen here: the prompt of `chat`.",
+)
+_BASE = Preset(
+    source="mxeval: the prompt as it is, the function's body as completion.",
+    ask=ask_as_is,
+    stop=(),
+    stop_of=choose_stop,
+    find_code=cut_at_stops,
+    assemble=close_function,
+)
 PROTOCOLS: Mapping[str, Preset] = {
-    "base": Preset(
-        source="mxeval: the prompt as it is, the function's body as completion.",
-        ask=ask_as_is,
-        stop=(),
-        stop_of=choose_stop,
-        find_code=cut_at_stops,
-        assemble=close_function,
-    ),
+    "base": _BASE,
     "as-is": Preset(
         source="mxeval's evaluate_functional_correctness: the completion of a sample file is "
         "executed as it stands, never cut. For replayed files.",
@@ -240,12 +246,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         assemble=continue_prompt,
     ),
     "script": SCRIPT,
-    "chat": _CHAT,
-    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
-    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
-    "seed": replace(
-        _CHAT,
-        source="The Seed reports: greedy, one sample, the mean over 13 languages; their Python "
-        "column is mbpp:set=plus-399, not MBXP's. Unknown, and chosen here: the prompt of `chat`.",
-    ),
+    **spread_wordings("chat", _CHAT, ask_chat_briefly, ask_chat_after),
+    "paper": replace(_BASE, source="Athiwaratkun et al.: the steps of `base`."),
+    **spread_wordings("seed", _SEED, ask_chat_briefly, ask_chat_after),
 }

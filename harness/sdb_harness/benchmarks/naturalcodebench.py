@@ -28,7 +28,7 @@ from typing import Any
 from sdb_harness.benchmarks import Benchmark, ChatMessage
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import read_json_lines
-from sdb_harness.benchmarks.protocols import PARAPHRASE, Preset
+from sdb_harness.benchmarks.protocols import Preset, spread_wordings
 from sdb_harness.errors import UserError
 from sdb_harness.extract import Extract, find_fenced_blocks
 from sdb_harness.records import Problem
@@ -294,13 +294,15 @@ _CHAT = Preset(
     find_code_of=choose_extraction,
     version=2,
 )
+_SEED = replace(
+    _CHAT,
+    source="The Seed reports: the steps of `chat` on the 70 development problems of each of "
+    "{Python, Java} x {zh, en}; the total is the mean of the zh and the en total.",
+)
 PROTOCOLS: Mapping[str, Preset] = {
-    "chat": _CHAT,
-    "chat/2": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_briefly),
-    "chat/3": replace(_CHAT, source=PARAPHRASE, ask=ask_chat_after),
-    "seed": replace(
-        _CHAT,
-        source="The Seed reports: the steps of `chat` on the 70 development problems of each of "
-        "{Python, Java} x {zh, en}; the total is the mean of the zh and the en total.",
+    **spread_wordings("chat", _CHAT, ask_chat_briefly, ask_chat_after),
+    "paper": replace(
+        _CHAT, source="Zhang et al.: the steps of `chat`; its test set is unpublished."
     ),
+    **spread_wordings("seed", _SEED, ask_chat_briefly, ask_chat_after),
 }

@@ -9,8 +9,8 @@ problem's check. The names of all steps go into a run's manifest.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from sdb_harness.benchmarks import Prompt
 from sdb_harness.extract import Extract, cut_at_stops, take_fenced_block
@@ -63,6 +63,11 @@ class Preset:
 def ask_as_is(problem: Problem) -> str:
     """The prompt to continue, unchanged."""
     return problem.prompt
+
+
+def ask_stripped(problem: Problem) -> str:
+    """The prompt without outer white space: the model has to start with a newline."""
+    return problem.prompt.strip()
 
 
 def ask_nothing(problem: Problem) -> str:
@@ -121,4 +126,14 @@ OPENAI_STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 """Of openai/human-eval's paper."""
 
 PARAPHRASE = "A paraphrase in this project's words, to measure what the wording alone moves."
-"""Of protocols named `NAME/2`, `NAME/3`: `--templates 3` runs NAME and both."""
+
+
+def spread_wordings(
+    name: str, preset: Preset, *paraphrases: Callable[[Problem], Prompt]
+) -> Mapping[str, Preset]:
+    """A preset, and as `NAME/2`, `NAME/3` its paraphrases: `--templates 3` runs all three."""
+    others = {
+        f"{name}/{number}": replace(preset, ask=ask, source=PARAPHRASE)
+        for number, ask in enumerate(paraphrases, 2)
+    }
+    return {name: preset, **others}
