@@ -1,11 +1,13 @@
 """Megabytes a second and core of `sdbench decontaminate`, reading included, against a plain set.
 
-Run: `python harness/benchmarks/decontaminate.py`. The data is the standard library's own source
-as JSON lines; the peer is the definition (`list_ngrams` against a set), on the same lines.
+Run: `python harness/benchmarks/decontaminate.py`, or with the benchmarks whose problems are
+searched for behind it, as `humaneval mbpp`. The data is the standard library's own source as JSON
+lines; the peer is the definition (`list_ngrams` against a set), on the same lines.
 """
 
 import json
 import statistics
+import sys
 import sysconfig
 import time
 from collections.abc import Callable
@@ -29,7 +31,8 @@ ROUNDS = 5
 
 def main() -> None:
     """Measure in interleaved rounds, print and write."""
-    index = NgramIndex([load_benchmark("humaneval"), load_benchmark("minipy")])
+    specs = sys.argv[1:] or ["humaneval", "minipy"]
+    index = NgramIndex(map(load_benchmark, specs))
     with TemporaryDirectory() as folder:
         data = Path(folder) / "data.jsonl"
         num_bytes = write_data(data)
@@ -59,6 +62,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     report = {
         "workload": f"{num_bytes / 1e6:.1f} MB of text as JSON lines, reading included",
+        "benchmarks": specs,
         "ngrams": len(index.problems),
         "mb_per_cpu_s": {
             name: {

@@ -27,6 +27,8 @@ from sdb_harness.errors import UserError
 NGRAM_WORDS = 10
 BATCH_BYTES = 1 << 19
 """Text hashed at once: its arrays stay in the processor's caches."""
+SLOTS_PER_NGRAM = 8
+"""At least so many in the filter, so that at most one run of words in eight is looked up."""
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -73,8 +75,10 @@ class NgramIndex:
         found, _, _ = self._hash(lines)
         # Each n-gram begins a line, so its hash is the one at every multiple of its length.
         self._known: Hashes = np.unique(found[::num_words])
-        self._may_hold = np.zeros(1 << 20, np.bool_)
-        self._may_hold[self._known >> np.uint64(44)] = True
+        num_bits = max(20, (SLOTS_PER_NGRAM * len(self._known)).bit_length())
+        self._shift = np.uint64(64 - num_bits)
+        self._may_hold = np.zeros(1 << num_bits, np.bool_)
+        self._may_hold[self._known >> self._shift] = True
 
     def find(self, texts: Sequence[str]) -> list[Overlap]:
         """Search documents; the ones that share an n-gram with a problem, in order."""
@@ -83,7 +87,7 @@ class NgramIndex:
         hashes, starts, ends = self._hash(blob)
         if not len(hashes):
             return []
-        candidates = np.flatnonzero(self._may_hold[hashes >> np.uint64(44)])
+        candidates = np.flatnonzero(self._may_hold[hashes >> self._shift])
         candidates = candidates[np.isin(hashes[candidates], self._known)]
         borders = np.cumsum([len(text) + 1 for text in encoded])
         found: dict[int, tuple[set[str], str]] = {}

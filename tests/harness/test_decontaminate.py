@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from sdb_harness.benchmarks import load_benchmark
 from sdb_harness.cli import main
-from sdb_harness.decontaminate import NgramIndex, list_ngrams, make_powers
+from sdb_harness.decontaminate import SLOTS_PER_NGRAM, NgramIndex, list_ngrams, make_powers
 
 HUMANEVAL = load_benchmark("humaneval")
 
@@ -41,6 +42,17 @@ def test_equals_its_definition_on_shuffled_pieces_of_problems(num_words: int) ->
     fast = {o.position: set(o.problem_ids) for o in index.find(texts)}
     assert fast == find_slowly(index, texts)
     assert 0 < len(fast) < len(texts)
+
+
+def test_the_filter_grows_with_the_index() -> None:
+    draw = random.Random(0)
+    words = [str(draw.randrange(10**6)) for _ in range(160_000)]
+    one = replace(HUMANEVAL.problems[0], statement=" ".join(words))
+    index = NgramIndex([replace(HUMANEVAL, problems=(one,))])
+    assert index._may_hold.mean() <= 1 / SLOTS_PER_NGRAM
+    runs = [words[start : start + 10] for start in range(0, 150_000, 9973)]
+    texts = [" ".join(run if number % 2 else run[::-1]) for number, run in enumerate(runs)]
+    assert {found.position for found in index.find(texts)} == set(range(1, len(texts), 2))
 
 
 def test_no_run_crosses_from_one_document_into_the_next() -> None:
