@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -92,11 +93,17 @@ def list_steps() -> dict[str, Callable[[str], object]]:
             problem, assemble = make_problem(group), preset.assemble
             find = preset.find_code_of(problem) if preset.find_code_of else preset.find_code
             stop = preset.choose_stop(problem)
-            steps[find.__name__] = lambda text, find=find, stop=stop: find(text, stop)
+            steps[find.__name__] = bind_stop(find, stop)
             name = f"{assemble.__module__}.{assemble.__name__}, {group}"
             if "sanitise" not in name and "calibrate" not in name:  # see test_sanitise.py
-                steps[name] = lambda text, put=assemble, problem=problem: put(problem, text)
+                steps[name] = partial(assemble, problem)
     return steps
+
+
+def bind_stop(
+    find: Callable[[str, tuple[str, ...]], object], stop: tuple[str, ...]
+) -> Callable[[str], object]:
+    return lambda text: find(text, stop)
 
 
 STEPS = list_steps()
