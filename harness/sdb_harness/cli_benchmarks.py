@@ -125,7 +125,8 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
     "--record",
     "record_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep what was found in this JSON file, and go on there if the run is stopped.",
+    help="Keep what was found, samples included, in this JSON file, with the commit; a run that "
+    "was stopped goes on there.",
 )
 def verify_benchmarks(
     specs: tuple[str, ...],
@@ -163,7 +164,7 @@ def verify_benchmarks(
         parse_benchmark_spec(spec)
     record = Record(record_path)
     with LanguageSandbox(sandbox_name) as sandbox:
-        run = Verification(sandbox, Settings(problems, cheats, load), samples, record)
+        run = Verification(sandbox, Settings(problems, cheats, load, samples), record)
         is_right = run.verify_one(chosen[0]) if len(chosen) == 1 else run.verify_all(chosen)
     if not is_right:
         sys.exit(EXIT_FAULTS)

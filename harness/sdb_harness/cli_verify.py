@@ -42,8 +42,6 @@ class Verification:
 
     sandbox: "Sandbox"
     settings: "Settings"
-    samples: str | None
-    """How many samples of a model are judged too: a number, `all` or None."""
     record: "Record"
 
     def verify_one(self, spec: str) -> bool:
@@ -56,12 +54,12 @@ class Verification:
         console = make_console()
         console.print(benchmark.describe(), highlight=False, soft_wrap=True)
         num_wrong = print_findings(console, findings, benchmark)
-        are_samples_right = self._judge_samples(console, benchmark, findings)
+        print_samples(console, row, findings)
         num_lost = sum(sum(row[key].values()) for key in ("not_judged", "lost"))
         lost = f", {num_lost} programs not judged" if num_lost else ""
         text = f"{spec}: {num_wrong} exceptions{lost}, judged by {self.sandbox.level}"
         console.print(text, highlight=False)
-        return is_right(row) and are_samples_right and any(one.num_programs for one in findings)
+        return is_right(row) and any(one.num_programs for one in findings)
 
     def verify_all(self, specs: Sequence[str]) -> bool:
         """Verify one benchmark after the other, then print one table; whether all is right."""
@@ -69,12 +67,11 @@ class Verification:
         rows: dict[str, Row] = {}
         left_out: list[str] = []
         failed: list[str] = []
-        are_samples_right = True
         for number, spec in enumerate(specs, start=1):
             try:
                 benchmark = load_benchmark(spec)
                 rows[spec] = row = self._verify(spec, benchmark, f"[{number}/{len(specs)}] ")
-                are_samples_right &= self._judge_samples(console, benchmark, ())
+                print_samples(console, row, ())
                 state = f"{len(row['exceptions'])} judged wrongly, {row['took_s']:.0f} s"
             except MissingData as error:
                 left_out.append(f"{spec}: left out: {error}")
@@ -94,7 +91,7 @@ class Verification:
         console.print(text, highlight=False, soft_wrap=True)
         num_judged = sum(row["judged"] + row["others"] for row in rows.values())
         is_complete = bool(num_judged) and not failed
-        return is_complete and are_samples_right and all(map(is_right, rows.values()))
+        return is_complete and all(map(is_right, rows.values()))
 
     def _verify(self, spec: str, benchmark: Benchmark, prefix: str = "") -> "Row":
         """One benchmark's row, with bars meanwhile."""
@@ -105,25 +102,23 @@ class Verification:
                 spec, benchmark, self.sandbox, self.settings, self.record, begin, advance
             )
 
-    def _judge_samples(
-        self, console: Console, benchmark: Benchmark, findings: Sequence["Finding"]
-    ) -> bool:
-        """Print how samples fare, and what was not judged; whether they fare as published."""
-        from sdb_harness.verification import verify_published
 
-        published = []
-        if self.samples is not None:
-            limit = None if self.samples == "all" else int(self.samples)
-            published = verify_published(benchmark, self.sandbox, limit)
-        if published:
-            print_published(console, published)
-        print_not_judged(console, [*findings, *published])
-        return all(one.is_right for one in published)
+def print_samples(console: Console, row: "Row", findings: Sequence["Finding"]) -> None:
+    """How samples of a model fare, and what was not judged of them and of the findings."""
+    from sdb_harness.verification_record import read_samples
+
+    samples = read_samples(row)
+    if samples:
+        print_published(console, samples)
+    print_not_judged(console, [*findings, *samples])
 
 
 def is_right(row: "Row") -> bool:
-    """Whether nothing was judged wrongly and no fault of ours lost anything."""
-    return not (row["exceptions"] or row["lost"])
+    """Whether nothing was judged wrongly, samples included, and no fault of ours lost anything."""
+    from sdb_harness.verification_record import read_samples
+
+    samples_are_right = all(one.is_right for one in read_samples(row))
+    return samples_are_right and not (row["exceptions"] or row["lost"])
 
 
 Begin = Callable[[str, int], None]

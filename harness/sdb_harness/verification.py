@@ -280,6 +280,13 @@ class PublishedFinding:
         """Points by which `measured` may differ from `published`; more is a fault of judging."""
         return TOLERANCE + 3 * self.standard_error
 
+    def describe(self) -> str:
+        """The same in one line."""
+        here = "not judged" if self.measured is None else f"pass@1 {self.measured:.2f}"
+        there = "" if self.published is None else f", published {self.published:.2f}"
+        wrong = "" if self.is_right else f", wrong: not within {self.allowed:.1f}"
+        return f"{self.num_samples} samples, {self.group}: {here}{there}{wrong}"
+
     @property
     def is_right(self) -> bool:
         """Whether nothing was lost, and what could be compared is as published."""
@@ -289,23 +296,32 @@ class PublishedFinding:
 
 
 def verify_published(
-    benchmark: Benchmark, sandbox: Sandbox, num_samples: int | None = None
-) -> list[PublishedFinding]:
+    benchmark: Benchmark,
+    sandbox: Sandbox,
+    num_samples: int | None = None,
+    done: Mapping[str, PublishedFinding] | None = None,
+) -> Iterator[PublishedFinding]:
     """Judge the samples of a model that come with the data, counted as its authors count.
 
     Args:
-        benchmark: One with `read_samples`.
+        benchmark: Without `read_samples` there are none.
         sandbox: Where they run.
         num_samples: A random part of this size for each group, always the same; all if None.
+        done: Group -> what is known of it already.
+
+    Yields:
+        One finding for each group that has samples.
 
     Raises:
         UserError: the samples are missing or not the published ones.
     """
     if benchmark.read_samples is None:
-        return []
+        return
     problems = {problem.problem_id: problem for problem in benchmark.problems}
-    findings = []
     for group in list_groups(benchmark):
+        if done and group in done:
+            yield done[group]
+            continue
         samples = [(problems[key], text) for key, text in benchmark.read_samples(group)]
         chosen = samples
         if num_samples is not None and num_samples < len(samples):
@@ -318,17 +334,14 @@ def verify_published(
             continue
         rate = (sum(verdict.is_passed for verdict in verdicts) + num_forged) / n
         left_out = (len(samples) - n) / max(1, len(samples) - 1)
-        findings.append(
-            PublishedFinding(
-                group=group,
-                published=benchmark.published.get(group),
-                measured=None if not_judged or lost else 100 * rate,
-                standard_error=100 * sqrt(rate * (1 - rate) / n * left_out),
-                num_samples=n,
-                num_forged=num_forged,
-                num_not_compiled=sum(one.status is Status.COMPILE_ERROR for one in verdicts),
-                not_judged=not_judged,
-                lost=lost,
-            )
+        yield PublishedFinding(
+            group=group,
+            published=benchmark.published.get(group),
+            measured=None if not_judged or lost else 100 * rate,
+            standard_error=100 * sqrt(rate * (1 - rate) / n * left_out),
+            num_samples=n,
+            num_forged=num_forged,
+            num_not_compiled=sum(one.status is Status.COMPILE_ERROR for one in verdicts),
+            not_judged=not_judged,
+            lost=lost,
         )
-    return findings

@@ -20,7 +20,14 @@ from sdb_harness.errors import UserError
 from sdb_harness.hardware import describe_hardware
 from sdb_harness.provenance import build_manifest
 from sdb_harness.store import STAGE_VERSIONS
-from sdb_harness.verification import Finding, Trial, plan_trials, run_trial
+from sdb_harness.verification import (
+    Finding,
+    PublishedFinding,
+    Trial,
+    plan_trials,
+    run_trial,
+    verify_published,
+)
 from sdb_sandboxes.sandbox import Sandbox
 
 HEADINGS = (
@@ -42,6 +49,8 @@ class Settings:
     cheats: int | None
     """Of those, how many get programs that must fail; all if None."""
     load: int
+    samples: str | None = None
+    """How many samples of a model are judged too, of each language: a number, `all` or None."""
 
 
 def verify_benchmark(
@@ -72,23 +81,35 @@ def verify_benchmark(
         "judge": STAGE_VERSIONS["judge"],
         "commit": manifest.git_commit,
     }
-    findings, took_s = record.find_done(spec, key)
+    findings, samples, took_s = record.find_done(spec, key)
     done = {(finding.name, finding.group): finding for finding in findings}
     findings = []
+
+    def keep() -> None:
+        row = summarize_findings(findings, benchmark)
+        row |= {"data": benchmark.describe(), "took_s": round(took_s, 1), "settings": key}
+        row |= {"findings": [asdict(finding) for finding in findings]}
+        row |= {"samples": [asdict(finding) for finding in samples.values()]}
+        implementations = {"sandbox": sandbox.level, "image": sandbox.image}
+        row["manifest"] = manifest.model_copy(
+            update={"implementations": implementations}
+        ).model_dump()
+        record.keep(spec, row)
+
     for trial in plan_trials(benchmark, settings.problems, settings.cheats, settings.load):
         begin(describe_trial(trial), len(trial.programs))
         start_s = time.monotonic()
         found = done.get((trial.name, trial.group))
         findings.append(found or run_trial(benchmark, sandbox, trial, advance))
         took_s += 0.0 if found else time.monotonic() - start_s
-        row = summarize_findings(findings, benchmark)
-        row |= {"data": benchmark.describe(), "took_s": round(took_s, 1), "settings": key}
-        row |= {"findings": [asdict(finding) for finding in findings]}
-        implementations = {"sandbox": sandbox.level, "image": sandbox.image}
-        row["manifest"] = manifest.model_copy(
-            update={"implementations": implementations}
-        ).model_dump()
-        record.keep(spec, row)
+        keep()
+    if settings.samples is not None:
+        limit = None if settings.samples == "all" else int(settings.samples)
+        start_s = time.monotonic()
+        for sample in verify_published(benchmark, sandbox, limit, dict(samples)):
+            samples[sample.group] = sample
+            took_s, start_s = took_s + time.monotonic() - start_s, time.monotonic()
+            keep()
     return record.rows[spec]
 
 
@@ -136,6 +157,11 @@ def add_up(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     return total
 
 
+def read_samples(row: Row) -> list[PublishedFinding]:
+    """What a row holds of samples; nothing in rows of before there was any."""
+    return [PublishedFinding(**finding) for finding in row.get("samples", ())]
+
+
 class Record:
     """The rows of this run, and of the file that keeps them where one is named."""
 
@@ -159,13 +185,20 @@ class Record:
                 f"{path} is no record of `benchmarks verify`; move it away or name another file"
             )
 
-    def find_done(self, spec: str, key: Mapping[str, Any]) -> tuple[list[Finding], float]:
+    def find_done(
+        self, spec: str, key: Mapping[str, Any]
+    ) -> tuple[list[Finding], dict[str, PublishedFinding], float]:
         """The findings that need not be made again, and the seconds that they took."""
         row = self.rows.get(spec, {})
         if row.get("settings") != key:
-            return [], 0.0
+            return [], {}, 0.0
         findings = [Finding(**finding) for finding in row["findings"]]
-        return [one for one in findings if not (one.not_judged or one.lost)], row["took_s"]
+        samples = read_samples(row)
+        return (
+            [one for one in findings if not (one.not_judged or one.lost)],
+            {one.group: one for one in samples if not (one.not_judged or one.lost)},
+            row["took_s"],
+        )
 
     def keep(self, spec: str, row: Row) -> None:
         """Replace a row; the file is replaced as a whole, so that a kill leaves it whole."""
@@ -205,6 +238,7 @@ def list_details(spec: str, row: Row) -> list[str]:
     reasons = sorted(row["not_judged"].items(), key=lambda item: -item[1])
     lines = [f"{spec}, wrong: {text}" for text in row["exceptions"]]
     lines += [f"{spec}, lost by a fault here: {n}: {why}" for why, n in row.get("lost", {}).items()]
+    lines += [f"{spec}, {one.describe()}" for one in read_samples(row)]
     lines += [f"{spec}, known fault: {text}" for text in row["known_faults"]]
     lines += [f"{spec}, note: {text}" for text in row.get("notes", ())]
     lines += [f"{spec}, not judged: {n}: {why}" for why, n in reasons[:NUM_REASONS]]

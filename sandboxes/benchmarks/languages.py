@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def check(name: str, folder: Path, num_samples: int | None) -> dict[str, Any]:
                 "published": report.published,
                 "image": sandbox.image,
                 "note": LANGUAGES[name].note,
+                "commit": read_commit(),
                 "machine": describe_machine(),
             }
     except SandboxUnavailable as error:
@@ -53,6 +55,13 @@ def check(name: str, folder: Path, num_samples: int | None) -> dict[str, Any]:
     return {
         key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()
     }
+
+
+def read_commit() -> str:
+    """The commit of this checkout, with `-dirty` behind it where tracked files are changed."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=RESULT.parent, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def describe_machine() -> dict[str, Any]:

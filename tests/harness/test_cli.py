@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from sdb_harness import cli, verification
+from sdb_harness import cli, verification_record
 from sdb_harness.cli import main
 from sdb_harness.progress import RunProgress
 from sdb_harness.runner import RunReport
@@ -236,7 +236,7 @@ def test_benchmarks_are_listed_shown_and_verified(
 def test_samples_that_are_lost_or_fare_otherwise_are_no_success(
     folder: Path, monkeypatch: pytest.MonkeyPatch, finding: PublishedFinding, told: str
 ) -> None:
-    monkeypatch.setattr(verification, "verify_published", lambda *_: [finding])
+    monkeypatch.setattr(verification_record, "verify_published", lambda *_: iter([finding]))
     for specs in (["minipy:num_problems=2"], ["minipy:num_problems=2", "minipy:num_problems=3"]):
         done = call("benchmarks", "verify", *specs, "--load", "0", "--samples", "1")
         assert done.exit_code == 1, done.output

@@ -164,6 +164,25 @@ def test_a_record_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         Record(path)
 
 
+def test_samples_are_recorded_with_the_commit_and_judged_once(tmp_path: Path) -> None:
+    right = make_problem("right", "    return x + 1\n", 2)
+    benchmark = Benchmark("b", "r", (right,), {}, "none", "none", ResourceLimits())
+    programs = [("right", right.solution), ("right", "def f(x): return 0\n")]
+    benchmark = replace(benchmark, read_samples=lambda _: programs, published={"all": 80.0})
+    path = tmp_path / "record.json"
+    settings = Settings(problems=None, cheats=1, load=0, samples="all")
+    with open_sandbox(num_slots=1) as sandbox:
+        row = verify_benchmark("b", benchmark, sandbox, settings, Record(path))
+        (sample,) = json.loads(path.read_text())["b"]["samples"]
+        assert (sample["measured"], sample["num_samples"]) == (50.0, 2)
+        assert row["settings"]["commit"]
+        text = "b, 2 samples, all: pass@1 50.00, published 80.00, wrong: not within 0.6"
+        assert text in path.with_suffix(".md").read_text()
+        programs.clear()  # whoever reads them again finds none
+        again = verify_benchmark("b", benchmark, sandbox, settings, Record(path))
+    assert again["samples"] == row["samples"]
+
+
 def summarize_row(row: Row) -> str:
     return json.dumps({key: value for key, value in row.items() if key != "manifest"})
 
