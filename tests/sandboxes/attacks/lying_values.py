@@ -300,6 +300,7 @@ def f(n): return Both(0)
         "about": "one small list referred to a thousand times, three levels",
         "allowed": "wrong_answer cpu_time memory",
         "limits": "little time",
+        "races": "the bound on items or the clock, by the machine's speed",
         "body": "a = [0] * 1000\nb = [a] * 1000\nreturn [b] * 1000",
     },
     {
