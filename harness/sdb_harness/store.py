@@ -191,7 +191,7 @@ class Store:
             StoreError: missing, not readable, damaged or of another schema version.
         """
         if not path.is_file():
-            raise StoreError(f"no store at {path}; run `sdbench run` first or give another --store")
+            raise StoreError(f"no store at {path}; run `sdbench run` first or name another one")
         with _translate_errors(path):
             connection = _connect(path)
             connection.execute("PRAGMA query_only = ON")
