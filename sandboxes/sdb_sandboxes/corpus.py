@@ -78,6 +78,7 @@ class T(unittest.TestCase):
 def test_five():
     assert f(5) == [5, 6]
 """
+WORDS = ("abc", "bcd", "cde", "def")
 PAIRS = (Case((1,), [1, 2]), Case((5,), [5, 6]))
 CHECKS: dict[str, Check] = {
     "data": FunctionCheck("f", PAIRS),
@@ -115,7 +116,13 @@ CHECKS: dict[str, Check] = {
     "exit code": ExitCodeCheck(
         "python", "\nv0 = [1, 2]\nassert f(1) == v0\nv1 = [5, 6]\nassert f(5) == v1\n", "", 4
     ),
-    "words by exit code": ExitCodeCheck("python", '\nv0 = "abc"\nassert f(1) == v0\n', "", 4),
+    # Four controls: a program that guesses the letter of one passes one time in 52, of all never.
+    "words by exit code": ExitCodeCheck(
+        "python",
+        "".join(f'\nv{n} = "{word}"\nassert f({n}) == v{n}\n' for n, word in enumerate(WORDS)),
+        "",
+        len(WORDS),
+    ),
     "objects": ObjectCheck("assert f(1) == [1, 2]\nassert f(5) == [5, 6]\n", ("f",), "", "", (), 4),
     "suite": SuiteCheck(
         (("test_f.py", SUITE),), ("test_f.T.test_one", "test_f.test_five"), num_controls=4

@@ -371,14 +371,13 @@ def f(n): return sys.modules[__name__]
     },
     {
         "id": "looks-for-a-strange-letter",
-        # Controls draw a small letter: a program that guesses one passes by chance, one in 52 here.
-        "about": "fails where a test holds a letter that controls might always put in",
+        "about": "fails where a test holds the letter that an older control put in",
         "allowed": "wrong_answer",
         "checks": "words by exit code",
         "program": """
 import os
 def f(n):
-    os._exit('"Q' in open(__file__).read().split("v0 =")[-1])
+    os._exit('"q' in open(__file__).read().split("v0 =")[-1])
 """,
     },
 ]
