@@ -146,6 +146,7 @@ def test_an_archive_with_other_content_is_one_line_and_leaves_nothing(
         r"http.* at commit 0123.* sent for aider_x/python.jsonl: ReadError.*nothing was kept",
         ARCHIVE[:-90]: "cannot read the exercises .*nothing was kept",
         pack({"python/exercises/practice/two/leap.py": b""}): r"KeyError.*config.json",
+        pack({"python/exercises/practice/two/.meta/config.json": b"[]"}): "TypeError.*kept",
         pack({"README.md": b""}): "no exercises in what .*nothing was kept",
         pack({f"python/exercises/practice/two/{p}": t.encode() for p, t in EXERCISE.items()}): (
             r"sent for aider_x/python.jsonl is not the published data: .*nothing was kept"

@@ -475,6 +475,7 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
     [
         ('colour = "red"', "unknown key 'colour'"),
         ("batch_size = 0", "must be positive"),
+        ("mask_warmup_steps = -1", "mask_warmup_steps=-1 must be 0 or more"),
         ('size = "huge"', "use one of"),
         ('objective = "gan"', "use 'diffusion' or 'autoregressive'"),
         ("block_sizes = []", "block_sizes goes with"),

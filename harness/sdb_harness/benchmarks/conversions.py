@@ -118,7 +118,15 @@ def read_exercises(archive: Path, folder: str, where: str, remedy: str) -> list[
                     assert file is not None, "it is a file"
                     exercises[name][path] = file.read()
         rows = [make_row(name, files) for name, files in exercises.items()]
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        tarfile.TarError,
+        ValueError,
+        LookupError,
+        TypeError,  # JSON of another shape
+    ) as error:
         raise UserError(f"cannot read the exercises in {where}: {error!r}; {remedy}") from error
     if not rows:
         raise UserError(f"no exercises in {where}; {remedy}")
