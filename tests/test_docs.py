@@ -68,6 +68,11 @@ def test_links_and_pictures_exist(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path.relative_to(ROOT)}: {target}"
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_merge_is_left_undone(path: Path) -> None:
+    assert not re.findall(r"^(?:<{7}|>{7}) .*", path.read_text(), re.MULTILINE)
+
+
 def test_make_targets_of_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", README.read_text(), re.MULTILINE)
