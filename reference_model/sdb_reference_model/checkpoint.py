@@ -142,7 +142,9 @@ def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         objective,
         digest.hexdigest()[:16],
         training,
-        training.get("config", {}).get("attention", "block_causal"),
+        "causal_past"
+        if model_config.causal_past
+        else training.get("config", {}).get("attention", "block_causal"),
     )
 
 

@@ -38,6 +38,9 @@ class ModelConfig:
     qk_norm: bool = False
     head_width: int | None = None
     """E where it is not `d_model / num_heads`, as in Qwen3."""
+    causal_past: bool = False
+    """Finished text is read causally and hidden states speak of the next token, as in the
+    autoregressive model that it started from; only the block in the making sees itself whole."""
 
     def __post_init__(self) -> None:
         """Reject shapes that cannot be built.

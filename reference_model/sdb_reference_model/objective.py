@@ -27,12 +27,12 @@ from sdb_reference_model.states import (
     Batch,
     compute_log_probabilities,
     read_answers,
+    read_answers_and_slabs,
     read_causally,
-    read_slabs,
     split,
 )
 
-Attention = Literal["block_causal", "full"]
+Attention = Literal["block_causal", "causal_past", "full"]
 EditPlace = Literal["separate", "visible"]
 
 
@@ -53,7 +53,13 @@ class LossTerms:
     mask: Tensor
     edit: Tensor
     """0 without an edit term."""
+    past: Tensor
+    """Next-token prediction on the clean answers, where it was asked for; else 0."""
     num_tokens: int
+
+    def stack(self) -> Tensor:
+        """float32 [3]: the three sums."""
+        return torch.stack((self.mask, self.edit, self.past))
 
 
 def compute_diffusion_loss(
@@ -66,6 +72,7 @@ def compute_diffusion_loss(
     process: MaskProcess = MaskProcess(),  # noqa: B008
     edit: EditTerm | None = None,
     attention: Attention = "block_causal",
+    reads_answer: bool = False,
 ) -> LossTerms:
     """Both terms of Eq. 6; the mask term alone bounds the nats per token from above.
 
@@ -85,6 +92,7 @@ def compute_diffusion_loss(
         process: of the masks.
         edit: the first term; None leaves it out.
         attention: what a noisy token sees.
+        reads_answer: add next-token prediction on clean answers, which needs a causal past.
     """
     block_size = batch.answer.shape[1] if attention == "full" else block_size
     answers = split(batch.answer, block_size)  # [B, M, b]
@@ -94,12 +102,14 @@ def compute_diffusion_loss(
     starts = torch.arange(num_blocks) * block_size
     is_live = (starts < batch.answer_lengths[:, None])[..., None]  # [B, M, 1]
 
-    def read(*states: Tensor) -> list[Tensor]:
+    def read(*states: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         if attention == "full":
-            return [read_answers(model, batch, state[:, 0])[:, None] for state in states]
+            return None, [read_answers(model, batch, state[:, 0])[:, None] for state in states]
         block_of = [*range(num_blocks)] * len(states)
-        hidden = read_slabs(model, batch, torch.cat(states, dim=1), block_of)
-        return list(hidden.chunk(len(states), dim=1))
+        of_answer, hidden = read_answers_and_slabs(
+            model, batch, torch.cat(states, dim=1), block_of, reads_answer=reads_answer
+        )
+        return of_answer if reads_answer else None, list(hidden.chunk(len(states), dim=1))
 
     def compute_log_p(hidden: Tensor, is_asked: Tensor, y: Tensor, forbidden: list[int]) -> Tensor:
         asked = hidden[is_asked.to(hidden.device)]
@@ -112,7 +122,7 @@ def compute_diffusion_loss(
         replacements = None
         if edit.process.source == "draft":
             with torch.no_grad():
-                blank = read(torch.full_like(answers, mask_id))[0].flatten(1, 2)
+                blank = read(torch.full_like(answers, mask_id))[1][0].flatten(1, 2)
                 replacements = draw_drafts(
                     blank, model, batch.answer, edit.process.token_weights, generator
                 )
@@ -123,13 +133,16 @@ def compute_diffusion_loss(
             states = [noisy, edited]
         else:
             states, is_judged = [edited.masked_fill(is_masked, mask_id)], is_live & ~is_masked
-    hidden = read(*states)
+    of_answer, hidden = read(*states)
     weight = weight.view(-1, num_blocks, 1).expand_as(is_asked)[is_asked].to(hidden[0].device)
     mask_sum = -(weight * compute_log_p(hidden[0], is_asked, answers, non_text)).sum()
-    edit_sum = mask_sum.new_zeros(())
+    edit_sum = past_sum = mask_sum.new_zeros(())
     if edit is not None:
         edit_sum = -compute_log_p(hidden[-1], is_judged, targets, [mask_id]).sum()
-    return LossTerms(mask_sum, edit_sum, int(is_live.sum()) * block_size)
+    if of_answer is not None:
+        is_text = torch.arange(batch.answer.shape[1])[None] < batch.answer_lengths[:, None]
+        past_sum = -compute_log_p(of_answer, is_text, batch.answer, [mask_id]).sum()
+    return LossTerms(mask_sum, edit_sum, past_sum, int(is_live.sum()) * block_size)
 
 
 def compute_autoregressive_loss(model: Transformer, batch: Batch, mask_id: int) -> LossTerms:
@@ -138,4 +151,4 @@ def compute_autoregressive_loss(model: Transformer, batch: Batch, mask_id: int) 
     is_asked = torch.arange(hidden.shape[1])[None] < batch.answer_lengths[:, None]
     asked = hidden[is_asked.to(hidden.device)]
     log_p = compute_log_probabilities(asked, model.head_weight, batch.answer[is_asked], mask_id)
-    return LossTerms(-log_p.sum(), log_p.new_zeros(()), len(log_p))
+    return LossTerms(-log_p.sum(), log_p.new_zeros(()), log_p.new_zeros(()), len(log_p))

@@ -35,6 +35,8 @@ class Context(Protocol):
     num_prefill: int
     num_append: int
     """Forwards that `append` takes for rows that are due."""
+    keeps_reads: bool
+    """Whether a block that was read in its final form need not be read again for the past."""
 
     def read(self, block: Tensor, where: Tensor) -> Tensor:
         """Hidden states [N, D] of `block` int64 [B, b] at `where` bool [B, b], row by row."""
@@ -53,7 +55,7 @@ Past = Callable[[Transformer, Tensor, Tensor, Tensor], Context]
 the classes below, or a `functools.partial` of one."""
 
 
-AttentionMode = Literal["causal", "full", "block_causal", "block_causal_prompt"]
+AttentionMode = Literal["causal", "full", "block_causal", "block_causal_prompt", "causal_past"]
 """What a model was trained to see. `block_causal_prompt`: the prompt is made of blocks as well."""
 
 
@@ -86,17 +88,25 @@ class Cached:
     ) -> None:
         """Prefill: the prompt is block 0, which sees all of itself, or blocks of its own (SDAR).
 
+        Under `ModelConfig.causal_past` it is causal, and its last token is read with the block.
+
         With `is_folded` a finished block is computed together with the first step of the next one,
         which does not see less for it: one forward of 2b positions instead of two of b.
         """
-        self.model, width, capacity = model, prompt.shape[1], prompt.shape[1] + canvas.shape[1]
+        self.model, self.is_causal = model, model.config.causal_past
+        self.keeps_reads = not self.is_causal
+        if self.is_causal:
+            self.last, prompt, lengths = prompt[:, -1:], prompt[:, :-1], lengths - 1
+            prompt_block_size = 1
+        width, capacity = prompt.shape[1], prompt.shape[1] + canvas.shape[1]
         self.is_folded, self.num_append = is_folded, 0 if is_folded else 1
         self.cache = KVCache(model.config, len(prompt), capacity, model.embedding.weight)
         self.lay_out(lengths, width, capacity)
         self.pending: tuple[Tensor, Tensor] | None = None
         columns = torch.arange(width, device=prompt.device) + (lengths - width)[:, None]  # [B, P]
         staircase = None if prompt_block_size is None else see_blocks(columns // prompt_block_size)
-        self.compute(prompt, None, None, staircase)
+        if width:
+            self.compute(prompt, None, None, staircase)
         self.cache.commit(width)
 
     def lay_out(self, lengths: Tensor, width: int, capacity: int) -> None:
@@ -128,7 +138,12 @@ class Cached:
         hidden: Tensor = self.model(tokens, mask=mask, cache=self.cache, rope=rope, where=where)
         return hidden
 
+    def shift(self, block: Tensor) -> Tensor:
+        """What is read to predict `block`."""
+        return torch.cat((self.last, block[:, :-1]), dim=1) if self.is_causal else block
+
     def read(self, block: Tensor, where: Tensor) -> Tensor:
+        block = self.shift(block)
         if self.pending is None:
             rows = find_rows(where.any(dim=1))
             if rows is None:
@@ -143,20 +158,32 @@ class Cached:
         end = self.cache.length + tokens.shape[1]
         staircase = torch.ones(tokens.shape[1], end, dtype=torch.bool, device=block.device)
         staircase[:num_old, end - block.shape[1] :] = False
+        if self.is_causal:
+            staircase[:num_old, : end - block.shape[1]] = self.see_causally(num_old)
         hidden = self.compute(tokens, where, rows, staircase[None, None])
         self.cache.commit(num_old)
         self.pending = None
         return hidden
 
     def append(self, block: Tensor, is_due: Tensor) -> None:
+        finished = self.shift(block)
+        if self.is_causal:
+            self.last = block[:, -1:].clone()
         if not bool(is_due.any()):
             self.cache.commit(block.shape[1])
         elif self.is_folded:
-            self.pending = block.clone(), is_due
+            self.pending = finished.clone(), is_due
         else:
             rows = find_rows(is_due)
-            self.compute(block if rows is None else block[rows], None, rows)
+            mask = self.see_causally(block.shape[1]) if self.is_causal else None
+            self.compute(finished if rows is None else finished[rows], None, rows, mask)
             self.cache.commit(block.shape[1])
+
+    def see_causally(self, num_new: int) -> Tensor:
+        """Attention bool [1, 1, L, S] of `num_new` columns behind the past, each seeing its own."""
+        end = self.cache.length + num_new
+        mask = torch.ones(num_new, end, dtype=torch.bool, device=self.is_real.device)
+        return mask.tril(self.cache.length)[None, None]
 
     def regroup(self, rows: Tensor, fresh: "Cached | None", room: int) -> None:
         """Keep `rows` int64 [R], put those of `fresh` behind them, make `room` for more columns.
@@ -182,6 +209,8 @@ class Cached:
             cache.values[:, first:last, :, span] = past.cache.values[:, own, :, start:end]
             first = last
         cache.commit(width)
+        if self.is_causal:
+            self.last = torch.cat([past.last[own] for past, own in groups])
         self.cache = cache
         self.lay_out(lengths, width, width + room)
 
@@ -199,7 +228,7 @@ def see_blocks(block_of: Tensor) -> Tensor:
 class Uncached:
     """The definition of `Cached`: the whole sequence under an explicit block mask, every step."""
 
-    num_prefill, num_append = 0, 0
+    num_prefill, num_append, keeps_reads = 0, 0, True
 
     def __init__(
         self,
@@ -211,7 +240,7 @@ class Uncached:
         prompt_block_size: int | None = None,
     ) -> None:
         """Nothing is computed ahead."""
-        self.model, self.tokens = model, prompt
+        self.model, self.tokens, self.is_causal = model, prompt, model.config.causal_past
         self.shift = (lengths - prompt.shape[1])[:, None]
         columns = torch.arange(prompt.shape[1], device=prompt.device)[None] + self.shift
         self.block_of = columns // (prompt_block_size or prompt.shape[1])  # [B, P], pads below 0
@@ -219,6 +248,9 @@ class Uncached:
     def read(self, block: Tensor, where: Tensor) -> Tensor:
         tokens = torch.cat((self.tokens, block), dim=1)  # [B, L]
         block_of = self.append_block(block)
+        if self.is_causal:  # every column is a block, but those read to predict the current one
+            tokens, columns = tokens[:, :-1], torch.arange(tokens.shape[1] - 1)
+            block_of = columns.clamp(max=len(columns) - block.shape[1]).expand(tokens.shape)
         columns = torch.arange(tokens.shape[1], device=tokens.device)[None] + self.shift  # [B, L]
         sees = see_blocks(block_of) & (columns >= 0)[:, None, None]
         sees |= torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # no NaN
@@ -238,7 +270,7 @@ class Uncached:
 class FullUncached:
     """The definition for models of full attention: prompt and canvas, all of it, every step."""
 
-    num_prefill, num_append = 0, 0
+    num_prefill, num_append, keeps_reads = 0, 0, True
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ Place in the flow: `train.py` asks for the three, in this order, before its firs
 asks for the first two alone.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,13 +74,16 @@ def find_shape(config: TrainConfig, start: Checkpoint | None) -> ModelConfig:
     Raises:
         ValueError: if both are given and differ.
     """
+    causal_past = config.attention == "causal_past"
+    named = replace(SIZES[config.size], causal_past=causal_past) if config.size else None
     if start is None:
-        return SIZES[config.size]
-    shape = start.model.config
-    if config.size and SIZES[config.size] != shape:
+        assert named is not None  # `check_config` wants one of the two
+        return named
+    shape = replace(start.model.config, causal_past=causal_past)
+    if named not in (None, shape):
         raise ValueError(
             f"init_from={config.init_from!r} is not of size {config.size!r} "
-            f"({shape} against {SIZES[config.size]}); name the size it has, or none"
+            f"({shape} against {named}); name the size it has, or none"
         )
     return shape
 

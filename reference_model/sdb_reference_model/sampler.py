@@ -249,7 +249,7 @@ def denoise_block(
         if on_step is not None:
             on_step(block)
     record_steps(counts, action == "remask", results)
-    return was_read
+    return was_read & context.keeps_reads
 
 
 def record_steps(counts: list[Tensor], is_remask: bool, results: Sequence[Generation]) -> None:

@@ -112,49 +112,82 @@ def run_model(
 
 
 def read_slabs(model: Transformer, batch: Batch, slabs: Tensor, block_of: Sequence[int]) -> Tensor:
-    """Compute the hidden states of every slab.
+    """Hidden states [B, M, b, D] of every slab, see `read_answers_and_slabs`."""
+    return read_answers_and_slabs(model, batch, slabs, block_of)[1]
+
+
+def read_answers_and_slabs(
+    model: Transformer,
+    batch: Batch,
+    slabs: Tensor,
+    block_of: Sequence[int],
+    *,
+    reads_answer: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Compute the hidden states of every slab, and those that predict the clean answer.
 
     Args:
         model: read with gradients, unless the caller turns them off.
         batch: prompts and clean answers; the width of the answers is a multiple of b.
         slabs: int64 [B, M, b], M states of blocks.
         block_of: for each of the M slabs the block that it is a state of, from 0.
+        reads_answer: read the answers' last blocks too, which no slab looks at; for a causal past.
 
     Returns:
-        [B, M, b, D]; where examples are packed, zeros for slabs behind an answer's end.
+        [B, C, D] of the answers, if they are read, and [B, M, b, D]; where examples are packed,
+        zeros behind an answer's end.
     """
     num_rows, num_slabs, block_size = slabs.shape
     prompt_width, answer_width = batch.prompt.shape[1], batch.answer.shape[1]
-    past = torch.cat((batch.prompt, batch.answer[:, :-block_size]), dim=1)
+    text = torch.cat((batch.prompt, batch.answer), dim=1)
+    is_shifted = int(model.config.causal_past)
+    starts = torch.tensor(block_of) * block_size + prompt_width - is_shifted  # [M]
+    if is_shifted:
+        slabs = torch.cat((text[:, starts, None], slabs[..., :-1]), dim=2)
+    past = text[:, : text.shape[1] - (0 if reads_answer else block_size) - is_shifted]
     tokens = torch.cat((past, slabs.reshape(num_rows, -1)), dim=1)  # [B, L]
-    starts = torch.tensor(block_of)[:, None] * block_size + prompt_width
-    columns = (starts + torch.arange(block_size)).flatten()  # [M * b]
+    columns = (starts[:, None] + torch.arange(block_size)).flatten()  # [M * b]
     columns = torch.cat((torch.arange(past.shape[1]), columns))
     positions = compute_positions(batch.prompt_lengths, prompt_width, answer_width)[:, columns]
-    layout, is_needed = lay_out_slabs(batch, block_size, block_of)
-    hidden = run_model(model, tokens, positions, layout, is_needed)[:, past.shape[1] :]
-    return hidden.reshape(num_rows, num_slabs, block_size, -1)
+    layout, is_needed = lay_out_slabs(
+        batch, block_size, block_of, is_causal=bool(is_shifted), reads_answer=reads_answer
+    )
+    hidden = run_model(model, tokens, positions, layout, is_needed)
+    of_slabs = hidden[:, past.shape[1] :].reshape(num_rows, num_slabs, block_size, -1)
+    return hidden[:, prompt_width - 1 : past.shape[1]], of_slabs
 
 
-def lay_out_slabs(batch: Batch, block_size: int, block_of: Sequence[int]) -> tuple[Layout, Tensor]:
+def lay_out_slabs(
+    batch: Batch,
+    block_size: int,
+    block_of: Sequence[int],
+    *,
+    is_causal: bool = False,
+    reads_answer: bool = False,
+) -> tuple[Layout, Tensor]:
     """Lay out [prompt | clean answer but its last block | slabs].
 
     The prompt is block 0 and sees all of itself. A clean block sees blocks up to its own; a slab
     sees the clean blocks before its own, and itself. Nobody looks at the last clean block, so it
-    is left out. With one slab per block this is the mask of BD3-LM.
+    is left out, but where predictions of the answer are wanted (`reads_answer`). With one slab per
+    block this is the mask of BD3-LM. With `is_causal` the past is causal, and both it and the
+    slabs end one position earlier.
 
     Returns:
         The layout, and what of it is needed, bool [B, L]: no block behind an answer's end, and no
         clean copy of its last one.
     """
-    prompt_width = batch.prompt.shape[1]
-    past = torch.arange(prompt_width + batch.answer.shape[1] - block_size)
+    prompt_width = batch.prompt.shape[1] - is_causal
+    width = prompt_width + batch.answer.shape[1]
+    past = torch.arange(width if reads_answer else width - block_size)
     past_block = torch.where(past < prompt_width, 0, (past - prompt_width) // block_size + 1)
     slab_block = torch.tensor(block_of).repeat_interleave(block_size) + 1
     slab = torch.arange(len(block_of)).repeat_interleave(block_size)
     num_blocks = (batch.answer_lengths[:, None] + block_size - 1) // block_size  # [B, 1]
-    is_needed = torch.cat((past_block < num_blocks, slab_block <= num_blocks), dim=1)
-    is_text = locate_text(batch.prompt_lengths, prompt_width, is_needed.shape[1])
+    is_needed = torch.cat((past_block < num_blocks + reads_answer, slab_block <= num_blocks), dim=1)
+    if is_causal:  # every column of the past is a block
+        past_block, slab_block = past, (slab_block - 1) * block_size + prompt_width
+    is_text = locate_text(batch.prompt_lengths, batch.prompt.shape[1], is_needed.shape[1])
     layout = Layout(
         is_text.long() - 1,
         torch.cat((past_block, slab_block))[None],

@@ -92,6 +92,8 @@ class StepReport:
     mask_loss: float
     edit_loss: float
     """First term of Eq. 6, before its weight; 0 while there are no edits."""
+    past_loss: float
+    """Of next-token prediction, before its weight; 0 without one."""
     edit_ratio: float
     """Largest alpha of the last step."""
     learning_rate_factor: float
@@ -117,12 +119,11 @@ class Loss(nn.Module):
 
     def forward(
         self, batch: Batch, block_size: int, edit_ratio: float, seed: int, max_time: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Sums of both terms of Eq. 6 in nats; the twin's loss comes as the first."""
+    ) -> Tensor:
+        """float32 [3], sums of the `LossTerms` in nats; the twin's loss comes as the first."""
         c = self.config
         if c.objective == "autoregressive":
-            terms = compute_autoregressive_loss(self.model, batch, self.mask_id)
-            return terms.mask, terms.edit
+            return compute_autoregressive_loss(self.model, batch, self.mask_id).stack()
         masks = MaskProcess(
             c.mask_schedule, c.weighting if max_time == 1.0 else "uniform", max_time
         )
@@ -137,8 +138,9 @@ class Loss(nn.Module):
             process=masks,
             edit=edit,
             attention=c.attention,
+            reads_answer=c.past_weight > 0,
         )
-        return terms.mask, terms.edit
+        return terms.stack()
 
 
 def train(
@@ -247,18 +249,18 @@ class Run:
         lines = drop_lines_behind(out / "log.jsonl", train_step, world)
         best = min((line["mask_loss"] for line in lines), default=math.inf)
         started = window_started = time.perf_counter()
-        window = torch.zeros(4, dtype=torch.float64)  # what `step` returns, added up
+        window = torch.zeros(5, dtype=torch.float64)  # what `step` returns, added up
         num_in_window = 0
         while train_step < config.num_train_steps:
             factor = find_factor(train_step, config)
             edit_ratio = find_edit_ratio(train_step, config)
             sums = self.step(train_step, factor, edit_ratio)
             if not bool(sums.isfinite().all()):
-                mask_loss, edit_loss, _, norm = sums.tolist()
+                *losses, _, norm = sums.tolist()
                 self.fail(
                     out,
                     train_step,
-                    f"loss is {mask_loss + config.edit_weight * edit_loss} and the gradient's norm "
+                    f"loss is {config.weigh(losses)} and the gradient's norm "
                     f"{norm} at step {train_step}",
                 )
             train_step, num_in_window, window = train_step + 1, num_in_window + 1, window + sums
@@ -266,16 +268,18 @@ class Run:
             now = time.perf_counter()
             elapsed_s = elapsed_before_s + now - started
             if train_step % report_every == 0 or is_last:
-                mask_loss, edit_loss, _, norm = (window / num_in_window).tolist()
+                *losses, num_tokens, norm = (window / num_in_window).tolist()
+                mask_loss, edit_loss, past_loss = losses
                 report = StepReport(
                     train_step=train_step,
-                    loss=mask_loss + config.edit_weight * edit_loss,
+                    loss=config.weigh(losses),
                     mask_loss=mask_loss,
                     edit_loss=edit_loss,
+                    past_loss=past_loss,
                     edit_ratio=edit_ratio,
                     learning_rate_factor=factor,
                     gradient_norm=norm,
-                    tokens_per_s=float(window[2]) / (now - window_started),
+                    tokens_per_s=num_tokens * num_in_window / (now - window_started),
                     elapsed_s=elapsed_s,
                 )
                 if world.rank == 0:
@@ -338,14 +342,14 @@ class Run:
         """One batch and, if all is finite, one update.
 
         Returns:
-            float64 [4]: both losses per token, real tokens, and the norm of the gradient.
+            float64 [5]: three losses per token, real tokens, and the norm of the gradient.
         """
         config, world = self.config, self.world
         max_time = find_max_time(train_step, config)
         pieces, block_size, seeds = self.draw(train_step)
         num_judged = self.stream.count_answer_tokens(pieces.reshape(-1), block_size)
         own = range(world.rank, len(pieces), world.size)
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums = torch.zeros(4, dtype=torch.float64)
         for index in own:
             batch = self.stream.collate(
                 pieces[index], self.tokenizer.pad_id, self.tokenizer.end_id, block_size
@@ -353,11 +357,11 @@ class Run:
             is_cast = self.dtype == torch.bfloat16 and config.parallel != "fsdp"
             with synchronise(self.loss, index == own[-1]):
                 with torch.autocast(world.device.type, self.dtype) if is_cast else nullcontext():
-                    mask, edit = self.loss(batch, block_size, edit_ratio, seeds[index], max_time)
+                    terms = self.loss(batch, block_size, edit_ratio, seeds[index], max_time)
                 # Wrappers average over ranks; the mean is over the tokens of the whole batch.
-                (world.size / num_judged * (mask + config.edit_weight * edit)).backward()
-            sums[:2] += torch.stack((mask, edit)).detach().cpu().double() / num_judged
-            sums[2] += float(batch.prompt_lengths.sum() + batch.answer_lengths.sum())
+                (world.size / num_judged * config.weigh(terms.unbind())).backward()
+            sums[:3] += terms.detach().cpu().double() / num_judged
+            sums[3] += float(batch.prompt_lengths.sum() + batch.answer_lengths.sum())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
@@ -373,8 +377,8 @@ class Run:
         return sums
 
 
-def replay_batch(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> tuple[float, float]:
-    """Both losses per token of a batch that stopped a run, with the noise that it had there.
+def replay_batch(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> list[float]:
+    """The three losses per token of a batch that stopped a run, with the noise that it had there.
 
     Args:
         path: the run's `failed_batch.json`.
@@ -388,7 +392,7 @@ def replay_batch(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> tu
     )
     block_size, num_pieces = saved["block_size"], len(saved["seeds"])
     loss = Loss(model, config, tokenizer)
-    sums, num_judged = torch.zeros(2, dtype=torch.float64), 0
+    sums, num_judged = torch.zeros(3, dtype=torch.float64), 0
     for index, seed in enumerate(saved["seeds"]):
         own = slice(*(len(saved["answer_ids"]) * i // num_pieces for i in (index, index + 1)))
         answers = saved["answer_ids"][own]
@@ -397,10 +401,9 @@ def replay_batch(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> tu
         )
         with torch.no_grad():
             terms = loss(batch, block_size, edit_ratio, seed, max_time)
-        sums += torch.stack(terms).double().cpu()
+        sums += terms.double().cpu()
         num_judged += sum(-(-len(ids) // block_size) * block_size for ids in answers)
-    mask_loss, edit_loss = (sums / num_judged).tolist()
-    return mask_loss, edit_loss
+    return (sums / num_judged).tolist()  # type: ignore[no-any-return]
 
 
 def restore_config(values: Mapping[str, Any]) -> TrainConfig:

@@ -3,6 +3,7 @@
 Place in the flow: `train.py` reads it; every key is a key of the TOML files in `configs/`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,9 @@ class TrainConfig:
     mask_token: str = "<|mask|>"
     """What an autoregressive start without a mask uses as one: any token that its text never has,
     or a new one, for which most models have a spare id."""
+    past_weight: float = 0.0
+    """Of next-token prediction on the clean answer, which `attention = "causal_past"` reads
+    causally anyway; it keeps what an autoregressive start knew."""
 
     edit_fraction: float = 0.2
     """Last part of the steps that has both terms of Eq. 6; 0 is never."""
@@ -79,6 +83,11 @@ class TrainConfig:
     compile: bool = False
     """Through `torch.compile`, on GPUs; tested on none yet."""
 
+    def weigh(self, losses: Sequence[Any]) -> Any:
+        """What is minimised, of the losses of masks, edits and past."""
+        mask, edit, past = losses
+        return mask + self.edit_weight * edit + self.past_weight * past
+
 
 def load_config(name: str) -> TrainConfig:
     """Read a shipped configuration by name, or a TOML file by path.
@@ -98,11 +107,10 @@ def check_config(config: TrainConfig, name: str) -> None:
             f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}; "
             "or leave it out where init_from brings its own"
         )
-    is_blockwise = config.objective == "diffusion" and config.attention == "block_causal"
+    is_blockwise = config.objective == "diffusion" and config.attention != "full"
     if is_blockwise != bool(config.block_sizes):
         raise ValueError(
-            f"{name}: block_sizes goes with objective='diffusion' and attention='block_causal', "
-            "and only with them"
+            f"{name}: block_sizes goes with objective='diffusion', and not with attention='full'"
         )
     if min((config.batch_size, config.num_train_steps, *config.block_sizes)) < 1:
         raise ValueError(f"{name}: batch_size, num_train_steps and block_sizes must be positive")
@@ -110,11 +118,17 @@ def check_config(config: TrainConfig, name: str) -> None:
         raise ValueError(
             f"{name}: mask_warmup_steps={config.mask_warmup_steps} must be 0 or more; 0 is none"
         )
+    if config.past_weight and config.attention != "causal_past":
+        raise ValueError(f"{name}: past_weight needs attention='causal_past'")
     for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")
-    if config.edit_lengths == "labels" and not (is_blockwise and config.edit_place == "separate"):
-        raise ValueError(f"{name}: edit_lengths='labels' needs block_sizes, edit_place='separate'")
+    is_in_blocks = is_blockwise and config.attention == "block_causal"
+    if config.edit_lengths == "labels" and not (is_in_blocks and config.edit_place == "separate"):
+        raise ValueError(
+            f"{name}: edit_lengths='labels' needs block_sizes, attention='block_causal' and "
+            "edit_place='separate'"
+        )
     if config.optimizer == "muon" and config.parallel == "fsdp":
         raise ValueError(
             f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp', or 'adamw'"

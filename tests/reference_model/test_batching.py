@@ -1,9 +1,12 @@
 """A queue gives every prompt the answer that it gets alone."""
 
+from dataclasses import replace
+
 import pytest
 from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_reference_model.batching import sample_queue
+from sdb_reference_model.model import SIZES, ModelConfig
 from sdb_reference_model.policies import Revision, commit_above, edit_above
 from sdb_reference_model.sampler import sample_blocks
 
@@ -12,15 +15,20 @@ PROMPTS = [[10 + row, *range(20, 19 + length)] for row, length in enumerate(LENG
 SEEDS = list(range(5, 12))
 
 
+@pytest.mark.parametrize("config", [SIZES["test"], replace(SIZES["test"], causal_past=True)])
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 @pytest.mark.parametrize("end_bias", [-1.0, 0.35])
 @pytest.mark.parametrize(
     ("temperature", "revision"), [(0.0, None), (1.0, None), (0.0, edit_above(0.3, 4))]
 )
 def test_answers_are_those_of_each_prompt_alone(
-    temperature: float, revision: Revision | None, end_bias: float, batch_size: int
+    temperature: float,
+    revision: Revision | None,
+    end_bias: float,
+    batch_size: int,
+    config: ModelConfig,
 ) -> None:
-    model, tokenizer = make_model(end_bias), make_tokenizer()
+    model, tokenizer = make_model(end_bias, config=config), make_tokenizer()
     queued = sample_queue(
         model,
         tokenizer,

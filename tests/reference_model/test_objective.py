@@ -11,7 +11,7 @@ import torch
 from sdb_reference_model.attention import build_dense_mask
 from sdb_reference_model.corruption import MaskProcess, mask_tokens, sample_times
 from sdb_reference_model.edits import EditProcess, edit_answers
-from sdb_reference_model.model import SIZES, Transformer
+from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.objective import (
     EditTerm,
     LossTerms,
@@ -33,8 +33,8 @@ def per_token(terms: LossTerms) -> float:
     return float(terms.mask) / terms.num_tokens
 
 
-def make_model() -> Transformer:
-    model = Transformer(SIZES["test"])
+def make_model(config: ModelConfig = SIZES["test"]) -> Transformer:
+    model = Transformer(config)
     model.initialise(torch.Generator().manual_seed(3))
     for block in model.blocks:
         for weight in block.parameters():
@@ -116,6 +116,37 @@ def test_mask_only_loss_is_the_one_that_trained_the_shipped_checkpoint(
     generator = torch.Generator().manual_seed(11)
     loss = compute_diffusion_loss(make_model(), make_batch(), block_size, MASK, generator)
     assert per_token(loss) == pytest.approx(recorded, rel=1e-6)
+
+
+@pytest.mark.parametrize("block_size", [2, 4, 12])
+def test_loss_on_a_causal_past_equals_block_by_block_evaluation(block_size: int) -> None:
+    """Each noisy block, shifted, after its own causal prefix; and the twin's loss beside it."""
+    model, batch = make_model(replace(SIZES["test"], causal_past=True)), make_batch()
+    loss = compute_diffusion_loss(
+        model, batch, block_size, MASK, torch.Generator().manual_seed(5), reads_answer=True,
+        process=MaskProcess(weighting="uniform"), attention="causal_past",
+    )  # fmt: skip
+    twin = compute_autoregressive_loss(model, batch, MASK)
+    assert float(loss.past) == pytest.approx(float(twin.mask), rel=1e-5)
+    generator = torch.Generator().manual_seed(5)
+    blocks = batch.answer.view(-1, block_size)
+    noisy, is_masked = mask_tokens(
+        blocks, sample_times(len(blocks), block_size, generator), MASK, generator
+    )
+    blocks_per_row, total = batch.answer.shape[1] // block_size, 0.0
+    for index, block in enumerate(blocks):
+        row, start = index // blocks_per_row, index % blocks_per_row * block_size
+        if start >= batch.answer_lengths[row]:
+            continue
+        prompt = batch.prompt[row, -batch.prompt_lengths[row] :]
+        read = torch.cat((prompt, batch.answer[row, :start], noisy[index]))[:-1]
+        sees = torch.ones(len(read), len(read), dtype=torch.bool).tril()
+        sees[-block_size:] = True
+        logits = model(read[None], mask=sees[None, None])[0, -block_size:] @ model.head_weight.T
+        logits[:, MASK] = -math.inf
+        log_p = logits.log_softmax(dim=-1).gather(1, block[:, None])[:, 0]
+        total -= float((log_p * is_masked[index]).sum())
+    assert float(loss.mask) == pytest.approx(total, rel=1e-5)
 
 
 def test_autoregressive_loss_equals_row_by_row_evaluation() -> None:

@@ -90,6 +90,47 @@ def test_cached_equals_uncached(
     assert end_bias > 0 or all(len(g.token_ids) == 32 for g in fast)
 
 
+CAUSAL_PAST = replace(SIZES["test"], causal_past=True)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("revision", [None, edit_above(0.3, 4), remask_above(0.3, 4)])
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize("rows", [slice(4), slice(1, 2), slice(3, 4)])
+def test_a_causal_past_is_read_as_its_definition_says(
+    rows: slice, end_bias: float, revision: Revision | None, temperature: float
+) -> None:
+    fast, folded, slow = (
+        sample_blocks(
+            make_model(end_bias, config=CAUSAL_PAST),
+            make_tokenizer(),
+            PROMPTS[rows],
+            block_size=8,
+            policy=commit_above(0.6),
+            revision=revision,
+            max_new_tokens=32,
+            temperature=temperature,
+            seeds=list(range(4))[rows],
+            past=past,
+        )
+        for past in (UNFOLDED, Cached, Uncached)
+    )
+    for a, b, c in zip(fast, folded, slow, strict=True):
+        assert a.token_ids == b.token_ids == c.token_ids
+        assert a.step_commits == b.step_commits == c.step_commits
+        assert a.step_edits == b.step_edits == c.step_edits
+
+
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+def test_on_a_causal_past_blocks_of_one_token_are_the_autoregressive_twin(end_bias: float) -> None:
+    model, tokenizer = make_model(end_bias, config=CAUSAL_PAST), make_tokenizer()
+    blocks = sample_blocks(
+        model, tokenizer, PROMPTS, block_size=1, policy=commit_above(1.0), max_new_tokens=32
+    )
+    twin = sample_tokens(model, tokenizer, PROMPTS, max_new_tokens=32)
+    assert [g.token_ids for g in blocks] == [g.token_ids for g in twin]
+
+
 @pytest.mark.skipif(not is_available("cpu"), reason="this PyTorch has no oneDNN")
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize(
