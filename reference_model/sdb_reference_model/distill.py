@@ -26,7 +26,13 @@ from datasets import Dataset, Features, List, Value
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.data import collate
 from sdb_reference_model.files import write_text
-from sdb_reference_model.policies import Policy, commit_above, commit_evenly, commit_in_order
+from sdb_reference_model.policies import (
+    Policy,
+    commit_above,
+    commit_evenly,
+    commit_in_order,
+    commit_prefix,
+)
 from sdb_reference_model.sampler import sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.trajectories import (
@@ -76,7 +82,7 @@ class DistillConfig:
     block_size: int
     max_new_tokens: int
     policies: tuple[str, ...]
-    """`threshold:P`, `steps:N`, `leftmost:N` or `random:N`; see `build_policy`."""
+    """`threshold:P`, `prefix:P`, `steps:N`, `leftmost:N` or `random:N`; see `build_policy`."""
     temperatures: tuple[float, ...]
     num_seeds: int
     elbo: Literal["trajectory", "monte-carlo"] = "trajectory"
@@ -105,8 +111,9 @@ def build_policy(spec: str, generator: torch.Generator) -> Policy:
     """Make the policy that a text names.
 
     Args:
-        spec: `threshold:0.9` commits what is more probable, `steps:4` takes that many steps per
-            block, `leftmost:1` and `random:1` commit that many tokens per step in that order.
+        spec: `threshold:0.9` commits what is more probable, `prefix:0.9` from the left as long as
+            it is, `steps:4` takes that many steps per block, `leftmost:1` and `random:1` commit
+            that many tokens per step in that order.
         generator: of the random order.
 
     Raises:
@@ -119,12 +126,15 @@ def build_policy(spec: str, generator: torch.Generator) -> Policy:
         value = -1.0
     if kind == "threshold" and 0 <= value <= 1:
         return commit_above(value)
+    if kind == "prefix" and 0 <= value <= 1:
+        return commit_prefix(value)
     if kind in ("steps", "leftmost", "random") and value >= 1 and value.is_integer():
         if kind == "steps":
             return commit_evenly(int(value))
         return commit_in_order(int(value), generator if kind == "random" else None)
     raise ValueError(
-        f"policy {spec!r}; use threshold:P with P in [0, 1], steps:N, leftmost:N or random:N"
+        f"policy {spec!r}; use threshold:P or prefix:P with P in [0, 1], steps:N, leftmost:N or "
+        "random:N"
     )
 
 

@@ -84,6 +84,24 @@ def commit_in_order(num_tokens: int, generator: torch.Generator | None) -> Polic
     return select
 
 
+def commit_prefix(threshold: float) -> Policy:
+    """Commit the first mask, and those behind it as long as each is above `threshold`.
+
+    Text grows without gaps: no token is chosen while one before it is open, as in the text that an
+    autoregressive start was trained on.
+    """
+    if not threshold >= 0.0:
+        raise ValueError(f"threshold={threshold} must be at least 0")
+
+    def select(confidence: Tensor, is_open: Tensor, step: int) -> Tensor:
+        may_commit = is_open & (confidence >= 0)
+        first = may_commit.long().argmax(dim=1, keepdim=True)
+        is_sure = ~may_commit | (confidence > threshold)
+        return is_sure.scatter(1, first, True).long().cumprod(dim=1).bool() & may_commit
+
+    return select
+
+
 def commit_top(num_tokens: int) -> Policy:
     """Commit the `num_tokens` most probable: LLaDA's low-confidence remasking, a fixed speed."""
     if num_tokens < 1:
@@ -298,6 +316,8 @@ def build_plan(spec: PolicySpec) -> Plan:
             return Plan(commit_top(int(first)))
         case "leftmost":
             return Plan(commit_in_order(int(first), None))
+        case "prefix":
+            return Plan(commit_prefix(first))
         case "error":
             return Plan(commit_within(first))
         case "entropy":

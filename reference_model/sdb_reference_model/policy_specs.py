@@ -12,6 +12,7 @@ from dataclasses import dataclass
 POLICIES: dict[str, tuple[str, ...]] = {
     "top": ("tokens",),
     "leftmost": ("tokens",),
+    "prefix": ("threshold",),
     "error": ("bound",),
     "entropy": ("bound",),
     "hierarchical": ("threshold", "low_threshold"),

@@ -235,6 +235,7 @@ def test_a_canvas_longer_than_the_model_is_an_error(spec: str) -> None:
     [
         "top:2",
         "leftmost:2",
+        "prefix:0.5",
         "error:0.5",
         "entropy:2",
         "hierarchical:0.5:0.1",

@@ -176,6 +176,7 @@ def test_policies_that_cannot_be_are_refused() -> None:
     [
         ("top:3", [0, 2, 5]),
         ("leftmost:3", [0, 1, 2]),
+        ("prefix:0.9", [0]),
         ("error:0.16", [0, 5]),
         ("entropy:0.06", [0, 5]),
         ("hierarchical:0.65:0.5", [0, 2, 4, 5]),
@@ -194,11 +195,18 @@ def test_texts_name_policies(text: str, chosen: list[int]) -> None:
     assert (plan.measure == "certainty") == text.startswith("entropy")
 
 
+def test_a_prefix_ends_at_the_first_doubt_and_passes_over_what_stands() -> None:
+    confidence = torch.tensor([[0.2, 0.95, 0.95, 0.5, 0.99], [-1.0, 0.95, -1.0, 0.92, 0.1]])
+    is_open = torch.tensor([[True] * 5, [False, True, False, True, True]])
+    chosen = build_plan(parse_policy("prefix:0.9")).policy(confidence, is_open, 0)
+    assert chosen.tolist() == [[True, True, True, False, False], [False, True, False, True, False]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("entropi:1", "unknown policy 'entropi'; did you mean 'entropy'?"),
-        ("best", "unknown policy 'best'; use top:TOKENS, leftmost:TOKENS, error:BOUND, entr"),
+        ("best", "unknown policy 'best'; use top:TOKENS, leftmost:TOKENS, prefix:THRESH"),
         ("top", "policy 'top' does not fit top:TOKENS: tokens, budget are whole and from 1"),
         ("top:1.5", "'top:1.5' does not fit"),
         ("top:0", "'top:0' does not fit"),
