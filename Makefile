@@ -50,7 +50,8 @@ bench-sampler: .venv/.installed
 
 bench-training: .venv/.installed-dev
 	$(BIN)/python reference_model/benchmarks/training.py
-	$(BIN)/python reference_model/benchmarks/training.py --sizes demo,25m,125m,0.5b
+	$(BIN)/python reference_model/benchmarks/training.py --sizes demo,25m,125m,0.5b,1b
+	$(BIN)/python reference_model/benchmarks/training.py --sizes demo,25m,125m,0.5b,1b --objective diffusion
 
 bench-demo: .venv/.installed
 	$(BIN)/python harness/benchmarks/demo.py

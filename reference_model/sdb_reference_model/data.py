@@ -76,7 +76,8 @@ class BatchStream:
         """
         if len(tokenized) < batch_size:
             raise ValueError(
-                f"data set has {len(tokenized)} examples, fewer than batch_size={batch_size}"
+                f"data set has {len(tokenized)} examples, fewer than batch_size={batch_size}; "
+                "lower it, or give more data"
             )
         self.batch_size, self.seed = batch_size, seed
         self.num_left_out = 0

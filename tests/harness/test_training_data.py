@@ -7,10 +7,11 @@ import pytest
 from datasets import Dataset
 
 from sdb_harness.benchmarks.minipy import make_problem
+from sdb_harness.errors import UserError
 from sdb_harness.training_data import (
     make_training_data,
+    read_exercises,
     read_training_data,
-    read_training_problems,
 )
 
 MIXTURE = {"level-1": 0.5, "families": 0.5}
@@ -47,12 +48,12 @@ def test_wrong_tables_are_one_clear_line(change: dict[str, Any], message: str) -
 
 def test_problems_are_the_examples_with_their_inputs() -> None:
     data = {"num_examples": 40, "seed": 2, "mixture": MIXTURE}
-    problems = read_training_problems(data)
+    problems = read_exercises(data).problems
     expected = [{"prompt": p.prompt, "completion": p.reference} for p in problems]
     assert read_training_data(data).to_list() == expected
     assert {problem.group for problem in problems} > {"level-1"}
     with pytest.raises(ValueError, match="must be positive"):
-        read_training_problems({**data, "num_examples": 0})
+        read_exercises({**data, "num_examples": 0})
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
@@ -90,4 +91,41 @@ def test_a_wrong_source_is_one_clear_line(
     Path("broken.jsonl").write_text('{"x": \n')
     with pytest.raises(ValueError, match=message) as caught:
         read_training_data(data)
+    assert "\n" not in str(caught.value)
+
+
+PROBLEM = '{"prompt": "def f(x):\\n", "entry_point": "f", "tests": ["assert f(1) == 2"]}\n'
+WORDS = '{"prompt": "Add one.", "entry_point": "f", "tests": ["assert f(1) == 2"]}\n'
+
+
+def test_a_users_own_problems_are_those_of_the_benchmark_of_files(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(PROBLEM)
+    first = read_exercises({"source": str(path)})
+    (problem,) = first.problems
+    assert problem.prompt == "def f(x):\n"
+    answer = "    return x + 1\n\ndef g():\n    pass\n"
+    assert first.protocol.extract(problem, answer)[0].rstrip() == "def f(x):\n    return x + 1"
+    path.write_text(PROBLEM + PROBLEM.replace("2", "3"))
+    assert read_exercises({"source": str(path)}).data["revision"] != first.data["revision"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": "own.jsonl", "prompt": "x"}, "give source alone, a JSONL file of problems"),
+        ({"source": "hub:somebody/problems"}, "give source alone"),
+        ({"source": "nowhere.jsonl"}, "cannot read the problems nowhere.jsonl"),
+        ({"source": "own.jsonl"}, "own.jsonl:2: not JSON"),
+        ({"source": "words.jsonl"}, "words/1 lacks `def f\\(`; these phases continue source"),
+    ],
+)
+def test_wrong_problems_are_one_clear_line(
+    data: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.jsonl").write_text(PROBLEM + "{")
+    Path("words.jsonl").write_text(PROBLEM + WORDS)
+    with pytest.raises((ValueError, UserError), match=message) as caught:
+        read_exercises(data)
     assert "\n" not in str(caught.value)
