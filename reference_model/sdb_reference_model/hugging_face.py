@@ -15,7 +15,7 @@ weights, biases outside the query, key and value projections. Each is refused by
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +140,9 @@ FAMILIES: dict[str, Family] = {
 }
 """`model_type` of `config.json` -> family."""
 
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+"""What weights may be, in files and in memory."""
+
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     "attention_bias": (None, False),
     "mlp_bias": (None, False),
@@ -178,7 +181,7 @@ def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> Huggi
         CheckpointError: a file is missing or damaged, the family is unknown, or it needs something
             that our Transformer does not have; names what and lists the nearest.
     """
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    if dtype not in FLOATS:
         raise CheckpointError(f"dtype={dtype}; use torch.float32, torch.bfloat16 or torch.float16")
     config = read_config(folder)
     model_type = config.get("model_type", "")
@@ -305,7 +308,7 @@ def read_weights(
     """Read every tensor of `model` from the folder's files, fused where ours are.
 
     Raises:
-        CheckpointError: missing or surplus tensors, or a wrong shape.
+        CheckpointError: missing or surplus tensors, or a wrong shape or dtype.
     """
     wanted = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
     sources = {name: tuple(list_sources(name, names)) for name in wanted}
@@ -324,10 +327,16 @@ def read_weights(
         if missing or surplus:
             raise CheckpointError(
                 f"{folder} lacks {missing[:3]} and has surplus {surplus[:3]} "
-                f"({len(missing)} and {len(surplus)} in all); its config.json is of another model"
+                f"({len(missing)} and {len(surplus)} in all); its names are nearest to those of "
+                f"{find_nearest(files)}: check model_type and num_layers in config.json"
             )
         for name, shape in wanted.items():
             weight = torch.cat([files[source].get_tensor(source) for source in sources[name]])
+            if weight.dtype not in FLOATS:
+                raise CheckpointError(
+                    f"{folder}: {sources[name][0]} is {weight.dtype}, a quantised weight; give the "
+                    "model in float32, bfloat16 or float16"
+                )
             if tuple(weight.shape) != shape:
                 raise CheckpointError(
                     f"{folder}: {' + '.join(sources[name])} is {tuple(weight.shape)}, "
@@ -335,6 +344,19 @@ def read_weights(
                 )
             weights[name] = weight.to(dtype)
     return weights
+
+
+def find_nearest(found: Collection[str]) -> str:
+    """The families whose name map has most of the `found` names of tensors."""
+
+    def count(names: Mapping[str, tuple[str, ...]]) -> int:
+        # The first layer stands for all.
+        return sum(
+            source.replace("{}", "0") in found for group in names.values() for source in group
+        )
+
+    nearest = max((family.names for family in FAMILIES.values()), key=count)
+    return ", ".join(name for name, family in FAMILIES.items() if family.names is nearest)
 
 
 def list_sources(name: str, names: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -149,7 +149,10 @@ def test_weights_are_converted_to_the_dtype_asked_for(tmp_path: Path) -> None:
         ({"model_type": "llama4"}, r"no name map.*nearest: llama\)"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "scales rotary positions"),
-        ({"num_hidden_layers": 3}, r"lacks \['model\.layers\.2\..*9 and 0 in all"),
+        (
+            {"num_hidden_layers": 3},
+            r"lacks \['model\.layers\.2\..*9 and 0 in all\); .* llama, qwen2,",
+        ),
         ({"num_hidden_layers": 1}, r"surplus \['model\.layers\.1\.input"),
         ({"intermediate_size": 40}, r"gate_proj.weight \+ .*\(96, 32\).*wants \(80, 32\)"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
@@ -160,6 +163,23 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], message: str, tmp_pa
     config = json.loads((tmp_path / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=message):
+        load_hugging_face(tmp_path)
+
+
+def test_the_nearest_name_map_is_named(tmp_path: Path) -> None:
+    write_as("llada", make_model("llama"), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(make_model("llama").config.to_dict()))
+    with pytest.raises(CheckpointError, match=r"names are nearest to those of llada: check model_"):
+        load_hugging_face(tmp_path)
+
+
+def test_quantised_weights_are_refused_by_name(tmp_path: Path) -> None:
+    make_model("llama").save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.int8)
+    save_file(weights, path)
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is torch\.int8, a quantised"):
         load_hugging_face(tmp_path)
 
 

@@ -3,10 +3,11 @@
 Place in the flow: `seed_diffusion` and `autoregressive` differ only in the function that samples;
 here is the translation between records and token ids, the same for both, so that a comparison of
 the two compares the decoding and nothing else. A batch runs as one tensor. Behind the checkpoint's
-name, `weights=e4m3` rounds head and body to 8 bits (`Transformer.quantise`).
+name, `weights=bfloat16` holds and multiplies them in 16 bits, `weights=e4m3` rounds head and body
+to 8 (`Transformer.quantise`).
 
-What it does not do: gain speed by that. These samplers widen the weights at each forward; the
-option shows what 8 bits do to the answers.
+What it does not do: gain speed by 8 bits. These samplers widen such weights at each forward; the
+option shows what they do to the answers.
 """
 
 import os
@@ -24,12 +25,12 @@ from sdb_harness.records import Completion, SamplingConfig
 from sdb_kernels import packed
 from sdb_kernels.backend import REQUEST_VARIABLE, choose
 from sdb_reference_model.checkpoint import Checkpoint, Objective, load_checkpoint
-from sdb_reference_model.memory import explain_out_of_memory
+from sdb_reference_model.memory import explain_out_of_memory, place
 from sdb_reference_model.sampler import Generation
 from sdb_reference_model.tokenizer import CodeTokenizer
 
 WARM_UP_CALLS = 3
-WEIGHTS = ("float32", "e4m3")
+WEIGHTS = ("float32", "bfloat16", "e4m3")
 
 Ids = list[int]
 Sample = Callable[
@@ -84,16 +85,17 @@ class LocalModel:
         `may_pack`: whether `sample` reads the layout of `Transformer.pack`.
 
         Raises:
-            ValueError: the checkpoint is missing, damaged, or trained for another objective.
+            ValueError: the checkpoint is missing, damaged, trained for another objective, or larger
+                than the GPU.
         """
-        self.checkpoint = load_checkpoint(checkpoint)
+        dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
+        self.checkpoint = load_checkpoint(checkpoint, dtype)
         if self.checkpoint.objective != objective:
             raise ValueError(
                 f"checkpoint {checkpoint!r} was trained as {self.checkpoint.objective}, this "
                 f"generator needs {objective}; use the other generator or another checkpoint"
             )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.checkpoint.model.to(device)
+        device = place(self.checkpoint.model)
         self.sample = sample
         self.revision = self.checkpoint.revision
         head_select, num_threads = choose("head_select", None, device), torch.get_num_threads()
@@ -107,7 +109,7 @@ class LocalModel:
             f"{engine}/{version('seed-diffusion-bench')} torch/{torch.__version__} {device} "
             f"head_select={head_select} threads={num_threads}"
         )
-        self.precision = "float32" if weights == "float32" else f"float32, {weights} weights"
+        self.precision = "float32, e4m3 weights" if weights == "e4m3" else weights
         self.min_batch_size = 1
         self.implementations = {
             "attention": f"torch scaled_dot_product_attention, {self.checkpoint.attention}",
