@@ -113,8 +113,8 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") 
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.data import BatchStream, take, tokenize
     from sdb_reference_model.estimate import estimate_training, measure_padding
-    from sdb_reference_model.parallel import choose_dtype
-    from sdb_reference_model.preparation import find_shape, make_tokenizer
+    from sdb_reference_model.parallel import World, choose_dtype
+    from sdb_reference_model.preparation import check_pieces, find_shape, make_tokenizer
 
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     sample = take(dataset, max(4096, config.batch_size))
@@ -122,6 +122,7 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") 
     tokenized = tokenize(sample, make_tokenizer(config, start, sample))
     stream = BatchStream(tokenized, config.batch_size, 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_pieces(config, World(0, num_ranks, device))
     dtype = choose_dtype(config.precision, device)
     shape = find_shape(config, start)
     kernel = choose_kernel(config.attention_kernel, device, shape.head_dim)

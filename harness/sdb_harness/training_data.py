@@ -5,6 +5,7 @@ later phases, which judge answers, -> `read_exercises(config.data)`. The referen
 sets and never imports the harness; this is the bridge.
 """
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,19 +85,24 @@ def load_training_data(
             else load_dataset(path, data_files=files, split=split)
         )
         names = dataset.column_names or list(next(iter(dataset), {}))
+    except StopIteration:  # how JSON that holds nothing is told
+        names = []
     except Exception as error:  # datasets raises many kinds, some of the formats' own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"[data] source={source!r} cannot be read: {reason}") from error
+    if not names:
+        raise ValueError(f"[data] source={source!r} holds no examples")
     if missing := {prompt, completion} - set(names):
         raise ValueError(
             f"[data] source={source!r} lacks the columns {sorted(missing)}; it has "
             f"{sorted(names)}; name yours with prompt= and completion="
         )
+    if prompt == completion:
+        raise ValueError(f"[data] prompt and completion both name {prompt!r}; name two columns")
     columns = {prompt: "prompt", completion: "completion"}
-    renamed: Dataset | IterableDataset = dataset.select_columns(list(columns)).rename_columns(
-        columns
-    )
-    return renamed
+    chosen: Dataset | IterableDataset = dataset.select_columns(list(columns))
+    renamed = {old: new for old, new in columns.items() if old != new}
+    return chosen.rename_columns(renamed) if renamed else chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,7 @@ def check_data(data: Mapping[str, Any]) -> None:
             "of your own"
         )
     for key, kind in kinds.items():
-        if not isinstance(data[key], kind):
+        if not isinstance(data[key], kind) or isinstance(data[key], bool):
             raise ValueError(f"[data] {key}={data[key]!r} must be of type {kind.__name__}")
     for part, weight in data["mixture"].items():
         if not isinstance(weight, int | float):
@@ -195,7 +201,7 @@ def check_mixture(num_examples: int, mixture: Mapping[str, float]) -> None:
     """Reject what gives no examples."""
     if unknown := sorted(mixture.keys() - set(PARTS)):
         raise ValueError(f"mixture names {unknown[0]!r}; use {', '.join(PARTS)}")
-    if num_examples < 1 or not mixture or min(mixture.values()) <= 0:
+    if num_examples < 1 or not mixture or not all(0 < w < math.inf for w in mixture.values()):
         raise ValueError(
             f"num_examples={num_examples} and mixture={dict(mixture)} must be positive"
         )

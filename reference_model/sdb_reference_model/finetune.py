@@ -63,6 +63,10 @@ def check_finetune_config(config: FinetuneConfig, checkpoint: Checkpoint) -> Non
         )
     if config.num_updates < 1 or config.warmup_updates < 0:
         raise ValueError("num_updates must be positive and warmup_updates not negative")
+    if config.seed < 0 or not 0 <= config.weight_decay < math.inf:
+        raise ValueError(
+            f"seed={config.seed} and weight_decay={config.weight_decay} must be 0 or more"
+        )
     if not 0 < config.learning_rate < math.inf:
         raise ValueError(f"learning_rate={config.learning_rate} must be positive")
 

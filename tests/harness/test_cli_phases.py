@@ -162,6 +162,21 @@ def test_missing_trajectories_name_the_command(
     assert "make them with `sdbench train distill`" in result.output
 
 
+def test_dry_run_refuses_pieces_that_do_not_divide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.jsonl").write_text('{"prompt": "say red", "completion": "red"}\n' * 4)
+    Path("own.toml").write_text(
+        'size = "demo"\nobjective = "autoregressive"\nbatch_size = 4\npiece_size = 3\n'
+        "num_train_steps = 5\nwarmup_steps = 1\nadam_lr = 0.001\nseed = 0\n"
+        '[data]\nsource = "own.jsonl"\n'
+    )
+    result = call("--config", "own.toml", "--dry-run")
+    assert result.exit_code == 2
+    assert "batch_size=4 in pieces of 3 does not divide among 1 ranks" in result.output
+
+
 def test_dry_run_says_what_training_needs_and_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,10 +35,12 @@ def test_a_pure_mixture_gives_the_train_split_of_that_level() -> None:
     [
         ({"colour": 1}, "it needs exactly num_examples, seed, mixture"),
         ({"num_examples": "many"}, "must be of type int"),
+        ({"num_examples": True}, "must be of type int"),
         ({"num_examples": 0}, "must be positive"),
         ({"mixture": {"level-9": 1.0}}, "mixture names 'level-9'; use families, level-1"),
         ({"mixture": {"level-1": "much"}}, "must be a number"),
         ({"mixture": {}}, "must be positive"),
+        ({"mixture": {"level-1": float("nan")}}, "must be positive"),
     ],
 )
 def test_wrong_tables_are_one_clear_line(change: dict[str, Any], message: str) -> None:
@@ -71,6 +73,22 @@ def test_a_users_own_file_is_read_by_the_names_of_its_columns(
     assert list(read_training_data({**data, "streaming": True})) == expected
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_of_the_hub_is_read_by_name_and_split(
+    streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder in the hub's form, which `datasets` reads as it reads a downloaded one."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("somebody").mkdir()
+    for split in ("train", "test"):
+        row = f'{{"prompt": "{split}", "completion": "1", "more": "x"}}\n'
+        Path("somebody", f"{split}.jsonl").write_text(row)
+    for extra, expected in (({}, "train"), ({"split": "test"}, "test")):
+        data = {"source": "hub:somebody", "streaming": streaming, **extra}
+        assert list(read_training_data(data)) == [{"prompt": expected, "completion": "1"}]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -81,6 +99,9 @@ def test_a_users_own_file_is_read_by_the_names_of_its_columns(
         ({"source": "own.jsonl", "streaming": True}, r"lacks the columns"),
         ({"source": "own.jsonl"}, r"lacks the columns \['completion', 'prompt'\]; it has \['x'\]"),
         ({"source": "broken.jsonl"}, "cannot be read"),
+        ({"source": "empty.jsonl"}, "empty.jsonl' holds no examples"),
+        ({"source": "empty.jsonl", "streaming": True}, "empty.jsonl' holds no examples"),
+        ({"source": "own.jsonl", "prompt": "x", "completion": "x"}, "both name 'x'"),
     ],
 )
 def test_a_wrong_source_is_one_clear_line(
@@ -89,6 +110,7 @@ def test_a_wrong_source_is_one_clear_line(
     monkeypatch.chdir(tmp_path)
     Path("own.jsonl").write_text('{"x": "1"}\n')
     Path("broken.jsonl").write_text('{"x": \n')
+    Path("empty.jsonl").touch()
     with pytest.raises(ValueError, match=message) as caught:
         read_training_data(data)
     assert "\n" not in str(caught.value)

@@ -263,6 +263,7 @@ def test_every_order_trains(checkpoint: Checkpoint, tmp_path: Path, order: str) 
     [
         ({"block_size": 8}, "made of blocks of 4; use 4"),
         ({"batch_size": 9}, "has 8 examples, fewer than batch_size=9"),
+        ({"batch_size": 0}, "batch_size=0 must be positive, and the trajectories have 8 winners"),
         ({"edit_probability": 2.0}, "edit_probability=2.0"),
         ({"num_updates": 0}, "num_updates must be positive"),
         ({"learning_rate": 0.0}, "must be positive"),

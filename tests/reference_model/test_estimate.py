@@ -154,6 +154,18 @@ def test_padding_is_what_a_forward_has(
         assert (1 - apart) * found[0] == pytest.approx(needed)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_every_named_size_has_an_estimate(
+    size: str, stream: BatchStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of its size is allocated, so the largest one is estimated anywhere."""
+    monkeypatch.setattr("sdb_reference_model.estimate.measure_matmul", lambda *_: 1e12)
+    found = estimate(replace(CONFIG, size=size), stream, 1)
+    assert found.state_bytes == 16 * found.num_parameters
+    assert found.step_s == pytest.approx(found.flops_per_step / 1e12)
+    assert found.flops_per_step > 6 * 0.2 * found.num_parameters * found.positions_per_step
+
+
 def test_named_sizes_have_about_the_parameters_of_their_names() -> None:
     sizes = {"25m": 25e6, "125m": 125e6, "0.5b": 0.5e9, "1b": 1.2e9, "8b": 8.2e9}
     for name, expected in sizes.items():
