@@ -127,18 +127,25 @@ class Family:
     """Logits at position i speak of token i + 1, as in the autoregressive ancestor."""
     mask_id: int | None = None
     """Where `config.json` does not name it; None for autoregressive models."""
+    block_size: int | None = None
+    """Of its training, where `config.json` does not name it; None if there is no one."""
 
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(read_llama_config, LLAMA_NAMES, "causal", True),
     "qwen2": Family(read_llama_config, LLAMA_NAMES, "causal", True),
     "qwen3": Family(read_llama_config, LLAMA_NAMES, "causal", True),
+    "stable-diffcoder": Family(
+        read_llama_config, LLAMA_NAMES, "block_causal_prompt", False, mask_id=5, block_size=4
+    ),
     "llada": Family(read_llada_config, LLADA_NAMES, "full", False, mask_id=126_336),
     "Dream": Family(read_llama_config, LLAMA_NAMES, "full", True, mask_id=151_666),
-    "sdar": Family(read_llama_config, LLAMA_NAMES, "block_causal_prompt", False, mask_id=151_669),
+    "sdar": Family(
+        read_llama_config, LLAMA_NAMES, "block_causal_prompt", False, mask_id=151_669, block_size=4
+    ),
     "a2d-qwen3": Family(read_llama_config, LLAMA_NAMES, "block_causal_prompt", False),
 }
-"""`model_type` of `config.json` -> family."""
+"""`model_type` of `config.json`, see `find_family`, -> family."""
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 """What weights may be, in files and in memory."""
@@ -168,6 +175,7 @@ class HuggingFaceModel:
     is_shifted: bool
     mask_id: int | None
     end_id: int | None
+    block_size: int | None
 
 
 def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> HuggingFaceModel:
@@ -184,7 +192,7 @@ def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> Huggi
     if dtype not in FLOATS:
         raise CheckpointError(f"dtype={dtype}; use torch.float32, torch.bfloat16 or torch.float16")
     config = read_config(folder)
-    model_type = config.get("model_type", "")
+    model_type = find_family(config)
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(model_type, FAMILIES, 1, 0.0)
         raise CheckpointError(
@@ -214,7 +222,16 @@ def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> Huggi
         is_shifted=family.is_shifted,
         mask_id=config.get("mask_token_id", family.mask_id),
         end_id=first_id(config.get("eos_token_id")),
+        block_size=config.get("block_size", family.block_size),
     )
+
+
+def find_family(config: Mapping[str, Any]) -> str:
+    """The key of `FAMILIES`: `model_type`, but for Stable-DiffCoder, which calls itself llama."""
+    classes = [*(config.get("architectures") or ()), *(config.get("auto_map") or {}).values()]
+    if any("diffcoder" in str(name).lower() for name in classes):
+        return "stable-diffcoder"
+    return str(config.get("model_type", ""))
 
 
 def load_hugging_face_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint:

@@ -77,6 +77,9 @@ def write_as(family: str, model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     config["model_type"] = family
+    if family == "stable-diffcoder":
+        config["model_type"] = "llama"
+        config["auto_map"] = {"AutoModel": "modeling_stable_diffcoder.StableDiffcoderForCausalLM"}
     if family == "llada":
         renamed = {}
         theirs = {
@@ -115,6 +118,7 @@ def write_as(family: str, model: PreTrainedModel, folder: Path) -> None:
         ("llada", "llama", "full", False, 96),
         ("Dream", "qwen2", "full", True, 151_666),
         ("sdar", "qwen3", "block_causal_prompt", False, 151_669),
+        ("stable-diffcoder", "llama", "block_causal_prompt", False, 5),
         ("a2d-qwen3", "qwen3", "block_causal_prompt", False, None),
     ],
 )
@@ -125,6 +129,7 @@ def test_diffusion_families_are_their_ancestor_read_in_both_directions(
     write_as(family, model, tmp_path)
     loaded = load_hugging_face(tmp_path)
     assert (loaded.attention, loaded.is_shifted, loaded.mask_id) == (attention, is_shifted, mask_id)
+    assert loaded.block_size == (4 if family in ("sdar", "stable-diffcoder") else None)
     ids = torch.randint(0, 97, (2, 9))
     everywhere = torch.zeros(2, 1, 9, 9)
     with torch.inference_mode():
