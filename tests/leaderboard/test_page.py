@@ -142,7 +142,7 @@ def test_a_view_without_any_speed_is_shown_as_such(
     )
     data = {cell.compute_hash(): cell}, rows
     text, _ = _build(data, manifest, tmp_path)
-    assert "No cell of this view has a measured speed." in text
+    assert "No configuration of this view has a measured speed." in text
     assert "no speed</td>" in text
 
 
