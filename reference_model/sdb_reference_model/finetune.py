@@ -98,13 +98,18 @@ def run_updates(
         `out`, which now is a checkpoint.
 
     Raises:
-        ValueError: if `out` holds another run, the start has control tokens, or loss or gradient
-            stop being finite.
+        ValueError: if `out` holds another run, the start has control tokens or full attention, or
+            loss or gradient stop being finite.
     """
     if checkpoint.tokenizer.control_ids is not None:
         raise ValueError(
             "this phase writes text alone, and the start checkpoint also says DELETE and INSERT; "
             "start from one trained with edit_lengths='balanced'"
+        )
+    if checkpoint.attention != "block_causal":
+        raise ValueError(
+            f"this phase reads block by block, and the start checkpoint is {checkpoint.attention}; "
+            "start from one trained with attention='block_causal'"
         )
     identity = {"config": asdict(config), "checkpoint": checkpoint.revision}
     model = Transformer(checkpoint.model.config)

@@ -163,23 +163,24 @@ class Replayer:
     ) -> list[Generation]:
         """Generate one answer per prompt: `sample_blocks` with `commit_above(threshold)`.
 
-        Commit times are those of the poll that saw the block full.
+        Commit times are those of the poll that saw the block full. The clock starts when the shape
+        is captured: that is warm-up, which whichever prompt comes first is not to pay.
 
         Raises:
             ValueError: as `sample_blocks`, a block that `commit_tokens` cannot hold, or a step that
                 cannot be compiled here.
         """
-        started = time.perf_counter()
         check_canvas(self.model, prompts, block_size, max_new_tokens)
-        prompt = pad_left(prompts, self.tokenizer.pad_id)  # [B, P]
+        width = max(map(len, prompts))
         if self.is_folded:  # the first window begins within the prompt
-            missing = max(0, block_size - prompt.shape[1])
-            prompt = F.pad(prompt, (missing, 0), value=self.tokenizer.pad_id)
-        width = prompt.shape[1]
+            width = max(width, block_size)
         capacity = -(-(width + max_new_tokens) // CAPACITY_STEP) * CAPACITY_STEP
         canvas, replay = self.prepare(
             Shape(len(prompts), block_size, max_new_tokens, threshold, capacity)
         )
+        started = time.perf_counter()
+        prompt = pad_left(prompts, self.tokenizer.pad_id)  # [B, P]
+        prompt = F.pad(prompt, (width - prompt.shape[1], 0), value=self.tokenizer.pad_id)
         canvas.load(prompt, torch.tensor([width - len(ids) for ids in prompts]))
         results = [Generation(nfe_prefill=1) for _ in prompts]
         is_done = False

@@ -293,6 +293,8 @@ def test_folders_of_other_runs_and_the_twin_are_refused(
         run(checkpoint, tmp_path / "other")
     with pytest.raises(ValueError, match="needs a diffusion model"):
         run(replace(checkpoint, objective="autoregressive"), tmp_path / "twin")
+    with pytest.raises(ValueError, match="block by block, and the start checkpoint is full"):
+        run(replace(checkpoint, attention="full"), tmp_path / "full")
 
 
 def test_the_columns_that_fine_tuning_reads_are_stored() -> None:

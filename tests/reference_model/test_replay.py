@@ -4,6 +4,7 @@ On a processor the step is called and not captured; the tests that need a GPU sa
 """
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -127,6 +128,25 @@ def test_a_shape_is_used_again_and_remembers_nothing(is_folded: bool) -> None:
     sample(PROMPTS[:2])
     sample([PROMPTS[2] * 5 for _ in range(2)], threshold=0.6)
     assert len(replayer.steps) == 3
+
+
+def test_no_answer_pays_for_the_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    clock = time.perf_counter
+
+    def capture(run: Callable[[], object], *_: object) -> Callable[[], object]:
+        events.append("capture")
+        return run
+
+    def read_clock() -> float:
+        events.append("clock")
+        return clock()
+
+    monkeypatch.setattr("sdb_reference_model.replay.capture", capture)
+    monkeypatch.setattr("sdb_reference_model.replay.time.perf_counter", read_clock)
+    replayer = Replayer(make_model(0.35), make_tokenizer())
+    replayer.sample(PROMPTS[:1], block_size=8, threshold=0.5, max_new_tokens=32)
+    assert events[:2] == ["capture", "clock"]
 
 
 def test_only_so_many_shapes_are_kept() -> None:

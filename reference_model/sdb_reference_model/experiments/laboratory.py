@@ -167,6 +167,8 @@ def run(experiment: Experiment, config: ExperimentConfig, out: Path, supplies: S
     """
     if min(config.num_seeds, config.num_problems, config.max_new_tokens) < 1 or not config.levels:
         raise ValueError("num_seeds, num_problems, max_new_tokens and levels must be positive")
+    if config.num_seeds * config.num_problems < 2:
+        raise ValueError("one problem has no interval; raise num_problems or num_seeds")
     arms = experiment.plan(config)
     claim(experiment, config, out, supplies)
     rows = read_journal(out / "rows.jsonl")
