@@ -56,7 +56,7 @@ def _write_headline(
             f"{chosen['label']} is the fastest configuration of matched quality: "
             f"{chosen['tok_s_user']:.1f} tokens/s, {match.ratio:.2f} times the speed "
             f"(95 % interval {match.ratio_low:.2f} to {match.ratio_high:.2f}) of {named}. "
-            f"{_write_loss(match)}{_write_token_sizes(chosen, reference)}",
+            f"{_write_loss(match)}{_write_token_sizes(match, lines)}",
         )
     if match.loss is None:
         sentence = f"No diffusion configuration is faster than {named}."
@@ -76,17 +76,16 @@ def _write_headline(
     return Headline(title, "none", sentence)
 
 
-def _write_token_sizes(chosen: pd.Series, reference: pd.Series) -> str:
+def _write_token_sizes(match: MatchedSpeed, lines: pd.DataFrame) -> str:
     """What a ratio of tokens hides where tokens differ in length: a tokenizer is no speed."""
-    sizes = [
-        line["output_characters_mean"] / line["output_tokens_mean"] for line in (chosen, reference)
-    ]
+    pair = lines.loc[[match.cell_hash, match.reference_hash]]
+    sizes = (pair["output_characters_mean"] / pair["output_tokens_mean"]).tolist()
     if min(sizes) == 0.0 or max(sizes) <= MAX_TOKEN_SIZES * min(sizes):
         return ""
-    ratio = chosen["characters_s_user"] / reference["characters_s_user"]
+    speed, other = pair["characters_s_user"].tolist()
     return (
         f" Its tokens hold {sizes[0]:.1f} characters, the other's {sizes[1]:.1f}: in characters a "
-        f"second it is {ratio:.2f} times as fast."
+        f"second it is {speed / other:.2f} times as fast."
     )
 
 

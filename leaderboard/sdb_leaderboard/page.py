@@ -218,7 +218,7 @@ def _title_views(panels: Sequence[Panel], machines: Mapping[str, str]) -> list[s
     return [
         title
         if num_views[title] == 1
-        else f"{title}, revision {panel.benchmark_revision[:8]}, hardware {panel.hardware[:8]}"
+        else f"{title}, revision {panel.benchmark_revision[:8]}, hardware {panel.hardware}"
         for title, panel in pairs
     ]
 

@@ -291,14 +291,14 @@ def _summarise_quality(benchmark: str, scored: pd.DataFrame) -> dict[str, object
             pairs = zip(by_problem["count"], by_problem["sum"], strict=True)
             values = [estimate_pass_at_k(int(n), int(c), k) for n, c in pairs]
             quality[f"pass_at_{k}"] = float(np.mean(values))
-    fractions = scored.groupby(["group", "problem_id"])["is_passed"].mean()
-    by_group = fractions.groupby("group").mean()
+    shares = scored.groupby(["group", "problem_id"])["is_passed"].mean()
+    by_group = shares.groupby("group").mean()
     if len(by_group) > 1:
         quality |= {f"{GROUP_PREFIX}{group}": value for group, value in by_group.items()}
         if benchmark.partition(":")[0] in MACRO_BENCHMARKS:
-            groups, ids = zip(*fractions.index, strict=True)
+            groups, ids = zip(*shares.index, strict=True)
             tasks = [problem_id.rpartition("/")[2] for problem_id in ids]
-            macro = compute_macro_interval(fractions.to_numpy(dtype=np.float64), groups, tasks)
+            macro = compute_macro_interval(shares.to_numpy(dtype=np.float64), groups, tasks)
             quality |= {
                 "pass_at_1_macro": macro.mean,
                 "pass_at_1_macro_low": macro.low,

@@ -133,7 +133,7 @@ def test_what_a_suite_cannot_run_is_not_judged(benchmark: Benchmark) -> None:
     assert isinstance(fixture.check, ExitCodeCheck)
     assert raises.modules == ("pytest",)
     assert "fixtures" in fixture.not_judged
-    setup = PLAIN["testcases"] + "\n    def setup_method(self):\n        self.two = 2\n"
+    setup = f"{PLAIN['testcases']}\n    def setup_method(self):\n        self.two = 2\n"
     assert "setup methods" in make_problem(PLAIN | {"testcases": setup}, "python", "en").not_judged
     assert "files" in make_problem(PLAIN | {"_id": 188}, "python", "en").not_judged
     imports = {
