@@ -93,7 +93,7 @@ def make_verifier(exercises: "Exercises", judge: "Judge") -> "Verify":
 @click.command()
 @take_options("demo-distill")
 def distill(config_name: str, out: Path | None, threads: int | None, tensorboard: bool) -> None:
-    """Sample trajectories, mark the best (for Eq. 9).
+    """Sample trajectories, mark the best, for equation 9.
 
     Run the same command again to resume. OUT/data then is a data set, OUT/README.md says what its
     columns mean.
@@ -150,7 +150,7 @@ def constrained(
     tensorboard: bool,
     order: Literal["elbo", "confidence", "random", "left-to-right"] | None,
 ) -> None:
-    """Fine-tune along selected trajectories (Eq. 9); resumable."""
+    """Fine-tune along selected trajectories, equation 9; resumable."""
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.config import read_config
     from sdb_reference_model.constrained import ConstrainedConfig, fine_tune
@@ -196,7 +196,7 @@ def onpolicy(
     tensorboard: bool,
     verifier: Literal["sandbox", "learned", "none"] | None,
 ) -> None:
-    """Reduce steps on policy (Eqs. 10, 11); resumable.
+    """Reduce steps on policy, equations 10 and 11; resumable.
 
     OUT/log.jsonl holds one line per update, OUT/curves.png shows it.
     """
