@@ -57,6 +57,33 @@ def test_another_number_of_threads_is_another_engine(
     assert load_generator(spec).engine == engines[1]
 
 
+def test_a_draft_changes_forwards_and_not_tokens(tmp_path: Path) -> None:
+    spec = make_checkpoint("autoregressive", tmp_path)
+    blocks = make_checkpoint("seed_diffusion", tmp_path / "blocks").partition(":")[2]
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, problem.prompt, i, seed=i) for i in range(2)]
+    sampling = AUTOREGRESSIVE.model_copy(update={"max_new_tokens": 24, "temperature": 1.0})
+    plain = load_generator(spec)
+    expected = dict(plain.generate(batch, sampling))
+    for option in ("sampler=lookup", f"draft={blocks}", f"draft={spec.partition(':')[2]}"):
+        guessing = load_generator(f"{spec},{option}")
+        assert guessing.engine.startswith(f"{plain.engine} {option}")
+        for index, completion in guessing.generate(batch, sampling):
+            assert completion.token_ids == expected[index].token_ids
+            assert completion.finish_reason == expected[index].finish_reason
+            # A forward that judges commits once; those of a draft model count too.
+            num_rounds = len(completion.commit_tokens)
+            assert option == "sampler=lookup" or completion.nfe_denoise > num_rounds
+    with pytest.raises(UserError, match=r"^autoregressive: draft=; a name belongs there$"):
+        load_generator(f"{spec},draft=")
+    with pytest.raises(ValueError, match="draft=demo has another tokenizer; use one trained with"):
+        load_generator(f"{spec},draft=demo")
+    with pytest.raises(ValueError, match="no checkpoint 'demi'"):
+        load_generator(f"{spec},draft=demi")
+    with pytest.raises(ValueError, match="draft=demo is a sampler too; leave out sampler="):
+        load_generator(f"{spec},draft=demo,sampler=lookup")
+
+
 def test_weights_in_8_bits_are_another_cell_and_the_answer_of_the_quantised_model(
     spec: str,
 ) -> None:

@@ -26,6 +26,7 @@ from sdb_kernels import packed
 from sdb_kernels.backend import REQUEST_VARIABLE, choose
 from sdb_reference_model.checkpoint import Checkpoint, Objective, load_checkpoint
 from sdb_reference_model.memory import explain_out_of_memory, place
+from sdb_reference_model.model import Transformer
 from sdb_reference_model.sampler import Generation
 from sdb_reference_model.tokenizer import CodeTokenizer
 
@@ -48,7 +49,7 @@ def parse_argument(
     Args:
         generator: for messages.
         argument: what stands behind the colon.
-        options: what each option may be.
+        options: what each option may be; nothing listed is anything.
 
     Raises:
         UserError: an unknown option or value, or one that cannot be read.
@@ -61,8 +62,9 @@ def parse_argument(
             raise UserError(f"{generator}: unknown option {key!r}; {name_nearest(key, options)}")
         if key in chosen:
             raise UserError(f"{generator}: {key} given twice; write it once")
-        if value not in options[key]:
-            raise UserError(f"{generator}: {key}={value}; {name_nearest(value, options[key])}")
+        if not value or (options[key] and value not in options[key]):
+            hint = name_nearest(value, options[key]) if options[key] else "a name belongs there"
+            raise UserError(f"{generator}: {key}={value}; {hint}")
         chosen[key] = value
     return name, chosen
 
@@ -101,8 +103,7 @@ class LocalModel:
         head_select, num_threads = choose("head_select", None, device), torch.get_num_threads()
         if weights == "e4m3":
             self.checkpoint.model.quantise()
-        elif may_pack and not os.environ.get(REQUEST_VARIABLE) and packed.is_available(device):
-            self.checkpoint.model.pack()
+        elif may_pack and pack_where_possible(self.checkpoint.model):
             head_select = "onednn"
         # Part of the cell's identity: a run resumed with other threads must not mix two speeds.
         self.engine = (
@@ -171,6 +172,15 @@ class LocalModel:
         """Nothing outside this process is held."""
 
 
+def pack_where_possible(model: Transformer) -> bool:
+    """Lay weights out for this processor, unless kernels were asked for; tells whether it did."""
+    is_possible = packed.is_available(model.embedding.weight.device)
+    if is_possible and not os.environ.get(REQUEST_VARIABLE):
+        model.pack()
+        return True
+    return False
+
+
 def split_prompt(prompt: Prompt) -> tuple[str, str | None]:
     """Text to continue, and what stands behind the gap if there is one.
 
@@ -205,7 +215,7 @@ def to_completion(generation: Generation, tokenizer: CodeTokenizer, encode_s: fl
         output_tokens=len(generation.token_ids),
         finish_reason=generation.finish_reason,
         nfe_prefill=generation.nfe_prefill,
-        nfe_denoise=generation.nfe_denoise,
+        nfe_denoise=generation.nfe_denoise + generation.nfe_draft,  # whose forwards, is no matter
         nfe_commit=generation.nfe_commit,
         commit_times_s=commit_times_s,
         commit_tokens=tuple(generation.commit_tokens),
