@@ -143,7 +143,7 @@ def plan(file: Path, runs_folder: Path, sandbox_name: str) -> None:
     """Print a sweep's cells, cost and progress.
 
     Also which problems the sandbox cannot judge (a run does not ask them), and the smallest
-    difference that the others can tell from noise.
+    difference that the others can tell from noise. Exit status 1: something would be left out.
     """
     sweep = read_sweep(file)
     resolved = resolve_cells(sweep, describe_hardware().compute_hash())
@@ -176,6 +176,8 @@ def plan(file: Path, runs_folder: Path, sandbox_name: str) -> None:
     for warning in (*resolved.warnings, *left_out, *describe_not_judged(cells)):
         print(f"note: {warning}", file=sys.stderr)
     _print_plan_summary(console, estimates)
+    if resolved.left_out:
+        sys.exit(EXIT_FAULTS)
 
 
 def _print_plan_summary(console: Console, estimates: Sequence[CellEstimate]) -> None:

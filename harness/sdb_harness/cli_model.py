@@ -113,8 +113,8 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") 
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.data import BatchStream, take, tokenize
     from sdb_reference_model.estimate import estimate_training, measure_padding
-    from sdb_reference_model.parallel import choose_dtype
-    from sdb_reference_model.preparation import find_shape, make_tokenizer
+    from sdb_reference_model.parallel import World, choose_dtype
+    from sdb_reference_model.preparation import check_pieces, find_shape, make_tokenizer
 
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     sample = take(dataset, max(4096, config.batch_size))
@@ -122,6 +122,7 @@ def print_estimate(config: "TrainConfig", dataset: "Dataset | IterableDataset") 
     tokenized = tokenize(sample, make_tokenizer(config, start, sample))
     stream = BatchStream(tokenized, config.batch_size, 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_pieces(config, World(0, num_ranks, device))
     dtype = choose_dtype(config.precision, device)
     shape = find_shape(config, start)
     kernel = choose_kernel(config.attention_kernel, device, shape.head_dim)
@@ -179,14 +180,15 @@ train.add_command(onpolicy)
     "--weights",
     default="float32",
     show_default=True,
-    type=click.Choice(["float32", "e4m3"]),
-    help="e4m3 rounds head and body to 8 bits: other answers, no speed on a CPU.",
+    type=click.Choice(["float32", "bfloat16", "e4m3"]),
+    help="Fewer bits, other answers; e4m3 rounds head and body to 8, and gains no speed on a CPU.",
 )
 @click.option(
     "--sampler",
-    type=click.Choice(["blocks", "replayed"]),
-    help="replayed: one step, replayed without questions; the same tokens, no speed on a CPU. "
-    "Default: replayed where the model is on a GPU, else blocks.",
+    type=click.Choice(["blocks", "replayed", "compiled"]),
+    help="replayed: one step, replayed without questions, a CUDA graph on a GPU; the same tokens, "
+    "no speed on a CPU. compiled: the same of a step that torch.compile made. Default: replayed "
+    "where the model is on a GPU, else blocks.",
 )
 @click.option("--show", is_flag=True, help="Show the block being denoised, live.")
 def generate(
@@ -203,6 +205,9 @@ def generate(
 ) -> None:
     """Continue PROMPT, source code with a signature and a docstring, by diffusion.
 
+    An autoregressive checkpoint continues it token by token, without blocks and threshold.
+    `generate` and `sample` are the same command.
+
     A sentence without `def` is wrapped into a function of one list, which is what the demo model
     knows; a `\\n` in PROMPT is a line break.
 
@@ -210,13 +215,17 @@ def generate(
     Example:
       sdbench generate "Keep the even numbers, then take their sum." --show
     """  # noqa: D301
+    import torch
+
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.generate import generate_text
+    from sdb_reference_model.memory import explain_out_of_memory, place
 
     source = prompt.replace("\\n", "\n")
     if "def " not in source:
         source = f'def solve(nums):\n    """{source}"""\n'
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(checkpoint, torch.bfloat16 if weights == "bfloat16" else torch.float32)
+    place(loaded.model)
     if weights == "e4m3":
         loaded.model.quantise()
     console = Console()
@@ -227,17 +236,21 @@ def generate(
                 Text.assemble((source, "dim"), (done, "bold"), (pending, "cyan")), refresh=True
             )
 
-        result = generate_text(
-            loaded,
-            source,
-            block_size=block_size,
-            threshold=threshold,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            sampler=sampler,
-            on_frame=draw if show else None,
-        )
+        try:
+            result = generate_text(
+                loaded,
+                source,
+                block_size=block_size,
+                threshold=threshold,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                sampler=sampler,
+                on_frame=draw if show else None,
+            )
+        except torch.OutOfMemoryError as error:
+            num_positions = len(loaded.tokenizer.encode(source)) + max_new_tokens
+            raise UserError(explain_out_of_memory(loaded.model, 1, num_positions)) from error
         draw(result.text, "")
     generation = result.generation
     num_forwards = generation.nfe_denoise + generation.nfe_commit

@@ -19,7 +19,7 @@ from sdb_harness.errors import UserError
 from sdb_harness.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
-    from sdb_harness.records import Problem
+    from sdb_harness.training_data import Exercises
     from sdb_reference_model.trajectories import Verify
     from sdb_sandboxes.rewards import Judge
 
@@ -75,16 +75,16 @@ def prepare(threads: int | None) -> dict[str, Any]:
     return manifest.model_dump(exclude={"run_id", "started_at"})
 
 
-def make_verifier(problems: Sequence["Problem"], judge: "Judge") -> "Verify":
+def make_verifier(exercises: "Exercises", judge: "Judge") -> "Verify":
     """V from real tests: 1 if every hidden input of the row's problem is answered rightly."""
-    from sdb_harness.benchmarks.minipy import PROTOCOLS
     from sdb_sandboxes.rewards import Candidate, compute_reward
 
     def verify(rows: Sequence[int], completions: Sequence[str]) -> list[float | None]:
-        candidates = [
-            Candidate(PROTOCOLS["base"].extract(problems[row], text)[0], problems[row].check)
-            for row, text in zip(rows, completions, strict=True)
-        ]
+        candidates = []
+        for row, text in zip(rows, completions, strict=True):
+            problem = exercises.problems[row]
+            program, _ = exercises.protocol.extract(problem, text)
+            candidates.append(Candidate(program, problem.check))
         return [compute_reward(verdict) for verdict in judge.verify_batch(candidates)]
 
     return verify
@@ -93,13 +93,12 @@ def make_verifier(problems: Sequence["Problem"], judge: "Judge") -> "Verify":
 @click.command()
 @take_options("demo-distill")
 def distill(config_name: str, out: Path | None, threads: int | None, tensorboard: bool) -> None:
-    """Sample trajectories, mark the best (for Eq. 9).
+    """Sample trajectories, mark the best, for equation 9.
 
     Run the same command again to resume. OUT/data then is a data set, OUT/README.md says what its
     columns mean.
     """
-    from sdb_harness.benchmarks.minipy import LIMITS
-    from sdb_harness.training_data import read_training_problems
+    from sdb_harness.training_data import read_exercises
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.config import read_config
     from sdb_reference_model.distill import DistillConfig
@@ -110,12 +109,13 @@ def distill(config_name: str, out: Path | None, threads: int | None, tensorboard
     config = read_config(config_name, DistillConfig)
     out = out or Path("runs/train") / Path(config_name).stem
     board = TensorBoard(out / "tensorboard") if tensorboard else None
-    problems = read_training_problems(config.data)
+    exercises = read_exercises(config.data)
+    config = replace(config, data=dict(exercises.data))
     console = Console(stderr=True)
-    judge = Judge(limits=LIMITS)
+    judge = Judge(limits=exercises.limits)
     try:
         with Progress(*COLUMNS, console=console) as progress:
-            task = progress.add_task("sampling", total=len(problems))
+            task = progress.add_task("sampling", total=len(exercises.problems))
 
             def show(num_done: int, num_winners: int) -> None:
                 progress.update(task, completed=num_done, description=f"{num_winners} winners")
@@ -125,9 +125,9 @@ def distill(config_name: str, out: Path | None, threads: int | None, tensorboard
             run_distillation(
                 config,
                 load_checkpoint(config.init_from),
-                [problem.prompt for problem in problems],
+                [problem.prompt for problem in exercises.problems],
                 out,
-                verify=make_verifier(problems, judge),
+                verify=make_verifier(exercises, judge),
                 provenance=provenance,
                 on_shard=show,
             )
@@ -150,7 +150,7 @@ def constrained(
     tensorboard: bool,
     order: Literal["elbo", "confidence", "random", "left-to-right"] | None,
 ) -> None:
-    """Fine-tune along selected trajectories (Eq. 9); resumable."""
+    """Fine-tune along selected trajectories, equation 9; resumable."""
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.config import read_config
     from sdb_reference_model.constrained import ConstrainedConfig, fine_tune
@@ -196,12 +196,11 @@ def onpolicy(
     tensorboard: bool,
     verifier: Literal["sandbox", "learned", "none"] | None,
 ) -> None:
-    """Reduce steps on policy (Eqs. 10, 11); resumable.
+    """Reduce steps on policy, equations 10 and 11; resumable.
 
     OUT/log.jsonl holds one line per update, OUT/curves.png shows it.
     """
-    from sdb_harness.benchmarks.minipy import LIMITS
-    from sdb_harness.training_data import read_training_problems
+    from sdb_harness.training_data import read_exercises
     from sdb_reference_model.checkpoint import load_checkpoint
     from sdb_reference_model.config import read_config
     from sdb_reference_model.curves import draw_curves
@@ -216,12 +215,13 @@ def onpolicy(
     if verifier is not None:
         config = replace(config, verifier=verifier)
     board = TensorBoard(out / "tensorboard") if tensorboard else None
-    problems = read_training_problems(config.data)
-    prompts = [problem.prompt for problem in problems]
+    exercises = read_exercises(config.data)
+    config = replace(config, data=dict(exercises.data))
+    prompts = [problem.prompt for problem in exercises.problems]
     checkpoint = load_checkpoint(config.init_from)
     console = Console(stderr=True)
-    judge = Judge(limits=LIMITS)
-    tests = make_verifier(problems, judge)
+    judge = Judge(limits=exercises.limits)
+    tests = make_verifier(exercises, judge)
     verify = None if config.verifier == "none" else tests
     if config.verifier == "learned":
         pool = load_trajectories(Path(config.trajectories))

@@ -10,7 +10,9 @@ nothing; a different row under the same key is a `ConflictError`, never an overw
 a time holds a lock that the operating system frees even on `kill -9`; readers need none.
 
 What it does not do: it survives killed processes, not power loss within the last seconds
-(`synchronous=NORMAL`), and SQLite's locks do not hold on network file systems.
+(`synchronous=NORMAL`), and SQLite's locks do not hold on network file systems. Nothing is signed:
+who can write the file can write other numbers into it; only a cell that was changed, or a row that
+was moved to another cell, problem or sample, is noticed.
 """
 
 import fcntl
@@ -104,6 +106,14 @@ CREATE TABLE IF NOT EXISTS not_judged (
 ) WITHOUT ROWID;
 """
 """What the last run's host could not judge; also made in stores that were begun without it."""
+
+
+ROW_FIELDS = (
+    *("cell_hash", "problem_id", "group", "sample_index", "run_id", "program", "extraction_rule"),
+    *("status", "num_tests", "num_tests_passed", "cpu_s", "wall_s", "peak_memory_bytes"),
+    *("trust_level", "sandbox_level", "detail"),
+)
+"""Of a `SampleRow`, as `iterate_rows` selects them."""
 
 
 def compute_key(stage: Stage, cell_hash: str, problem_id: str, sample_index: int) -> str:
@@ -440,36 +450,28 @@ class Store:
         return tries
 
     def iterate_rows(self, cell_hash: str | None = None) -> Iterator[SampleRow]:
-        """Yield every judged program (of one cell or of all), joined with its completion."""
+        """Yield every judged program (of one cell or of all), joined with its completion.
+
+        Raises:
+            StoreError: a row is not of the cell, problem or sample that its key was computed of.
+        """
         query = """
-            SELECT c.cell_hash, c.problem_id, c.problem_group, c.sample_index, c.run_id,
-                   c.completion, v.program, v.extraction_rule, v.status, v.num_tests,
+            SELECT c.key, c.completion, c.cell_hash, c.problem_id, c.problem_group,
+                   c.sample_index, c.run_id, v.program, v.extraction_rule, v.status, v.num_tests,
                    v.num_tests_passed, v.cpu_s, v.wall_s, v.peak_memory_bytes, v.trust_level,
                    v.sandbox_level, v.detail
             FROM completions AS c JOIN verdicts AS v ON v.completion_key = c.key
             WHERE c.stage_version = ? AND v.stage_version = ? AND (? IS NULL OR c.cell_hash = ?)
             ORDER BY c.cell_hash, c.problem_id, c.sample_index"""
         versions = (STAGE_VERSIONS["generate"], STAGE_VERSIONS["judge"])
-        for row in self._query(query, (*versions, cell_hash, cell_hash)):
-            yield SampleRow(
-                cell_hash=row[0],
-                problem_id=row[1],
-                group=row[2],
-                sample_index=row[3],
-                run_id=row[4],
-                completion=Completion.model_validate_json(row[5]),
-                program=row[6],
-                extraction_rule=row[7],
-                status=row[8],
-                num_tests=row[9],
-                num_tests_passed=row[10],
-                cpu_s=row[11],
-                wall_s=row[12],
-                peak_memory_bytes=row[13],
-                trust_level=row[14],
-                sandbox_level=row[15],
-                detail=row[16],
-            )
+        for key, completion, *values in self._query(query, (*versions, cell_hash, cell_hash)):
+            fields = dict(zip(ROW_FIELDS, values, strict=True))
+            row = SampleRow(completion=Completion.model_validate_json(completion), **fields)
+            if key != compute_key("generate", row.cell_hash, row.problem_id, row.sample_index):
+                raise StoreError(
+                    self._explain_change(f"sample {row.sample_index} of {row.problem_id}")
+                )
+            yield row
 
     def measure_progress(self, cell_hash: str) -> CellProgress:
         """Count what a cell has: generated, judged, passed, and its mean seconds a program."""
@@ -484,9 +486,17 @@ class Store:
         return CellProgress(*counts)
 
     def list_cells(self) -> dict[str, Cell]:
-        """List the stored cells by hash, in the order in which they were first run."""
+        """List the stored cells by hash, in the order in which they were first run.
+
+        Raises:
+            StoreError: a cell is not the one that its hash was computed of.
+        """
         rows = self._query("SELECT cell_hash, cell FROM cells ORDER BY rowid")
-        return {cell_hash: Cell.model_validate_json(text) for cell_hash, text in rows}
+        cells = {cell_hash: Cell.model_validate_json(text) for cell_hash, text in rows}
+        for cell_hash, cell in cells.items():
+            if cell.compute_hash() != cell_hash:
+                raise StoreError(self._explain_change(f"cell {cell_hash}"))
+        return cells
 
     def list_manifests(self) -> dict[str, RunManifest]:
         """List the manifests of all runs by run id, oldest first."""
@@ -505,6 +515,12 @@ class Store:
         """Count the logged infrastructure faults of all runs."""
         ((count,),) = self._query("SELECT COUNT(*) FROM faults")
         return int(count)
+
+    def _explain_change(self, what: str) -> str:
+        return (
+            f"store {self.path}: {what} was changed after it was stored; restore a copy, or move "
+            "it away and run again"
+        )
 
     def _query(
         self, query: str, values: tuple[str | int | None, ...] = ()

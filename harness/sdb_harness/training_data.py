@@ -1,19 +1,23 @@
 """Training examples as the data set that training reads: minipy's, or a user's own.
 
-Place in the flow: `sdbench train` -> `read_training_data(config.data)` -> `train(dataset=...)`.
-The reference model reads data sets and never imports the harness; this is the bridge.
+Place in the flow: `sdbench train` -> `read_training_data(config.data)` -> `train(dataset=...)`; the
+later phases, which judge answers, -> `read_exercises(config.data)`. The reference model reads data
+sets and never imports the harness; this is the bridge.
 """
 
+import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset, load_dataset
 
-from sdb_harness.benchmarks import minipy
+from sdb_harness.benchmarks import PromptProtocol, jsonl, minipy
 from sdb_harness.benchmarks.minipy.families import FAMILIES
 from sdb_harness.records import Problem
+from sdb_sandboxes.types import ResourceLimits
 
 PARTS = ("families", *(f"level-{level}" for level in minipy.LEVELS))
 """What a mixture may name: compositions of one level, or the dependency-heavy families."""
@@ -81,39 +85,90 @@ def load_training_data(
             else load_dataset(path, data_files=files, split=split)
         )
         names = dataset.column_names or list(next(iter(dataset), {}))
+    except StopIteration:  # how JSON that holds nothing is told
+        names = []
     except Exception as error:  # datasets raises many kinds, some of the formats' own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"[data] source={source!r} cannot be read: {reason}") from error
+    if not names:
+        raise ValueError(f"[data] source={source!r} holds no examples")
     if missing := {prompt, completion} - set(names):
         raise ValueError(
             f"[data] source={source!r} lacks the columns {sorted(missing)}; it has "
             f"{sorted(names)}; name yours with prompt= and completion="
         )
+    if prompt == completion:
+        raise ValueError(f"[data] prompt and completion both name {prompt!r}; name two columns")
     columns = {prompt: "prompt", completion: "completion"}
-    renamed: Dataset | IterableDataset = dataset.select_columns(list(columns)).rename_columns(
-        columns
-    )
-    return renamed
+    chosen: Dataset | IterableDataset = dataset.select_columns(list(columns))
+    renamed = {old: new for old, new in columns.items() if old != new}
+    return chosen.rename_columns(renamed) if renamed else chosen
 
 
-def read_training_problems(data: Mapping[str, Any]) -> list[Problem]:
-    """Make the same examples as `read_training_data`, as problems with their hidden inputs.
+@dataclass(frozen=True, slots=True)
+class Exercises:
+    """Problems whose prompts are source to continue, and how answers to them are judged."""
+
+    problems: Sequence[Problem]
+    protocol: PromptProtocol
+    """How an answer becomes a program."""
+    limits: ResourceLimits
+    data: Mapping[str, Any]
+    """The `[data]` table, with the revision of a user's file: a changed file is another run."""
+
+
+def read_exercises(data: Mapping[str, Any]) -> Exercises:
+    """Make what the later phases answer: problems with their hidden inputs.
+
+    With `source`, those of a user's JSONL file, in the form of `--benchmark jsonl:FILE`. Without,
+    the same examples of minipy as `read_training_data` makes.
 
     Raises:
-        ValueError: a missing or unknown key, a value of another kind, or nothing to draw.
+        ValueError: a missing or unknown key, a value of another kind, nothing to draw, or a
+            prompt that is no source.
+        UserError: the file cannot be read, or a line is no problem.
     """
+    if "source" in data:
+        return load_exercises(data)
     check_data(data)
     check_mixture(data["num_examples"], data["mixture"])
-    return [minipy.make_problem(**place) for place in draw_places(**data)]
+    problems = [minipy.make_problem(**place) for place in draw_places(**data)]
+    return Exercises(problems, minipy.PROTOCOLS["base"], minipy.LIMITS, data)
+
+
+def load_exercises(data: Mapping[str, Any]) -> Exercises:
+    """Read the problems of a user's file."""
+    source = data["source"]
+    if data.keys() != {"source"} or not isinstance(source, str) or source.startswith("hub:"):
+        raise ValueError(
+            f"[data] is {dict(data)}; this phase judges answers: give source alone, a JSONL file "
+            "of problems as --benchmark jsonl:FILE reads it"
+        )
+    benchmark = jsonl.load({"file": source})
+    for problem in benchmark.problems:
+        if not problem.prompt:
+            raise ValueError(
+                f"{source}: the prompt of {problem.problem_id} lacks `def {problem.entry_point}(`; "
+                "these phases continue source, so write the signature into it, or leave it out"
+            )
+    return Exercises(
+        benchmark.problems,
+        benchmark.protocols["base"],
+        benchmark.limits,
+        {**data, "revision": benchmark.revision},
+    )
 
 
 def check_data(data: Mapping[str, Any]) -> None:
     """Reject a `[data]` table of another form."""
     kinds = {"num_examples": int, "seed": int, "mixture": dict}
     if data.keys() != kinds.keys():
-        raise ValueError(f"[data] has {sorted(data)}; it needs exactly {', '.join(kinds)}")
+        raise ValueError(
+            f"[data] has {sorted(data)}; it needs exactly {', '.join(kinds)}, or source for data "
+            "of your own"
+        )
     for key, kind in kinds.items():
-        if not isinstance(data[key], kind):
+        if not isinstance(data[key], kind) or isinstance(data[key], bool):
             raise ValueError(f"[data] {key}={data[key]!r} must be of type {kind.__name__}")
     for part, weight in data["mixture"].items():
         if not isinstance(weight, int | float):
@@ -146,7 +201,7 @@ def check_mixture(num_examples: int, mixture: Mapping[str, float]) -> None:
     """Reject what gives no examples."""
     if unknown := sorted(mixture.keys() - set(PARTS)):
         raise ValueError(f"mixture names {unknown[0]!r}; use {', '.join(PARTS)}")
-    if num_examples < 1 or not mixture or min(mixture.values()) <= 0:
+    if num_examples < 1 or not mixture or not all(0 < w < math.inf for w in mixture.values()):
         raise ValueError(
             f"num_examples={num_examples} and mixture={dict(mixture)} must be positive"
         )

@@ -28,6 +28,7 @@ from sdb_harness.verification import (
     run_trial,
     verify_published,
 )
+from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.sandbox import Sandbox
 
 HEADINGS = (
@@ -80,6 +81,7 @@ def verify_benchmark(
         "sandbox": sandbox.level,
         "judge": STAGE_VERSIONS["judge"],
         "commit": manifest.git_commit,
+        "images": list_images(benchmark, sandbox),
     }
     findings, samples, took_s = record.find_done(spec, key)
     done = {(finding.name, finding.group): finding for finding in findings}
@@ -111,6 +113,14 @@ def verify_benchmark(
             took_s, start_s = took_s + time.monotonic() - start_s, time.monotonic()
             keep()
     return record.rows[spec]
+
+
+def list_images(benchmark: Benchmark, sandbox: Sandbox) -> dict[str, str]:
+    """Language -> content address of the image that judges it; empty outside containers."""
+    if not isinstance(sandbox, LanguageSandbox):
+        return {"python": sandbox.image}
+    languages = {getattr(problem.check, "language", "python") for problem in benchmark.problems}
+    return {language: sandbox.find_image(language) for language in sorted(languages)}
 
 
 def describe_trial(trial: Trial) -> str:

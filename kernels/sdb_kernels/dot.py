@@ -8,6 +8,8 @@ pair, a gate and its value) is computed by one program, so nothing is written in
 
 Weights may be e4m3 (`fp8.py`): widened to the dtype of x, which holds them exactly, and scaled
 behind the sum.
+
+Launches say `enable_fp_fusion` themselves: its default changes with Triton 3.10.
 """
 
 # Triton's language has no types to check; see head_select/kernel.py.

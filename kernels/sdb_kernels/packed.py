@@ -53,10 +53,14 @@ Weight = Tensor | PackedWeight | Fp8Weight
 def multiply(x: Tensor, weight: Weight) -> Tensor:
     """Compute x W^T in float32 [..., C], whatever the dtype of x [..., D] and of a plain weight.
 
-    A packed weight of the head is one of float32: logits rounded to bfloat16 tie too often.
+    On a GPU the tensor cores multiply bfloat16: exact products, summed in float32. A packed weight
+    of the head is one of float32: logits rounded to bfloat16 tie too often.
     """
     if isinstance(weight, PackedWeight):
         return weight.multiply(x.to(weight.dtype)).float()
     if isinstance(weight, Fp8Weight):
         return weight.multiply(x.float())
+    if x.is_cuda and x.dtype == weight.dtype == torch.bfloat16:
+        product = torch.mm(x.flatten(0, -2), weight.T, out_dtype=torch.float32)
+        return product.view(*x.shape[:-1], -1)
     return x.float() @ weight.float().T

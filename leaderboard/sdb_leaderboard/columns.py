@@ -47,9 +47,14 @@ def _write_standing(line: Line) -> str:
     return f"{mark}{line['inclusion_probability']:.0%}"
 
 
-def _write_score(line: Line) -> str:
-    low, high = _format(100 * line["pass_at_1_low"], ".1f"), line["pass_at_1_high"] * 100
-    return f"{_format(100 * line['pass_at_1'], '.1f')} [{low}, {_format(high, '.1f')}]"
+def _write_interval(key: str) -> Callable[[Line], str]:
+    def write(line: Line) -> str:
+        if math.isnan(line[key]):
+            return "-"
+        mean, low, high = (100 * line[f"{key}{end}"] for end in ("", "_low", "_high"))
+        return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+    return write
 
 
 def _write_speed(line: Line) -> str:
@@ -67,8 +72,8 @@ COLUMNS = (
         "inclusion_probability",
         "Frontier",
         "● marks the observed frontier; the percentage is the share of paired bootstrap draws over "
-        "problems in which the cell is on it. Cells that are incomplete or have no speed are not "
-        "ranked.",
+        "problems in which the configuration is on it. Incomplete ones and those without a speed "
+        "are not ranked.",
         _write_standing,
     ),
     Column(
@@ -76,7 +81,7 @@ COLUMNS = (
         "pass@1 %, 95 % CI",
         "Mean over problems of the share of samples that pass. Wilson interval at the effective "
         "sample size from the variance between problems.",
-        _write_score,
+        _write_interval("pass_at_1"),
     ),
     Column(
         "tok_s_user",
@@ -89,8 +94,8 @@ COLUMNS = (
     Column(
         "speed_vs_baseline",
         "vs baseline",
-        "Median speed over that of the autoregressive cell with the best pass@1 in this view. "
-        "It says nothing about quality.",
+        "Median speed over that of the best autoregressive configuration of this view. "
+        "It says nothing about quality, nor about how much text a token is.",
         _number("speed_vs_baseline", ".2f"),
     ),
     Column("block_size", "Block", "Tokens in one diffusion block.", _number("block_size", ".0f")),
@@ -157,6 +162,12 @@ COLUMNS = (
         _number("output_characters_mean", ".0f"),
     ),
     Column(
+        "characters_s_user",
+        "Characters/s",
+        "Characters over the same wall time, median: for models whose tokens differ in length.",
+        _number("characters_s_user", ".0f"),
+    ),
+    Column(
         "repetition",
         "Repeated",
         "Mean share of an answer's 4-grams that occurred before in it.",
@@ -175,8 +186,8 @@ COLUMNS = (
         "num_not_judged",
         "Not judged",
         "Problems of the benchmark that the host cannot judge, for lack of a toolchain or package. "
-        "They are not asked and no failures; cells that lack the same ones form a view of their "
-        "own and are never compared with others.",
+        "They are not asked and no failures; configurations that lack the same ones form a view of "
+        "their own and are never compared with others.",
         _number("num_not_judged", ".0f"),
     ),
     Column("num_samples", "Samples", "Scored samples.", _number("num_samples", ".0f")),
@@ -190,8 +201,8 @@ COLUMNS = (
     Column(
         "coverage",
         "Coverage",
-        "Scored samples over what the problems that can be judged and the cell's samples per "
-        "problem ask for. Under 100 % the cell is incomplete.",
+        "Scored samples over what the problems that can be judged and the samples per problem ask "
+        "for. Under 100 % the configuration is incomplete.",
         _number("coverage", ".0%"),
     ),
     Column(
@@ -226,8 +237,9 @@ def select_columns(table: pd.DataFrame) -> list[Column]:
             Column(
                 "pass_at_1_macro",
                 "Mean of languages",
-                "Plain mean of the languages' pass@1 %, whatever their numbers of problems.",
-                _percent("pass_at_1_macro"),
+                "Plain mean of the languages' pass@1 %, whatever their numbers of problems. The "
+                "95 % interval is over tasks: one task in several languages counts once.",
+                _write_interval("pass_at_1_macro"),
             )
         )
     extra += [

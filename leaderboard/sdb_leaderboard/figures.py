@@ -24,7 +24,7 @@ from sdb_leaderboard.series import (
 )
 from sdb_leaderboard.table import format_policy
 
-NOTHING_TIMED = "No cell of this view has a measured speed."
+NOTHING_TIMED = "No configuration of this view has a measured speed."
 SPEED_TITLE = "Median speed of one user, tokens per second (log) →"
 QUALITY_TITLE = "pass@1 →"
 BAND_COLOR = "rgba(110, 125, 142, 0.16)"
@@ -66,7 +66,7 @@ def draw_frontier(
         is_front = of_series["is_on_frontier"]
         _add_points(figure, panel, of_series[~is_front], looks[key], is_front=False)
         _add_points(figure, panel, of_series[is_front], looks[key], is_front=True)
-    _add_reported(figure, reported)
+    _add_reported(figure, reported, right)
     if drawn.empty:
         figure.add_annotation(
             text=NOTHING_TIMED, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False
@@ -260,7 +260,7 @@ def _add_points(
     )
 
 
-def _add_reported(figure: go.Figure, reported: Sequence[Reported]) -> None:
+def _add_reported(figure: go.Figure, reported: Sequence[Reported], right: float) -> None:
     if not reported:
         return
     cards = [
@@ -275,7 +275,10 @@ def _add_reported(figure: go.Figure, reported: Sequence[Reported]) -> None:
             y=[entry.pass_at_1 for entry in reported],
             mode="markers+text",
             text=[html.escape(entry.model.split(",")[0]) for entry in reported],
-            textposition="bottom center",
+            # Beside the right border a centred name would be cut.
+            textposition=[
+                f"bottom {'left' if entry.tok_s * 1.6 > right else 'center'}" for entry in reported
+            ],
             textfont={"size": 10.5},
             marker={
                 "symbol": REPORTED_SHAPE.plotly,

@@ -13,7 +13,8 @@ scripts, by hash.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -77,7 +78,7 @@ def build_leaderboard(
     first = overviews[0]
     svg, png = render_static(
         first,
-        _title_view(first, machines),
+        _title_views(panels, machines)[0],
         looks,
         select_reported(reported, first.benchmark),
     )
@@ -165,7 +166,8 @@ def _list_blocks(
 ) -> list[_Block]:
     blocks: list[_Block] = []
     view = -1
-    for position, panel in enumerate(panels):
+    titles = _title_views(panels, machines)
+    for position, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         view += panel.group == ALL_GROUPS
         timed = panel.table[panel.table["is_timed"]]
         keys = {compute_series_key(line) for _, line in timed.iterrows()}
@@ -174,7 +176,7 @@ def _list_blocks(
                 id=f"panel-{position}",
                 view=view,
                 position=position,
-                title=_title_view(panel, machines),
+                title=title,
                 panel=panel,
                 headlines=write_headlines(panel),
                 columns=select_columns(panel.table),
@@ -206,6 +208,19 @@ def _name_machines(
         gpus = parts.get("gpus", "none")
         names[key] = parts.get("cpu", f"machine {key}") if gpus == "none" else gpus
     return names
+
+
+def _title_views(panels: Sequence[Panel], machines: Mapping[str, str]) -> list[str]:
+    """The title of each panel's view; revision and hardware are named where two look the same."""
+    titles = [_title_view(panel, machines) for panel in panels]
+    pairs = list(zip(titles, panels, strict=True))
+    num_views = Counter(title for title, panel in pairs if panel.group == ALL_GROUPS)
+    return [
+        title
+        if num_views[title] == 1
+        else f"{title}, revision {panel.benchmark_revision[:8]}, hardware {panel.hardware}"
+        for title, panel in pairs
+    ]
 
 
 def _title_view(panel: Panel, machines: Mapping[str, str]) -> str:

@@ -30,7 +30,12 @@ DIFFUSION_SHAPES = (
     Shape("hexagon", "h", "⬢"),
     Shape("star", "*", "★"),
 )
-AUTOREGRESSIVE_SHAPE = Shape("square", "s", "■")
+AUTOREGRESSIVE_SHAPES = (
+    Shape("square", "s", "■"),
+    Shape("cross", "P", "✚"),
+    Shape("triangle-left", "<", "◀"),
+    Shape("triangle-right", ">", "▶"),
+)
 REPORTED_SHAPE = Shape("circle-open", "o", "○")
 
 LIGHT_COLORS = ("#0072b2", "#c74e00", "#00805c", "#a0478f", "#8a6a00", "#4b4bc3", "#00798c")
@@ -51,7 +56,9 @@ class Series:
 
 
 def list_series(table: pd.DataFrame) -> dict[tuple[str, str], Series]:
-    """Assign looks to all timed series: baselines are neutral squares, the rest take turns.
+    """Assign looks to all timed series: baselines are neutral, the rest take turns.
+
+    When the colours begin anew, each meets another shape than before.
 
     Returns:
         `compute_series_key` -> series, generators in order of name and blocks in order of size.
@@ -60,18 +67,17 @@ def list_series(table: pd.DataFrame) -> dict[tuple[str, str], Series]:
         {compute_series_key(line) for line in _iterate(table[table["is_timed"]])}, key=_order_key
     )
     looks = {}
-    num_diffusion = 0
-    for generator, block in keys:
+    num_diffusion = sum(block.isdigit() for _, block in keys)  # they come first
+    for index, (generator, block) in enumerate(keys):
         if block.isdigit():
-            index = num_diffusion
-            num_diffusion += 1
-            shape = DIFFUSION_SHAPES[index % len(DIFFUSION_SHAPES)]
-            color = index % len(LIGHT_COLORS)
+            turn, color = divmod(index, len(LIGHT_COLORS))
+            shape = DIFFUSION_SHAPES[(color + turn) % len(DIFFUSION_SHAPES)]
             name = f"{generator}, block {block}"
             looks[generator, block] = Series(name, shape, f"series-{color}", LIGHT_COLORS[color])
         else:
+            shape = AUTOREGRESSIVE_SHAPES[(index - num_diffusion) % len(AUTOREGRESSIVE_SHAPES)]
             name = f"{generator}, baseline"
-            looks[generator, block] = Series(name, AUTOREGRESSIVE_SHAPE, "neutral", NEUTRAL_LIGHT)
+            looks[generator, block] = Series(name, shape, "neutral", NEUTRAL_LIGHT)
     return looks
 
 

@@ -82,12 +82,14 @@ def _draw_panel(
             xs, ys = trace_staircase(*border, left, bottom)
             is_inner = border is panel.band.sure
             color, order = ("white", 0.2) if is_inner else ("#e9edf1", 0.1)
-            axes.fill_between(xs, ys, bottom, color=color, linewidth=0, zorder=order)
+            name = None if is_inner else "frontier in 5 to 95 % of resamples"
+            axes.fill_between(xs, ys, bottom, color=color, linewidth=0, zorder=order, label=name)
     front = drawn[drawn["is_on_frontier"]]
     xs, ys = trace_staircase(
         front["tok_s_user"].to_numpy(), front["pass_at_1"].to_numpy(), left, bottom
     )
-    axes.plot(xs, ys, color="#7b8896", linewidth=1.3, linestyle=":", zorder=2)
+    name = "observed frontier"
+    axes.plot(xs, ys, color="#7b8896", linewidth=1.3, linestyle=":", zorder=2, label=name)
     for key, of_series in group_series(drawn):
         _draw_series(axes, of_series, looks[key])
     if reported:

@@ -73,14 +73,52 @@ def compute_score_interval(pass_fractions: FloatArray, confidence: float = 0.95)
     num_problems = len(pass_fractions)
     if num_problems == 0:
         raise ValueError("no scored problem; an interval needs at least one")
-    mean = float(np.mean(pass_fractions))
+    variance = float(np.var(pass_fractions, ddof=1)) / num_problems if num_problems > 1 else 0.0
+    return _bound_score(float(np.mean(pass_fractions)), variance, num_problems, confidence)
+
+
+def compute_macro_interval(
+    pass_fractions: FloatArray,
+    languages: Sequence[str],
+    tasks: Sequence[str],
+    confidence: float = 0.95,
+) -> ScoreInterval:
+    """The plain mean of the languages' means, with the interval of `compute_score_interval`.
+
+    The languages are given, not drawn; what is drawn are tasks. A task in several languages counts
+    once: what makes it hard in one makes it hard in the others.
+
+    Args:
+        pass_fractions: Shape [P], fraction of passing samples of each problem.
+        languages: P names.
+        tasks: P names, equal where problems are one task in several languages.
+        confidence: Two-sided coverage.
+
+    Raises:
+        ValueError: If there is no problem.
+    """
+    if len(pass_fractions) == 0:
+        raise ValueError("no scored problem; an interval needs at least one")
+    names, of_language = np.unique(languages, return_inverse=True)
+    sizes = np.bincount(of_language)
+    means = np.bincount(of_language, pass_fractions) / sizes
+    parts = (pass_fractions - means[of_language]) / (len(names) * sizes[of_language])
+    by_task = np.bincount(np.unique(tasks, return_inverse=True)[1], parts)
+    num_tasks = len(by_task)
+    variance = float(np.sum(by_task**2)) * num_tasks / max(1, num_tasks - 1)
+    return _bound_score(float(np.mean(means)), variance, num_tasks, confidence)
+
+
+def _bound_score(
+    mean: float, variance: float, num_independent: int, confidence: float
+) -> ScoreInterval:
+    """Wilson interval of a mean with the squared standard error `variance`."""
     tail = (1.0 - confidence) / 2.0
     if mean in (0.0, 1.0):
-        edge = tail ** (1.0 / num_problems)
+        edge = tail ** (1.0 / num_independent)
         low, high = (0.0, 1.0 - edge) if mean == 0.0 else (edge, 1.0)
-        return ScoreInterval(mean, low, high, float(num_problems))
-    variance = float(np.var(pass_fractions, ddof=1)) / num_problems if num_problems > 1 else 0.0
-    effective_n = mean * (1.0 - mean) / variance if variance > 0.0 else float(num_problems)
+        return ScoreInterval(mean, low, high, float(num_independent))
+    effective_n = mean * (1.0 - mean) / variance if variance > 0.0 else float(num_independent)
     z = NormalDist().inv_cdf(1.0 - tail)
     center = (mean + z * z / (2.0 * effective_n)) / (1.0 + z * z / effective_n)
     half = (z / (1.0 + z * z / effective_n)) * math.sqrt(

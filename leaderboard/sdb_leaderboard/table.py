@@ -22,7 +22,11 @@ import pandas as pd
 from sdb_harness.records import Cell, SampleRow
 from sdb_leaderboard.diagnostics import read_signature
 from sdb_leaderboard.pareto import find_frontier
-from sdb_leaderboard.statistics import compute_score_interval, estimate_pass_at_k
+from sdb_leaderboard.statistics import (
+    compute_macro_interval,
+    compute_score_interval,
+    estimate_pass_at_k,
+)
 
 VIEW_COLUMNS = ["benchmark", "benchmark_revision", "hardware", "batch_size", "not_judged"]
 """Cells that share these are comparable; a frontier never crosses them."""
@@ -33,8 +37,8 @@ NotJudged = Mapping[str, Collection[str]]
 GROUP_PREFIX = "pass_at_1:"
 """Columns with the pass@1 of one problem group, for example `pass_at_1:level-2`."""
 
-LANGUAGE_BENCHMARKS = ("mbxp", "multilingual_humaneval", "multipl_e", "naturalcodebench")
-"""Their groups are languages, and their score is the plain mean over these."""
+MACRO_BENCHMARKS = ("mbxp", "multilingual_humaneval", "multipl_e", "naturalcodebench")
+"""Their authors score them by the plain mean over languages; aider_polyglot's do not."""
 
 PASS_AT_K = (2, 5, 10, 20, 25, 50, 100, 200)
 """Shown for cells with at least that many samples per problem."""
@@ -72,12 +76,19 @@ def flatten_rows(
     without them has their number in `num_not_judged` and a hash of their ids in `not_judged`.
 
     Raises:
-        ValueError: If a row names an unknown cell, or a sample occurs twice.
+        ValueError: If a row names an unknown cell, or a sample that its cell does not have, or a
+            sample occurs twice.
     """
     lines = []
     for row in rows:
         if row.cell_hash not in cells:
             raise ValueError(f"row of unknown cell {row.cell_hash}; pass all cells of the store")
+        num_samples = cells[row.cell_hash].samples_per_problem
+        if row.sample_index >= num_samples:  # more samples of some problems would weigh more
+            raise ValueError(
+                f"cell {row.cell_hash} has {num_samples} samples per problem and a row of sample "
+                f"{row.sample_index} (from 0) of {row.problem_id}; the store was changed, run again"
+            )
         done = row.completion
         is_lost = row.status == "infrastructure" or done.finish_reason == "error"
         lines.append(
@@ -93,6 +104,7 @@ def flatten_rows(
                 "is_empty": not done.text.strip(),
                 "is_malformed": is_malformed(row),
                 "num_characters": len(done.text),
+                "characters_s_user": len(done.text) / done.e2e_s if done.e2e_s > 0 else np.nan,
                 "output_tokens": done.output_tokens,
                 "tok_s_user": np.nan if done.tok_s_user is None else done.tok_s_user,
                 "first_block_s": done.commit_times_s[0] if done.commit_times_s else np.nan,
@@ -279,11 +291,19 @@ def _summarise_quality(benchmark: str, scored: pd.DataFrame) -> dict[str, object
             pairs = zip(by_problem["count"], by_problem["sum"], strict=True)
             values = [estimate_pass_at_k(int(n), int(c), k) for n, c in pairs]
             quality[f"pass_at_{k}"] = float(np.mean(values))
-    by_group = scored.groupby(["group", "problem_id"])["is_passed"].mean().groupby("group").mean()
+    shares = scored.groupby(["group", "problem_id"])["is_passed"].mean()
+    by_group = shares.groupby("group").mean()
     if len(by_group) > 1:
         quality |= {f"{GROUP_PREFIX}{group}": value for group, value in by_group.items()}
-        if benchmark.partition(":")[0] in LANGUAGE_BENCHMARKS:
-            quality["pass_at_1_macro"] = float(by_group.mean())
+        if benchmark.partition(":")[0] in MACRO_BENCHMARKS:
+            groups, ids = zip(*shares.index, strict=True)
+            tasks = [problem_id.rpartition("/")[2] for problem_id in ids]
+            macro = compute_macro_interval(shares.to_numpy(dtype=np.float64), groups, tasks)
+            quality |= {
+                "pass_at_1_macro": macro.mean,
+                "pass_at_1_macro_low": macro.low,
+                "pass_at_1_macro_high": macro.high,
+            }
     return quality
 
 
@@ -310,6 +330,7 @@ def _summarise_speed(scored: pd.DataFrame) -> dict[str, object]:
         "empty_rate": scored["is_empty"].mean(),
         "malformed_rate": scored["is_malformed"].mean(),
         "output_characters_mean": scored["num_characters"].mean(),
+        "characters_s_user": float(scored["characters_s_user"].median()),
         "repetition": scored["repetition"].mean(),
         "undefined_name_rate": scored["is_undefined_name"].mean(),
     }

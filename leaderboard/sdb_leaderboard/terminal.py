@@ -78,11 +78,16 @@ def print_groups(table: pd.DataFrame, console: Console) -> None:
             continue
         title = f"{line['benchmark']} by group, pass@1 %, {label_cells(view)[0]}"
         console.print(Text(f"{title}{', the best of this view' if len(view) > 1 else ''}:"))
+        interval = ""
         if "pass_at_1_macro" in line and not pd.isna(line["pass_at_1_macro"]):
+            low, high = 100 * line["pass_at_1_macro_low"], 100 * line["pass_at_1_macro_high"]
+            interval = f"  95 % {low:.1f} to {high:.1f}"
             scores[f"mean of {len(scores)} languages"] = line["pass_at_1_macro"]
         width = max(map(len, scores))
-        for group, score in scores.items():
-            console.print(Text(f"  {group:{width}}  {100 * score:5.1f}"), soft_wrap=True)
+        texts = [f"  {group:{width}}  {100 * score:5.1f}" for group, score in scores.items()]
+        texts[-1] += interval
+        for text in texts:
+            console.print(Text(text), soft_wrap=True)
 
 
 def print_comparison(found: Comparison, title: str, console: Console) -> None:
@@ -139,7 +144,8 @@ def _format_view(view: pd.DataFrame, title: str) -> Table:
             f"{line['num_problems']:.0f}{'' if line['is_complete'] else ', incomplete'}",
             style=None if line["is_on_frontier"] else "dim",
         )
-    output.caption = "● observed frontier of speed and quality in this view"
+    if view["is_on_frontier"].any():
+        output.caption = "● observed frontier of speed and quality in this view"
     output.caption_justify = "left"
     return output
 

@@ -2,7 +2,8 @@
 
     python reference_model/benchmarks/peers.py --peers DIR     (`make bench-sampler PEERS=DIR`)
     python reference_model/benchmarks/peers.py                 shows the committed results
-    --quick                                                    what is fast, once, in minutes
+    --quick                                                    block-wise caches alone, in minutes
+    --vocab-size 4096 --threads 1                              a part; others' results stay
 
 DIR holds plain checkouts, under these names, of
 `NVlabs/Fast-dLLM` `ML-GSAI/LLaDA` `inclusionAI/dInfer` `JetAstra/SDAR` `ZHZisZZ/dllm`;
@@ -12,7 +13,8 @@ huggingface-hub==0.36.0 einops` and `PYTHONPATH=DIR/site`.
 
 A small random model of each peer's own class is drawn, written as a checkpoint, and read by our
 loader. Each round runs every contestant once, in turn, batch 1, float32, greedy. A contestant whose
-tokens differ from its peer's in any place gets no ratio. Writes `results/peers.json`.
+tokens differ from its peer's in any place gets no ratio. Writes `results/peers.json` after each
+setting; a vocabulary and number of threads that is measured again replaces what was there.
 
 What it does not do: quality (weights are random), or GPUs. The glue gives GPU-only imports of a
 peer a plain body; none of its sampling code is changed, but for SDAR's selector at temperature 0,
@@ -46,6 +48,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sdb_harness.hardware import describe_hardware
+from sdb_kernels.benchmarking import describe_run
 from sdb_reference_model.hugging_face import load_hugging_face
 from sdb_reference_model.model import Transformer
 from sdb_reference_model.past import Cached, DualCached, Past, PrefixCached
@@ -485,6 +488,16 @@ def median_ratio(slow: list[float], fast: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
+def put(record: dict[str, Any], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records with this one in place of that of the same vocabulary and threads, in order."""
+
+    def key(record: dict[str, Any]) -> tuple[int, int]:
+        return record["vocab_size"], record["threads"]
+
+    others = [other for other in records if key(other) != key(record)]
+    return sorted([*others, record], key=key)
+
+
 def show(record: dict[str, Any]) -> None:
     """Print one run."""
     title = f"vocabulary {record['vocab_size']:,}, {record['threads']} thread(s), {record['cpu']}"
@@ -524,13 +537,15 @@ def main() -> None:
             print("no committed results yet; give --peers DIR (make bench-sampler PEERS=DIR)")
             return
         print("committed results; give --peers DIR (make bench-sampler PEERS=DIR) to measure")
-        for record in json.loads(OUT.read_text()):
-            show(record)
+        for measured in json.loads(OUT.read_text()):
+            show(measured)
         return
     entries = {name: entry for name, entry in ENTRIES.items() if (options.peers / name).exists()}
     if not entries:
         raise SystemExit(f"{options.peers} holds none of {', '.join(ENTRIES)}; clone them there")
-    records = []
+    records: list[dict[str, Any]] = []
+    if options.out.exists():
+        records = json.loads(options.out.read_text())
     for vocab_size in options.vocab_size:
         special = Special(mask_id=vocab_size - 1, end_id=vocab_size - 2)
         fields: dict[str, Field] = {}
@@ -540,22 +555,25 @@ def main() -> None:
             fields = {setting: leave_slow_ones_out(field) for setting, field in fields.items()}
         for threads in options.threads:
             torch.set_num_threads(threads)
-            rows = [row for s, field in fields.items() for row in race(s, field, options.rounds)]
-            record = {
+            record: dict[str, Any] = {
                 "cpu": platform.processor() or platform.machine(),
                 "hardware": describe_hardware().describe(),
                 "load_average": os.getloadavg(),
+                "commit": describe_run(Path(__file__).parent)["commit"],
                 "versions": {
                     name: importlib.metadata.version(name) for name in ("torch", "transformers")
                 },
                 "vocab_size": vocab_size,
                 "threads": threads,
                 "rounds": options.rounds,
-                "rows": [asdict(row) for row in rows],
+                "rows": [],
             }
+            for setting, field in fields.items():
+                rows = race(setting, field, options.rounds)
+                record["rows"] += [asdict(row) for row in rows]
+                records = put(record, records)
+                options.out.write_text(json.dumps(records, indent=2) + "\n")
             show(record)
-            records.append(record)
-            options.out.write_text(json.dumps(records, indent=2) + "\n")
 
 
 if __name__ == "__main__":

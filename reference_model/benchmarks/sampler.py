@@ -5,7 +5,8 @@
 One process, one set of weights, batch 1, greedy. Every round runs all contestants once on the
 same held-out problems, in turn, so that a busy moment hits all of them; the table shows medians and
 ranges over the rounds. Correctness first: cached and uncached must give the same tokens, or no time
-is shown. Writes `results/sampler.json` with hardware and versions.
+is shown. Weights are float32; one row has bfloat16, whose tokens are its own. Writes
+`results/sampler.json` with hardware, versions and commit.
 """
 
 import json
@@ -25,6 +26,7 @@ from rich.table import Table
 
 from sdb_harness.benchmarks.minipy import load_problems
 from sdb_harness.hardware import describe_hardware
+from sdb_kernels.benchmarking import describe_run
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
 from sdb_reference_model.past import Cached, Uncached
@@ -54,15 +56,21 @@ class Row:
     speed_over_uncached: float | None
 
 
-def build_contestants(diffusion: Checkpoint, twin: Checkpoint) -> dict[str, Contestant]:
-    """Name -> function from prompt ids to a generation."""
+def build_contestants(
+    diffusion: Checkpoint, narrow: Checkpoint, twin: Checkpoint
+) -> dict[str, Contestant]:
+    """Name -> function from prompt ids to a generation; `narrow` is `diffusion` in bfloat16."""
 
     def sample_one(
-        prompt: list[int], block_size: int, threshold: float, use_cache: bool
+        prompt: list[int],
+        block_size: int,
+        threshold: float,
+        use_cache: bool,
+        checkpoint: Checkpoint = diffusion,
     ) -> Generation:
         return sample_blocks(
-            diffusion.model,
-            diffusion.tokenizer,
+            checkpoint.model,
+            checkpoint.tokenizer,
             [prompt],
             block_size=block_size,
             policy=commit_above(threshold),
@@ -77,6 +85,9 @@ def build_contestants(diffusion: Checkpoint, twin: Checkpoint) -> dict[str, Cont
             contestants[name] = partial(
                 sample_one, block_size=block_size, threshold=threshold, use_cache=use_cache
             )
+    contestants["block 16, threshold 0.9, cached, bfloat16"] = partial(
+        sample_one, block_size=16, threshold=0.9, use_cache=True, checkpoint=narrow
+    )
     contestants["autoregressive, cached"] = lambda prompt: sample_tokens(
         twin.model, twin.tokenizer, [prompt], max_new_tokens=MAX_NEW_TOKENS
     )[0]
@@ -138,11 +149,12 @@ def measure(contestants: dict[str, Contestant], prompts: list[list[int]]) -> lis
 def main() -> None:
     """Check, measure, print, write."""
     diffusion, twin = load_checkpoint("demo-diffusion"), load_checkpoint("demo-ar")
+    narrow = load_checkpoint("demo-diffusion", torch.bfloat16)
     problems = load_problems(split="test", levels=(1,), num_problems=NUM_PROBLEMS, seed=1)
     prompts = [diffusion.tokenizer.encode(problem.prompt) for problem in problems]
-    for checkpoint in (diffusion, twin):
+    for checkpoint in (diffusion, narrow, twin):
         checkpoint.model.pack()
-    contestants = build_contestants(diffusion, twin)
+    contestants = build_contestants(diffusion, narrow, twin)
     check_equal(contestants, prompts)
     rows = measure(contestants, prompts)
     table = Table("sampler", "tokens/s", "range", "tokens/forward", "forwards/s", "x uncached")
@@ -163,7 +175,8 @@ def main() -> None:
         "load_average": os.getloadavg(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(),
-        "precision": "float32",
+        "precision": "float32, but where a row says bfloat16",
+        "commit": describe_run(Path(__file__).parent)["commit"],
         "checkpoints": {"diffusion": diffusion.revision, "autoregressive": twin.revision},
         "num_problems": NUM_PROBLEMS,
         "num_rounds": NUM_ROUNDS,

@@ -6,37 +6,42 @@ Random weights of the named sizes, batch 1, context 1,024. Three ways to do the 
 to read a block, take the most probable token of each position and commit the confident ones:
 
     modules     `Transformer.forward`, full logits, softmax, argmax: PyTorch calls, no graph
-    compiled    the same under torch.compile with CUDA graphs; block 32 only, it compiles for long
     fused       `fused.Step`, captured once as a CUDA graph and replayed
+    compiled    the same step of PyTorch's calls, made by torch.compile, captured as well; of 1b at
+                block 32, last of all, since it compiles for long
 
 Then the fused step again with head and body in e4m3 (`Transformer.quantise`), beside the roofline
 of 8-bit weights; the modules, which widen those at each call, are its definition and no peer.
 
 Fused and modules must agree before anything is timed, and a replay on a finished block must change
-nothing. Without a CUDA device it exits with status 2 and one line.
+nothing. Results are written after each row, and a row that fails says so. Without a CUDA device it
+exits with status 2 and one line.
 """
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdb_kernels.benchmarking import Report, time_on_gpu
 from sdb_kernels.fp8 import Fp8Weight
 from sdb_reference_model.fused import Step, read_block
 from sdb_reference_model.model import SIZES, KVCache, ModelConfig, Transformer
 from sdb_reference_model.replay import capture
-from sdb_reference_model.roofline import GPUS, PRECISIONS, Gpu, predict_forward
+from sdb_reference_model.roofline import GPUS, PRECISIONS, Gpu, compute_slowdown, predict_forward
 
 RESULTS = Path(__file__).parent / "results"
 NO_GPU = (
     "bench-step: needs a CUDA device and found none; `sdbench roofline` prints what one would allow"
 )
-BLOCK_SIZES = (4, 8, 16, 32, 64, 128)
+BLOCK_SIZES = (1, 4, 8, 16, 32, 64, 128)
+COMPILED_SIZE, COMPILED_BLOCK = "1b", 32
 CONTEXT = 1_024
 MASK_ID = 3
 PRECISION_OF = {"bf16": PRECISIONS["bf16"], "e4m3": PRECISIONS["fp8-weights"]}
@@ -45,46 +50,45 @@ MAX_ERROR = 0.05
 """Of hidden states in bfloat16, fused against modules, over the largest: rounding of all layers."""
 
 Clock = Callable[[Callable[[], object]], float]
-"""Seconds of one call, the median of many."""
+"""Milliseconds of one call, the median of many."""
 
 
 def main() -> None:
     """Check and time every size, print a line each, write the results and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--sizes", nargs="+", default=["0.5b", "1b", "8b"], choices=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", default=["1b", "8b", "0.5b"], choices=list(SIZES))
     parser.add_argument("--output", type=Path, default=RESULTS / "step_cuda.json")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print(NO_GPU, file=sys.stderr)
         sys.exit(2)
-    name, started = torch.cuda.get_device_name(), time.perf_counter()
-    gpu = find_gpu(name)
-    rows = []
+    name = torch.cuda.get_device_name()
+    gpu, device = find_gpu(name), torch.device("cuda")
+    report = Report(arguments.output, benchmark="step", context=CONTEXT)
+
+    def add(size: str, model: Transformer, block_size: int, compiler: str | None) -> None:
+        run = partial(measure, model, block_size, CONTEXT, gpu, clock, compiler)
+        report.add({"size": size, "block_size": block_size}, run)
+
     for size in arguments.sizes:
-        model = build_model(SIZES[size], torch.bfloat16, torch.device("cuda"))
+        model = build_model(SIZES[size], torch.bfloat16, device)
         for weights in PRECISION_OF:
             if weights == "e4m3":
                 model.quantise()
             for block_size in BLOCK_SIZES:
-                row = measure(
-                    model, block_size, CONTEXT, gpu, time_on_gpu, is_compiled=block_size == 32
-                )
-                rows.append({"size": size, **row})
-                print(json.dumps(rows[-1]), flush=True)
+                add(size, model, block_size, None)
         del model
         torch.cuda.empty_cache()
-    report = {
-        "benchmark": "step",
-        "gpu": name,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "context": CONTEXT,
-        "seconds": round(time.perf_counter() - started, 1),
-        "commit": read_commit(),
-        "results": rows,
-    }
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
-    draw(rows, name, arguments.output.with_suffix(".svg"))
+        draw(report.rows, name, arguments.output.with_suffix(".svg"))
+    if COMPILED_SIZE in arguments.sizes:
+        model = build_model(SIZES[COMPILED_SIZE], torch.bfloat16, device)
+        add(COMPILED_SIZE, model, COMPILED_BLOCK, "inductor")
+    sys.exit(report.num_failed > 0)
+
+
+def clock(run: Callable[[], object]) -> float:
+    """Milliseconds of a step, whose weights do not fit the caches anyway."""
+    return time_on_gpu(run, is_flushed=False)["median"]
 
 
 def find_gpu(name: str) -> Gpu | None:
@@ -109,9 +113,11 @@ def measure(
     context: int,
     gpu: Gpu | None,
     clock: Clock,
-    is_compiled: bool,
+    compiler: str | None,
 ) -> dict[str, object]:
     """Check the fused step against the modules, then time it, and them where weights are plain.
+
+    With a `compiler`, a backend of torch.compile, time the step that it makes too.
 
     Raises:
         SystemExit: They disagree; no time is reported.
@@ -144,29 +150,29 @@ def measure(
         logits = hidden[0] @ model.head_weight.T
         logits[:, MASK_ID] = -torch.inf
         confidence, tokens = logits.float().softmax(dim=-1).max(dim=-1)
-        is_committed = confidence > torch.minimum(confidence.max(), confidence.new_tensor(0.9))
+        is_committed = confidence >= confidence.max().clamp(max=0.9)
         return torch.where(is_committed, tokens, masks[0])
 
     error = check(step, masks)
     replay = capture(step.run, like.device)
-    seconds = {"fused": clock(replay)}
+    milliseconds = {"fused": clock(replay)}
     if weights == "bf16":
-        seconds["modules"] = clock(run_modules)
-    if weights == "bf16" and is_compiled and like.is_cuda:
-        torch.compiler.reset()
-        seconds["compiled"] = clock(torch.compile(run_modules, mode="reduce-overhead"))
+        milliseconds["modules"] = clock(run_modules)
+    if compiler is not None:
+        plain = replace(step, block=masks.clone(), backend="reference")
+        milliseconds["compiled"] = clock(capture(plain.run, like.device, compiler))
     row: dict[str, object] = {
         "weights": weights,
-        "block_size": block_size,
         "error": error,
         "num_graphs": int(like.is_cuda),
-        "milliseconds": {name: float(f"{1e3 * s:.4g}") for name, s in seconds.items()},
-        "forwards_per_s": round(1 / seconds["fused"], 1),
+        "milliseconds": {name: float(f"{ms:.4g}") for name, ms in milliseconds.items()},
+        "forwards_per_s": round(1e3 / milliseconds["fused"], 1),
     }
     if gpu is not None:
-        bound = predict_forward(config, gpu, PRECISION_OF[weights], block_size, context).seconds
-        row["bound_ms"] = float(f"{1e3 * bound:.4g}")
-        row["share_of_roofline"] = round(bound / seconds["fused"], 3)
+        precision = PRECISION_OF[weights]
+        bound_ms = 1e3 * predict_forward(config, gpu, precision, block_size, context).seconds
+        row["bound_ms"] = float(f"{bound_ms:.4g}")
+        row["share_of_roofline"] = round(bound_ms / milliseconds["fused"], 3)
     return row
 
 
@@ -188,58 +194,46 @@ def check(step: Step, masks: Tensor) -> float:
     return error
 
 
-def time_on_gpu(run: Callable[[], object], num_rounds: int = 30) -> float:
-    """Median seconds of one call by CUDA events; weights do not fit the caches anyway."""
-    for _ in range(5):
-        run()
-    events = []
-    for _ in range(num_rounds):
-        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        start.record()
-        run()
-        end.record()
-        events.append((start, end))
-    torch.cuda.synchronize()
-    times = sorted(start.elapsed_time(end) for start, end in events)
-    return 1e-3 * float(times[len(times) // 2])
+def draw(rows: Sequence[dict[str, Any]], name: str, out: Path) -> None:
+    """Draw T(b) / T(1) as measured in bf16 and e4m3, and as the roofline has it for three GPUs.
 
-
-def draw(rows: list[dict[str, object]], name: str, out: Path) -> None:
-    """Draw T(b) / T(4) of each size, measured and predicted; T(4) is that of bf16 weights."""
+    T(1) is that of bf16 weights. Rows that failed are left out.
+    """
     from matplotlib.figure import Figure
 
-    sizes = list(dict.fromkeys(str(row["size"]) for row in rows))
-    figure = Figure(figsize=(3 * len(sizes) + 1, 3), layout="constrained")
+    rows = [row for row in rows if "failed" not in row and "compiled" not in row["milliseconds"]]
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    if not sizes:
+        return
+    figure = Figure(figsize=(3.5 * len(sizes) + 1, 3.5), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False).flat
     for axes, size in zip(panels, sizes, strict=True):
         of_size = [row for row in rows if row["size"] == size]
-        has_bound = all("bound_ms" in row for row in of_size)
-        measured = [1 / float(str(row["forwards_per_s"])) for row in of_size]
-        bounds = [float(str(row["bound_ms"])) for row in of_size] if has_bound else []
+        blocks = sorted({row["block_size"] for row in of_size})
+        first_ms = of_size[0]["milliseconds"]["fused"]
         for weights, color in zip(PRECISION_OF, ("C0", "C1"), strict=True):
-            places = [i for i, row in enumerate(of_size) if row["weights"] == weights]
-            blocks = [str(of_size[i]["block_size"]) for i in places]
-            for label, marker, values in (("measured", "o-", measured), ("roofline", "--", bounds)):
-                if values:
-                    relative = [values[i] / values[0] for i in places]
-                    axes.plot(blocks, relative, marker, color=color, label=f"{weights}, {label}")
+            points = {
+                row["block_size"]: row["milliseconds"]["fused"] / first_ms
+                for row in of_size
+                if row["weights"] == weights
+            }
+            places = [blocks.index(block) for block in points]
+            axes.plot(
+                places, list(points.values()), "o-", color=color, label=f"{weights}, measured"
+            )
+        for gpu, color in zip(GPUS, ("C2", "C3", "C4"), strict=True):
+            predicted = [
+                compute_slowdown(SIZES[size], GPUS[gpu], PRECISION_OF["bf16"], block, CONTEXT)
+                for block in blocks
+            ]
+            axes.plot(predicted, "--", color=color, label=f"bf16, roofline of {gpu}")
+        axes.set_xticks(range(len(blocks)), [str(block) for block in blocks])
         axes.set_title(f"{size}, {name}", fontsize=9)
         axes.set_xlabel("tokens per forward, b")
         axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
-    panels[0].set_ylabel(f"T(b) / T({BLOCK_SIZES[0]}), bf16")
+    panels[0].set_ylabel("T(b) / T(1) of bf16")
+    panels[0].legend(frameon=False, fontsize=7)
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
-
-
-def read_commit() -> str | None:
-    """The commit of this working tree, or None outside of one."""
-    import subprocess
-
-    process = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=RESULTS, capture_output=True, text=True, check=False
-    )
-    return process.stdout.strip() or None
 
 
 if __name__ == "__main__":

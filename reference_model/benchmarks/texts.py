@@ -7,28 +7,31 @@ Random weights of the named sizes, drawn wide so that confidences differ; no tex
 
     replayed    `replay.Replayer`, one CUDA graph a step
     blocks      `sampler.sample_blocks`, module by module
-    twin        `autoregressive.sample_tokens`, token by token, as it is: no graph
+    twin        `replay_tokens.TokenReplayer`, token by token, one CUDA graph a token
+    twin, plain `autoregressive.sample_tokens`, module by module
 
-Tokens must agree before a speed is printed: in float32 those of `replayed` and `blocks`, at every
-position of two blocks; in bfloat16, where the two round differently, those of the graph and of the
-same steps called one by one, of the whole text. Random weights say nothing about tokens per forward
-of a trained model; they are printed beside the speed. Without a CUDA device: status 2, one line.
+Tokens must agree before a speed is printed: in float32 those of `replayed` and `blocks`, and of the
+twins, at every position of two blocks; in bfloat16, where they round differently, those of the
+graph and of the same steps called one by one, of the whole text. Random weights say nothing about
+tokens per forward of a trained model; they are printed beside the speed. Results are written after
+each size, and one that fails says so. Without a CUDA device: status 2, one line.
 """
 
 import argparse
-import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from sdb_kernels.benchmarking import Report
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.policies import commit_above
 from sdb_reference_model.replay import Canvas, Replayer
+from sdb_reference_model.replay_tokens import TokenReplayer
 from sdb_reference_model.sampler import Generation, sample_blocks
 from sdb_reference_model.tokenizer import ControlIds
 
@@ -58,26 +61,20 @@ def main() -> None:
     if not torch.cuda.is_available():
         print(NO_GPU, file=sys.stderr)
         sys.exit(2)
-    rows: list[dict[str, object]] = []
+    report = Report(
+        arguments.output,
+        benchmark="texts",
+        prompt_tokens=PROMPT_TOKENS,
+        new_tokens=NEW_TOKENS,
+        block_size=BLOCK_SIZE,
+        threshold=THRESHOLD,
+    )
     for size in arguments.sizes:
-        row = measure(SIZES[size], torch.device("cuda"), torch.bfloat16, NEW_TOKENS, ROUNDS)
-        rows.append({"size": size, **row})
-        print(json.dumps(rows[-1]), flush=True)
+        device, dtype = torch.device("cuda"), torch.bfloat16
+        run = partial(measure, SIZES[size], device, dtype, NEW_TOKENS, ROUNDS)
+        report.add({"size": size}, run)
         torch.cuda.empty_cache()
-    report = {
-        "benchmark": "texts",
-        "gpu": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "python": platform.python_version(),
-        "commit": read_commit(),
-        "prompt_tokens": PROMPT_TOKENS,
-        "new_tokens": NEW_TOKENS,
-        "block_size": BLOCK_SIZE,
-        "threshold": THRESHOLD,
-        "results": rows,
-    }
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    sys.exit(report.num_failed > 0)
 
 
 def build_model(config: ModelConfig, device: torch.device) -> Transformer:
@@ -98,7 +95,7 @@ def build_model(config: ModelConfig, device: torch.device) -> Transformer:
 def measure(
     config: ModelConfig, device: torch.device, dtype: torch.dtype, new_tokens: int, rounds: int
 ) -> dict[str, object]:
-    """Compare tokens, then time the three ways in turn.
+    """Compare tokens, then time the four ways in turn.
 
     Raises:
         SystemExit: Tokens differ; no time is reported.
@@ -108,8 +105,10 @@ def measure(
     prompt = torch.randint(3, config.vocab_size, (PROMPT_TOKENS,), generator=generator).tolist()
     short = min(2 * BLOCK_SIZE, new_tokens)
     check("replayed and blocks", replay(model, prompt, short), run_blocks(model, prompt, short))
+    twins = [run_twin(model, prompt, short), run_plain_twin(model, prompt, short)]
+    check("the twins", twins[0], twins[1])
     model.to(dtype)
-    replayer = Replayer(model, Ids())
+    replayer, twin = Replayer(model, Ids()), TokenReplayer(model, Ids())
     check(
         "graph and eager steps",
         replay(model, prompt, new_tokens, replayer),
@@ -118,7 +117,8 @@ def measure(
     ways: dict[str, Callable[[], Generation]] = {
         "replayed": lambda: replay(model, prompt, new_tokens, replayer),
         "blocks": lambda: run_blocks(model, prompt, new_tokens),
-        "twin": lambda: sample_tokens(model, Ids(), [prompt], max_new_tokens=new_tokens)[0],
+        "twin": lambda: run_twin(model, prompt, new_tokens, twin),
+        "twin, plain": lambda: run_plain_twin(model, prompt, new_tokens),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     forwards = {}
@@ -171,22 +171,27 @@ def run_blocks(model: Transformer, prompt: Sequence[int], new_tokens: int) -> Ge
     return generation
 
 
+def run_twin(
+    model: Transformer, prompt: Sequence[int], new_tokens: int, twin: TokenReplayer | None = None
+) -> Generation:
+    """The text token by token, by replays, of a fresh graph if none is given."""
+    twin = twin or TokenReplayer(model, Ids())
+    (generation,) = twin.sample([prompt], max_new_tokens=new_tokens)
+    return generation
+
+
+def run_plain_twin(model: Transformer, prompt: Sequence[int], new_tokens: int) -> Generation:
+    """The text token by token, by `sample_tokens`."""
+    (generation,) = sample_tokens(model, Ids(), [prompt], max_new_tokens=new_tokens)
+    return generation
+
+
 def check(what: str, ours: Generation, theirs: Generation) -> None:
     """End the run where the tokens of two generations differ."""
     if ours.token_ids != theirs.token_ids:
         pairs = zip(ours.token_ids, theirs.token_ids, strict=False)
         num_equal = sum(a == b for a, b in pairs)
         sys.exit(f"{what}: {num_equal} of {len(theirs.token_ids)} tokens agree; nothing timed")
-
-
-def read_commit() -> str | None:
-    """The commit of this working tree, or None outside of one."""
-    import subprocess
-
-    process = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=RESULTS, capture_output=True, text=True, check=False
-    )
-    return process.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training speed of the autoregressive twin: beside transformers' Trainer, and as share of peak.
 
     python reference_model/benchmarks/training.py [--steps N] [--rounds N]   (`make bench-training`)
-    python reference_model/benchmarks/training.py --sizes demo,25m,125m,0.5b
+    python reference_model/benchmarks/training.py --sizes 25m,125m,0.5b,1b --objective diffusion
 
 Same data, batch, optimizer (AdamW), precision (float32), threads; a Llama of `transformers` has the
 shape of size `demo`. Contestants take turns, a fresh model each time; a figure is real tokens
@@ -12,11 +12,14 @@ both models must give the same loss on the same batch and weights, or no time is
 
 `--sizes` times whole steps of the real loop (loss, backward, clipping, AdamW; nothing is saved) of
 each size named that memory holds, on one thread and then on two, behind one step that does not
-count. MFU is arithmetic over time over peak. Arithmetic is that of `estimate.estimate_training`: 6
-per parameter of the layers and position, 12 L d per layer and position for attention, 6 V d per
-predicted token; padding does not count. Peak is the best of ten products of 2,048 x 2,048 matrices
-in the same dtype on the same threads, five before the steps and five behind. Writes
-`results/sizes.json`.
+count. Where memory holds a size but not AdamW's moments (`1b` in 24 GiB), its steps end before the
+update, and the record says so. `--objective diffusion` is phase 1 in the block-causal layout,
+blocks of 16, no edits; `--precision bfloat16` computes products in it. MFU is arithmetic over time
+over peak. Arithmetic is that of `estimate.estimate_training`: 6 per parameter of the layers and
+position, 12 L d per layer and position for attention, 6 V d per predicted token; padding does not
+count. Peak is the best of ten products of 2,048 x 2,048 matrices in the same dtype on the same
+threads, five before the steps and five behind. Writes `results/sizes.json`, for another objective
+or dtype `results/sizes-diffusion.json` and so on.
 """
 
 import json
@@ -27,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -39,13 +42,13 @@ from rich.table import Table
 
 from sdb_harness.hardware import describe_hardware
 from sdb_harness.training_data import make_training_data
-from sdb_reference_model.checkpoint import load_checkpoint
+from sdb_reference_model.checkpoint import Objective, load_checkpoint
 from sdb_reference_model.data import BatchStream, collate, tokenize
 from sdb_reference_model.estimate import TrainingEstimate, estimate_training, time_matmul
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import compute_autoregressive_loss
 from sdb_reference_model.optimizers import build_optimizers
-from sdb_reference_model.parallel import World
+from sdb_reference_model.parallel import Precision, World, choose_dtype
 from sdb_reference_model.preparation import build_model
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train import Loss, Run, StepReport, train
@@ -143,15 +146,23 @@ def check_equal(rows: Dataset, tokenizer: CodeTokenizer) -> float:
     return abs(float(terms.mask) / terms.num_tokens - float(theirs))
 
 
-def make_config(size: str, batch_size: int, num_steps: int) -> TrainConfig:
+def make_config(
+    size: str,
+    batch_size: int,
+    num_steps: int,
+    objective: Objective = "autoregressive",
+    precision: Precision = "float32",
+) -> TrainConfig:
     return TrainConfig(
         size=size,
-        objective="autoregressive",
+        objective=objective,
+        block_sizes=(16,) if objective == "diffusion" else (),
+        edit_fraction=0.0,
         batch_size=batch_size,
         num_train_steps=num_steps,
         warmup_steps=1,
         adam_lr=1e-3,
-        precision="float32",
+        precision=precision,
         seed=0,
         data={},
     )
@@ -229,11 +240,22 @@ def run_trainer(rows: Dataset, num_steps: int, sampling: str) -> float:
     return sum(tokens[kept]) / sum(clock.seconds[kept])
 
 
-def estimate_bytes(config: TrainConfig, stream: BatchStream, estimate: TrainingEstimate) -> int:
-    """Memory of a step in float32: weights, gradients, moments, activations and three logits."""
+def estimate_bytes(
+    config: TrainConfig, stream: BatchStream, estimate: TrainingEstimate
+) -> tuple[int, int]:
+    """Memory of a step without AdamW's moments, and of these.
+
+    Weights, gradients, activations, three copies of the logits, a second gradient of the embedding,
+    which is the head's too, and under autocast the weights once more in bfloat16.
+    """
+    shape = SIZES[config.size]
     num_judged = float(stream.answer_lengths.mean()) * config.batch_size
-    logits = 12 * num_judged * SIZES[config.size].vocab_size
-    return round(estimate.state_bytes + estimate.activation_bytes + logits)
+    logits = 12 * num_judged * shape.vocab_size
+    moments = estimate.state_bytes // 2
+    embedding = 4 * shape.vocab_size * shape.d_model
+    casts = 2 * estimate.num_parameters * (config.precision == "bfloat16")
+    rest = estimate.state_bytes - moments + estimate.activation_bytes
+    return round(rest + logits + embedding + casts), moments
 
 
 def read_available_bytes() -> int:
@@ -248,11 +270,17 @@ def time_size(
     tokenizer: CodeTokenizer,
     all_threads: list[int],
     flops_per_step: float,
+    has_update: bool,
 ) -> list[dict[str, float]]:
     """Speed and MFU of one size, for each number of threads."""
-    device, dtype = torch.device("cpu"), torch.float32
+    device = torch.device("cpu")
+    dtype = choose_dtype(config.precision, device)
     model = build_model(config, None)
-    optimizers = build_optimizers(model, model.blocks, config.optimizer, config.weight_decay, dtype)
+    optimizers: list[torch.optim.Optimizer] = []
+    if has_update:
+        optimizers = build_optimizers(
+            model, model.blocks, config.optimizer, config.weight_decay, dtype
+        )
     loss = Loss(model, config, tokenizer)
     run = Run(config, stream, tokenizer, World(0, 1, device), model, loss, optimizers, dtype)
     num_tokens = int(stream.prompt_lengths.sum() + stream.answer_lengths.sum())
@@ -262,9 +290,11 @@ def time_size(
         torch.set_num_threads(threads)
         peak = time_matmul(PEAK_WIDTH, PEAK_WIDTH, PEAK_WIDTH, dtype)
         run.step(num_steps, 1.0, 0.0)  # of the next epoch, so that this one holds every example
+        model.zero_grad()
         started = time.perf_counter()
         for step in range(num_steps):
             run.step(step, 1.0, 0.0)
+            model.zero_grad()  # which the update does, where there is one
         seconds = time.perf_counter() - started
         peak = max(peak, time_matmul(PEAK_WIDTH, PEAK_WIDTH, PEAK_WIDTH, dtype))
         flops = flops_per_step * num_steps
@@ -281,7 +311,14 @@ def time_size(
     return rows
 
 
-def measure_sizes(names: list[str], num_steps: int, all_threads: list[int], out: Path) -> None:
+def measure_sizes(
+    names: list[str],
+    num_steps: int,
+    all_threads: list[int],
+    objective: Objective,
+    precision: Precision,
+    out: Path,
+) -> None:
     """Time the named sizes, print a table and write the record."""
     console = Console()
     tokenizer = load_checkpoint("demo-ar").tokenizer
@@ -290,17 +327,28 @@ def measure_sizes(names: list[str], num_steps: int, all_threads: list[int], out:
     measured: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     for name in names:
-        config = make_config(name, SIZE_BATCHES[name], num_steps)
+        config = make_config(name, SIZE_BATCHES[name], num_steps, objective, precision)
         dataset = make_training_data(config.batch_size * num_steps, 5, MIXTURE)
         stream = BatchStream(tokenize(dataset, tokenizer), config.batch_size, config.seed)
-        estimate = estimate_training(config, SIZES[name], stream, 1, torch.float32)
-        needed, available = estimate_bytes(config, stream, estimate), read_available_bytes()
+        dtype = choose_dtype(precision, torch.device("cpu"))
+        estimate = estimate_training(config, SIZES[name], stream, 1, dtype)
+        needed, moments = estimate_bytes(config, stream, estimate)
+        available = read_available_bytes()
+        has_update = needed + moments <= available
         if needed > available:
             left_out[name] = f"needs {needed / 2**30:.1f} GiB, {available / 2**30:.1f} are free"
             console.print(f"{name}: {left_out[name]}; left out")
             continue
-        rows = time_size(config, stream, tokenizer, all_threads, estimate.flops_per_step)
-        measured[name] = {"batch_size": config.batch_size, "rows": rows}
+        rows = time_size(
+            config, stream, tokenizer, all_threads, estimate.flops_per_step, has_update
+        )
+        measured[name] = {
+            "batch_size": config.batch_size,
+            "has_update": has_update,
+            "rows": rows,
+        }
+        if not has_update:
+            console.print(f"{name}: without update, whose moments need {moments / 2**30:.1f} GiB")
         for row in rows:
             numbers = f"{row['step_s']:.2f}", f"{row['tokens_per_s']:,.0f}"
             arithmetic = f"{row['flops_per_token']:.2e}", f"{row['peak_flops_per_s']:.2e}"
@@ -310,11 +358,12 @@ def measure_sizes(names: list[str], num_steps: int, all_threads: list[int], out:
     write_record(
         out,
         {
-            "command": f"python reference_model/benchmarks/training.py --sizes {','.join(names)}",
+            "command": f"python reference_model/benchmarks/training.py --sizes {','.join(names)} "
+            f"--objective {objective} --precision {precision}",
             "hardware": describe_hardware().model_dump(),
             "versions": {"torch": torch.__version__},
-            "objective": "autoregressive",
-            "dtype": "float32",
+            "objective": objective,
+            "dtype": precision,
             "optimizer": "adamw",
             "steps": num_steps,
             "sizes": measured,
@@ -350,16 +399,40 @@ def read_sizes(text: str) -> list[str]:
     help="CPU threads.  [default: all cores; with --sizes 1, then 2]",
 )
 @click.option("--sizes", metavar="NAME,NAME", help="Measure tokens/s and MFU of these instead.")
+@click.option(
+    "--objective",
+    default="autoregressive",
+    show_default=True,
+    type=click.Choice(get_args(Objective)),
+    help="Of --sizes.",
+)
+@click.option(
+    "--precision",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of --sizes.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The record.")
 def main(
-    steps: int | None, rounds: int, threads: int | None, sizes: str | None, out: Path | None
+    steps: int | None,
+    rounds: int,
+    threads: int | None,
+    sizes: str | None,
+    objective: Objective,
+    precision: Precision,
+    out: Path | None,
 ) -> None:
     """Measure, print a table and write the record."""
     disable_progress_bars()
     if sizes is not None:
         all_threads = [threads] if threads else [1, 2]
-        measure_sizes(read_sizes(sizes), steps or 2, all_threads, out or RESULTS / "sizes.json")
+        others = [x for x in (objective, precision) if x not in ("autoregressive", "float32")]
+        out = out or RESULTS / f"{'-'.join(['sizes', *others])}.json"
+        measure_sizes(read_sizes(sizes), steps or 2, all_threads, objective, precision, out)
         return
+    if (objective, precision) != ("autoregressive", "float32"):
+        raise click.BadParameter("--objective and --precision go with --sizes; the Trainer has one")
     steps = steps or 20
     if steps <= NUM_WARMUP_STEPS:
         raise click.BadParameter(f"--steps={steps}: the first {NUM_WARMUP_STEPS} do not count")

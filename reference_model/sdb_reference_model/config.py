@@ -28,7 +28,7 @@ def read_config(name: str, kind: type[Config]) -> Config:
         raise ValueError(f"no configuration {name!r}; shipped: {', '.join(names)}; or give a file")
     try:
         values = tomllib.loads(source.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: not valid TOML: {error}") from error
     declared = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - declared.keys()):

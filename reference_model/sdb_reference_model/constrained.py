@@ -136,6 +136,11 @@ def fine_tune(
         raise ValueError(f"edit_probability={config.edit_probability} must be in [0, 1]")
     is_selected = list(trajectories["is_selected"])
     selected = trajectories.select([row for row, won in enumerate(is_selected) if won])
+    if config.batch_size < 1 or not len(selected):
+        raise ValueError(
+            f"batch_size={config.batch_size} must be positive, and the trajectories have "
+            f"{len(selected)} winners; more prompts or policies give more"
+        )
     own_block_size = read_provenance(trajectories)["config"]["block_size"]
     if own_block_size != config.block_size:
         raise ValueError(

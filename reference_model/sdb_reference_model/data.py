@@ -57,12 +57,27 @@ def tokenize(dataset: Dataset, tokenizer: CodeTokenizer) -> Dataset:
 def encode(
     prompts: list[str], completions: list[str], tokenizer: CodeTokenizer
 ) -> dict[str, list[list[int]]]:
-    """`prompt_ids` and `answer_ids` (completion + one end token) of each example."""
+    """`prompt_ids` and `answer_ids` (completion + one end token) of each example.
+
+    Raises:
+        ValueError: a prompt or completion that is no text, or an empty prompt.
+    """
+    check_texts(prompts, completions)
     answers = tokenizer.encode_batch(completions, is_start=False)
     return {
         "prompt_ids": tokenizer.encode_batch(prompts),
         "answer_ids": [[*ids, tokenizer.end_id] for ids in answers],
     }
+
+
+def check_texts(prompts: Sequence[object], completions: Sequence[object]) -> None:
+    """Reject what a user's columns may hold beside text, which a model cannot be shown."""
+    for prompt, completion in zip(prompts, completions, strict=True):
+        if not (isinstance(prompt, str) and prompt and isinstance(completion, str)):
+            raise ValueError(
+                f"the data has an example with prompt {prompt!r:.80} and completion "
+                f"{completion!r:.80}; both must be text, and the prompt not empty"
+            )
 
 
 class BatchStream:
@@ -76,7 +91,8 @@ class BatchStream:
         """
         if len(tokenized) < batch_size:
             raise ValueError(
-                f"data set has {len(tokenized)} examples, fewer than batch_size={batch_size}"
+                f"data set has {len(tokenized)} examples, fewer than batch_size={batch_size}; "
+                "lower it, or give more data"
             )
         self.batch_size, self.seed = batch_size, seed
         self.num_left_out = 0

@@ -33,7 +33,7 @@ from sdb_reference_model.policies import (
     commit_in_order,
     commit_prefix,
 )
-from sdb_reference_model.sampler import sample_blocks
+from sdb_reference_model.sampler import check_canvas, sample_blocks
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.trajectories import (
     Recorder,
@@ -163,8 +163,8 @@ def distill(
         The data set, with the columns `COLUMNS`.
 
     Raises:
-        ValueError: wrong values, a checkpoint that is no diffusion model, or `out` holds another
-            pool.
+        ValueError: wrong values, a canvas that does not fit the model, a checkpoint that is no
+            diffusion model, or `out` holds another pool.
     """
     check_distill_config(config)
     if checkpoint.objective != "diffusion":
@@ -174,6 +174,8 @@ def distill(
         )
     if config.must_pass and verify is None:
         raise ValueError("must_pass=true needs a verifier; give one, or set must_pass=false")
+    prompt_ids = checkpoint.tokenizer.encode_batch(prompts)
+    check_canvas(checkpoint.model, prompt_ids, config.block_size, config.max_new_tokens)
     identity = {"config": asdict(config), "checkpoint": checkpoint.revision}
     open_folder(out, identity)
     rows: list[dict[str, Any]] = []

@@ -61,6 +61,18 @@ def count_positions(
     return prompts + (width - block_size) + copies * width
 
 
+def count_judged(
+    config: TrainConfig, answers: NDArray[np.int64], block_size: int
+) -> NDArray[np.floating[Any]]:
+    """Tokens that a step asks the head about, for answers of these lengths [N]."""
+    if config.objective == "autoregressive":
+        return answers.astype(np.float64)
+    # Half of the masked copy is masked; an edited copy is judged whole, or where it is visible.
+    share = 0.5 + config.edit_fraction * (1.0 if config.edit_place == "separate" else 0.5)
+    width = answers if config.attention == "full" else -(-answers // block_size) * block_size
+    return share * width
+
+
 def measure_padding(
     config: TrainConfig, stream: BatchStream, num_ranks: int
 ) -> tuple[float, float]:
@@ -108,7 +120,8 @@ def estimate_training(
     positions = per_example * config.batch_size
     embedding = shape.vocab_size * shape.d_model
     layers = num_parameters - embedding * (1 if shape.tie_embeddings else 2)
-    num_judged = float(stream.answer_lengths.mean()) * config.batch_size
+    judged = [count_judged(config, stream.answer_lengths, b) for b in config.block_sizes or (1,)]
+    num_judged = float(np.mean(judged)) * config.batch_size
     attention = 12 * shape.num_layers * shape.num_heads * shape.head_dim * per_example
     flops = positions * (6 * layers + attention) + 6 * embedding * num_judged
     flops *= 4 / 3 if config.recompute_activations else 1

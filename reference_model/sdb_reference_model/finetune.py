@@ -63,6 +63,10 @@ def check_finetune_config(config: FinetuneConfig, checkpoint: Checkpoint) -> Non
         )
     if config.num_updates < 1 or config.warmup_updates < 0:
         raise ValueError("num_updates must be positive and warmup_updates not negative")
+    if config.seed < 0 or not 0 <= config.weight_decay < math.inf:
+        raise ValueError(
+            f"seed={config.seed} and weight_decay={config.weight_decay} must be 0 or more"
+        )
     if not 0 < config.learning_rate < math.inf:
         raise ValueError(f"learning_rate={config.learning_rate} must be positive")
 
@@ -94,13 +98,18 @@ def run_updates(
         `out`, which now is a checkpoint.
 
     Raises:
-        ValueError: if `out` holds another run, the start has control tokens, or loss or gradient
-            stop being finite.
+        ValueError: if `out` holds another run, the start has control tokens or full attention, or
+            loss or gradient stop being finite.
     """
     if checkpoint.tokenizer.control_ids is not None:
         raise ValueError(
             "this phase writes text alone, and the start checkpoint also says DELETE and INSERT; "
             "start from one trained with edit_lengths='balanced'"
+        )
+    if checkpoint.attention != "block_causal":
+        raise ValueError(
+            f"this phase reads block by block, and the start checkpoint is {checkpoint.attention}; "
+            "start from one trained with attention='block_causal'"
         )
     identity = {"config": asdict(config), "checkpoint": checkpoint.revision}
     model = Transformer(checkpoint.model.config)

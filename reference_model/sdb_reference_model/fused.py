@@ -28,7 +28,7 @@ from sdb_reference_model.linear import PackedLinear
 from sdb_reference_model.model import Block, KVCache, Transformer
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def read_block(
     model: Transformer,
     token_ids: Tensor,
@@ -49,7 +49,8 @@ def read_block(
         first_key: int32 [B], padding on the left of each row; None for none. Rotary positions
             count from there.
         block_size: None lets the block see all of itself; b makes it block-causal, 1 causal.
-        backend: of every operator, `"reference"` or `"triton"`; None chooses by capability.
+        backend: of every operator: `"triton"`; `"reference"` for PyTorch's calls alone, among them
+            its own attention; None chooses by capability.
 
     Returns:
         Hidden states [B, L, D] after the final norm.
@@ -66,6 +67,7 @@ def read_block(
     angles = compute_angles(start[:, None] + steps, config.head_dim, config.rope_theta)
     cos, sin = angles.cos(), angles.sin()  # [B, L, E/2]
     num_keys = num_past + length
+    attention_backend = "sdpa" if backend == "reference" else backend
     x = model.embedding(token_ids).view(rows * length, -1)  # [B L, D]
     for layer, block in enumerate(model.blocks):
         assert isinstance(block, Block)
@@ -93,10 +95,10 @@ def read_block(
             num_keys=num_keys,
             first_key=first_key,
             block_size=block_size,
-            backend=backend,
+            backend=attention_backend,
         )
         joined = attended.transpose(1, 2).reshape(rows * length, -1)  # [B L, H E]
-        x = linear_add(x, joined, attention.out.weight, backend=backend)
+        x = linear_add(x, joined, attention.out.weight, out=x, backend=backend)
         hidden = norm_gate_up_silu(
             x,
             block.feed_forward_norm.weight,
@@ -104,7 +106,7 @@ def read_block(
             eps=config.norm_eps,
             backend=backend,
         )  # [B L, F]
-        x = linear_add(x, hidden, feed_forward.down.weight, backend=backend)
+        x = linear_add(x, hidden, feed_forward.down.weight, out=x, backend=backend)
     x = F.rms_norm(x, x.shape[-1:], model.norm.weight, config.norm_eps)
     return x.view(rows, length, -1)
 
@@ -143,7 +145,7 @@ class Step:
     keys and values are final from then on."""
     backend: str | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run(self) -> Tensor:
         """Read the block once and commit what is more probable than the threshold.
 

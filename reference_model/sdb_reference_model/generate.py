@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.policies import commit_above
-from sdb_reference_model.replay import Replayer, choose_sampler, find_obstacle
+from sdb_reference_model.replay import COMPILERS, Replayer, choose_sampler, find_obstacle
 from sdb_reference_model.sampler import Generation, sample_blocks
 
 MASK_GLYPH = "\N{LIGHT SHADE}"
@@ -39,35 +40,47 @@ def generate_text(
     sampler: str | None = None,
     on_frame: Callable[[str, str], None] | None = None,
 ) -> GeneratedText:
-    """Continue `prompt` with a diffusion model.
+    """Continue `prompt`, block by block, or token by token with an autoregressive model.
 
     Args:
-        checkpoint: a diffusion checkpoint.
+        checkpoint: a diffusion checkpoint, or an autoregressive one, which has no blocks, no
+            threshold, no `sampler` and no frames.
         prompt: source to continue.
         block_size: tokens per block; divides `max_new_tokens`.
         threshold: commit tokens more probable than this.
         max_new_tokens: length of the canvas.
         temperature: 0 takes the most probable tokens.
         seed: of the draw.
-        sampler: `"blocks"` or `"replayed"`, see `replay.py`; default by capability.
+        sampler: `"blocks"`, `"replayed"` or `"compiled"`, see `replay.py`; default by capability.
         on_frame: called after each step with (finished text, current block with masks shown).
 
     Raises:
-        ValueError: an autoregressive checkpoint, an empty prompt, a canvas that does not fit, or
-            replays that were asked for and cannot run.
+        ValueError: an empty prompt, a canvas that does not fit, or a `sampler` or frames that were
+            asked for and cannot be had.
     """
-    if checkpoint.objective != "diffusion":
-        raise ValueError(
-            f"this checkpoint was trained as {checkpoint.objective}; use a diffusion checkpoint "
-            "such as demo-diffusion"
-        )
     tokenizer = checkpoint.tokenizer
+    if checkpoint.objective == "autoregressive":
+        if sampler is not None or on_frame is not None:
+            raise ValueError(
+                "this checkpoint is autoregressive: it shows no blocks and has one sampler; leave "
+                "--show and --sampler out, or use a diffusion checkpoint such as demo-diffusion"
+            )
+        (generation,) = sample_tokens(
+            checkpoint.model,
+            tokenizer,
+            [tokenizer.encode(prompt)],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seeds=[seed],
+        )
+        return GeneratedText(tokenizer.decode(generation.token_ids), generation)
     obstacle = find_obstacle(checkpoint, block_size, temperature)
     if on_frame is not None:
         obstacle = "it shows no steps"
     device = checkpoint.model.embedding.weight.device
-    if choose_sampler(sampler, obstacle, device) == "replayed":
-        (generation,) = Replayer(checkpoint.model, tokenizer).sample(
+    name = choose_sampler(sampler, obstacle, device)
+    if name in COMPILERS:
+        (generation,) = Replayer(checkpoint.model, tokenizer, compiler=COMPILERS[name]).sample(
             [tokenizer.encode(prompt)],
             block_size=block_size,
             threshold=threshold,

@@ -15,7 +15,7 @@ weights, biases outside the query, key and value projections. Each is refused by
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,18 +127,28 @@ class Family:
     """Logits at position i speak of token i + 1, as in the autoregressive ancestor."""
     mask_id: int | None = None
     """Where `config.json` does not name it; None for autoregressive models."""
+    block_size: int | None = None
+    """Of its training, where `config.json` does not name it; None if there is no one."""
 
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(read_llama_config, LLAMA_NAMES, "causal", True),
     "qwen2": Family(read_llama_config, LLAMA_NAMES, "causal", True),
     "qwen3": Family(read_llama_config, LLAMA_NAMES, "causal", True),
+    "stable-diffcoder": Family(
+        read_llama_config, LLAMA_NAMES, "block_causal_prompt", False, mask_id=5, block_size=4
+    ),
     "llada": Family(read_llada_config, LLADA_NAMES, "full", False, mask_id=126_336),
     "Dream": Family(read_llama_config, LLAMA_NAMES, "full", True, mask_id=151_666),
-    "sdar": Family(read_llama_config, LLAMA_NAMES, "block_causal_prompt", False, mask_id=151_669),
+    "sdar": Family(
+        read_llama_config, LLAMA_NAMES, "block_causal_prompt", False, mask_id=151_669, block_size=4
+    ),
     "a2d-qwen3": Family(read_llama_config, LLAMA_NAMES, "block_causal_prompt", False),
 }
-"""`model_type` of `config.json` -> family."""
+"""`model_type` of `config.json`, see `find_family`, -> family."""
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+"""What weights may be, in files and in memory."""
 
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     "attention_bias": (None, False),
@@ -165,6 +175,7 @@ class HuggingFaceModel:
     is_shifted: bool
     mask_id: int | None
     end_id: int | None
+    block_size: int | None
 
 
 def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> HuggingFaceModel:
@@ -178,10 +189,10 @@ def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> Huggi
         CheckpointError: a file is missing or damaged, the family is unknown, or it needs something
             that our Transformer does not have; names what and lists the nearest.
     """
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    if dtype not in FLOATS:
         raise CheckpointError(f"dtype={dtype}; use torch.float32, torch.bfloat16 or torch.float16")
     config = read_config(folder)
-    model_type = config.get("model_type", "")
+    model_type = find_family(config)
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(model_type, FAMILIES, 1, 0.0)
         raise CheckpointError(
@@ -211,7 +222,16 @@ def load_hugging_face(folder: Path, dtype: torch.dtype = torch.float32) -> Huggi
         is_shifted=family.is_shifted,
         mask_id=config.get("mask_token_id", family.mask_id),
         end_id=first_id(config.get("eos_token_id")),
+        block_size=config.get("block_size", family.block_size),
     )
+
+
+def find_family(config: Mapping[str, Any]) -> str:
+    """The key of `FAMILIES`: `model_type`, but for Stable-DiffCoder, which calls itself llama."""
+    classes = [*(config.get("architectures") or ()), *(config.get("auto_map") or {}).values()]
+    if any("diffcoder" in str(name).lower() for name in classes):
+        return "stable-diffcoder"
+    return str(config.get("model_type", ""))
 
 
 def load_hugging_face_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint:
@@ -305,7 +325,7 @@ def read_weights(
     """Read every tensor of `model` from the folder's files, fused where ours are.
 
     Raises:
-        CheckpointError: missing or surplus tensors, or a wrong shape.
+        CheckpointError: missing or surplus tensors, or a wrong shape or dtype.
     """
     wanted = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
     sources = {name: tuple(list_sources(name, names)) for name in wanted}
@@ -324,10 +344,16 @@ def read_weights(
         if missing or surplus:
             raise CheckpointError(
                 f"{folder} lacks {missing[:3]} and has surplus {surplus[:3]} "
-                f"({len(missing)} and {len(surplus)} in all); its config.json is of another model"
+                f"({len(missing)} and {len(surplus)} in all); its names are nearest to those of "
+                f"{find_nearest(files)}: check model_type and num_layers in config.json"
             )
         for name, shape in wanted.items():
             weight = torch.cat([files[source].get_tensor(source) for source in sources[name]])
+            if weight.dtype not in FLOATS:
+                raise CheckpointError(
+                    f"{folder}: {sources[name][0]} is {weight.dtype}, a quantised weight; give the "
+                    "model in float32, bfloat16 or float16"
+                )
             if tuple(weight.shape) != shape:
                 raise CheckpointError(
                     f"{folder}: {' + '.join(sources[name])} is {tuple(weight.shape)}, "
@@ -335,6 +361,19 @@ def read_weights(
                 )
             weights[name] = weight.to(dtype)
     return weights
+
+
+def find_nearest(found: Collection[str]) -> str:
+    """The families whose name map has most of the `found` names of tensors."""
+
+    def count(names: Mapping[str, tuple[str, ...]]) -> int:
+        # The first layer stands for all.
+        return sum(
+            source.replace("{}", "0") in found for group in names.values() for source in group
+        )
+
+    nearest = max((family.names for family in FAMILIES.values()), key=count)
+    return ", ".join(name for name, family in FAMILIES.items() if family.names is nearest)
 
 
 def list_sources(name: str, names: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

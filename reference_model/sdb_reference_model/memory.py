@@ -1,6 +1,7 @@
 """What fits on a GPU that ran out of memory, in one line.
 
-Place in the flow: whoever runs a sampler on a GPU catches `torch.OutOfMemoryError` and shows this.
+Place in the flow: whoever runs a sampler on a GPU puts the model there with `place`, catches
+`torch.OutOfMemoryError` and shows what `explain_out_of_memory` says.
 The arithmetic is that of the cache, which grows with rows and positions; what a forward needs
 beside it is not predicted but left a share of what is free.
 """
@@ -13,6 +14,33 @@ CACHE_SHARE = 0.7
 """Of the free memory that caches may fill; the rest is for activations and fragments."""
 
 GIB = 1 << 30
+
+
+def place(model: Transformer) -> torch.device:
+    """Move a model to the GPU if there is one; return where it is.
+
+    Raises:
+        ValueError: its weights do not fit.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError as error:
+        total_bytes = torch.cuda.mem_get_info(device)[1]
+        raise ValueError(explain_large_weights(model, total_bytes)) from error
+    return device
+
+
+def explain_large_weights(model: Transformer, total_bytes: int) -> str:
+    """Say how much the weights need, how much a GPU has, and what they take in fewer bits."""
+    num_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+    num_weights = sum(p.numel() for p in model.parameters())
+    way_out = "a smaller model" if 2 * num_weights >= total_bytes else "weights=bfloat16"
+    return (
+        f"out of GPU memory: weights of {num_bytes / GIB:.2f} GiB do not fit a GPU of "
+        f"{total_bytes / GIB:.2f} GiB; in bfloat16 they take {2 * num_weights / GIB:.2f}; use "
+        f"{way_out}"
+    )
 
 
 def explain_out_of_memory(

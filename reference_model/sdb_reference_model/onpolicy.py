@@ -14,6 +14,7 @@ touched positions as an optional penalty, differentiated as it stands.
 What it does not do: teach a value function, or give credit to single steps. A run is one decision.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,9 @@ def check_on_policy_config(config: OnPolicyConfig, num_prompts: int) -> None:
             f"prompts_per_update={config.prompts_per_update} must be 1 to {num_prompts}, the "
             "number of prompts"
         )
-    if min(config.speed_weight, config.kl_weight, config.ramp_updates) < 0:
-        raise ValueError("speed_weight, kl_weight and ramp_updates must not be negative")
+    for key in ("speed_weight", "kl_weight", "ramp_updates"):
+        if not 0 <= getattr(config, key) < math.inf:
+            raise ValueError(f"{key}={getattr(config, key)} must be 0 or more")
     if config.speed_weight == 0 and config.verifier == "none":
         raise ValueError("speed_weight=0 with verifier='none' leaves no reward; set one of them")
     if config.verifier == "learned" and not config.trajectories:

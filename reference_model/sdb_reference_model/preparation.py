@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sdb_reference_model.checkpoint import Checkpoint
-from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
+from sdb_reference_model.data import BatchStream, StreamedBatches, check_texts, take, tokenize
 from sdb_reference_model.model import SIZES, ModelConfig, Transformer
 from sdb_reference_model.parallel import World
 from sdb_reference_model.tokenizer import CodeTokenizer, find_forbidden_id
@@ -61,6 +61,7 @@ def make_tokenizer(
     """Take the start's tokenizer, with a mask if one is needed, or train one on some examples."""
     if start is None:
         rows = take(dataset, TOKENIZER_EXAMPLES)
+        check_texts(rows["prompt"], rows["completion"])
         texts = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
         return CodeTokenizer.train(texts, SIZES[config.size].vocab_size)
     if config.objective == "diffusion" and find_forbidden_id(start.tokenizer) is None:
@@ -108,7 +109,11 @@ def build_model(config: TrainConfig, start: Checkpoint | None) -> Transformer:
 
 
 def check_pieces(config: TrainConfig, world: World) -> None:
-    """Reject pieces that the ranks cannot share."""
+    """Reject pieces that the ranks cannot share.
+
+    Raises:
+        ValueError: the batch or its pieces do not divide.
+    """
     piece_size = config.piece_size or config.batch_size // world.size
     if (
         piece_size < 1

@@ -8,10 +8,14 @@
 Place in the flow: `sampler.sample_blocks` for its plainest case, a threshold and greedy tokens
 under the exact cache. The step is captured once per shape as a CUDA graph on a CUDA device, and
 called as it is elsewhere. `sample_blocks` is the definition: same tokens, same reasons to finish,
-same counts of forwards.
+same counts of forwards. `replay_tokens.py` is the same for the autoregressive twin.
+
+Who makes the kernels of a step is a choice of its own: the operators, which take Triton's on a GPU,
+or torch.compile, which fuses the same step of PyTorch's calls (`compiler="inductor"`).
+Neither runs in inference mode, whose tensors torch.compile does not take.
 
 What it does not do: draw, revise, fill gaps, shrink the forward to open positions (a graph has one
-shape), gain anything on a processor, capture ahead: the first call of a shape pays for its graph.
+shape), gain anything on a processor, capture or compile ahead: the first call of a shape pays.
 
 Choice: the window is the block and the one before it, whose keys and values are thereby written in
 final form with the next block's first step, as `Cached` does it. Every step then reads 2b tokens,
@@ -22,6 +26,7 @@ it, `is_folded=False` reads b tokens and spends one forward more per block.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +46,27 @@ CAPACITY_STEP = 512
 """Positions of a cache are a multiple, so that prompts of many lengths share a shape."""
 MAX_SHAPES = 4
 """Shapes whose buffers are kept, each with a cache of its own; the oldest goes first."""
+NUM_WARM_UP_RUNS = 3
+"""Of a step before it is captured."""
+
+COMPILERS = {"replayed": None, "compiled": "inductor"}
+"""Sampler -> what compiles its step."""
+
+
+class Runnable(Protocol):
+    """The buffers of one shape, and a step that moves them on."""
+
+    text: Tensor
+
+    def run(self) -> None:
+        """One step of every row."""
+        ...
+
+
+S = TypeVar("S")
+C = TypeVar("C", bound=Runnable)
+Steps = dict[S, tuple[C, Callable[[], object]]]
+"""Shape -> its buffers, and what replays their step."""
 
 
 def find_obstacle(
@@ -58,20 +84,24 @@ def find_obstacle(
     return None
 
 
-def choose_sampler(request: str | None, obstacle: str | None, device: torch.device) -> str:
-    """Name what runs: `"replayed"` on a CUDA device where nothing is in its way, else `"blocks"`.
+def choose_sampler(
+    request: str | None, obstacle: str | None, device: torch.device, plain: str = "blocks"
+) -> str:
+    """Name what runs: `"replayed"` on a CUDA device where nothing is in its way, else `plain`.
 
     Args:
-        request: one of the two names, or None to choose by capability.
+        request: one of the two names, or `"compiled"`: replays of a step that torch.compile made;
+            None to choose by capability.
         obstacle: from `find_obstacle`, or the caller's own.
         device: of the model.
+        plain: what the sampler without replays is called.
 
     Raises:
         ValueError: replays were asked for and cannot run.
     """
-    if request == "replayed" and obstacle is not None:
-        raise ValueError(f"sampler=replayed cannot run: {obstacle}; use sampler=blocks")
-    return request or ("replayed" if device.type == "cuda" and obstacle is None else "blocks")
+    if request in COMPILERS and obstacle is not None:
+        raise ValueError(f"sampler={request} cannot run: {obstacle}; use sampler={plain}")
+    return request or ("replayed" if device.type == "cuda" and obstacle is None else plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +126,7 @@ class Replayer:
         *,
         is_folded: bool = True,
         poll_every: int = POLL_EVERY,
+        compiler: str | None = None,
     ) -> None:
         """Bind a block-causal diffusion model that is not packed; nothing is captured yet.
 
@@ -104,6 +135,8 @@ class Replayer:
             tokenizer: for its mask, end and pad ids, no more.
             is_folded: commit a block's keys and values within the next block's steps.
             poll_every: replays k between two questions to the device.
+            compiler: backend of torch.compile, such as `"inductor"`; None for the operators' own
+                kernels.
 
         Raises:
             ValueError: no replays between polls.
@@ -111,18 +144,15 @@ class Replayer:
         if poll_every < 1:
             raise ValueError(f"poll_every={poll_every} must be at least 1")
         self.model, self.tokenizer = model, tokenizer
-        self.is_folded, self.poll_every = is_folded, poll_every
-        self.steps: dict[Shape, tuple[Canvas, Callable[[], object]]] = {}
+        self.is_folded, self.poll_every, self.compiler = is_folded, poll_every, compiler
+        self.steps: Steps[Shape, Canvas] = {}
 
     @property
     def implementation(self) -> str:
         """What runs, for the record."""
-        device = self.model.embedding.weight.device
-        how = "CUDA graph" if device.type == "cuda" else "eager"
-        attention = choose("block_attention", None, device)
-        return f"replayed, {how}, poll_every={self.poll_every}, block_attention={attention}"
+        return describe(self.model, self.poll_every, self.compiler)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(
         self,
         prompts: Sequence[Sequence[int]],
@@ -133,22 +163,24 @@ class Replayer:
     ) -> list[Generation]:
         """Generate one answer per prompt: `sample_blocks` with `commit_above(threshold)`.
 
-        Commit times are those of the poll that saw the block full.
+        Commit times are those of the poll that saw the block full. The clock starts when the shape
+        is captured: that is warm-up, which whichever prompt comes first is not to pay.
 
         Raises:
-            ValueError: as `sample_blocks`, or a block that `commit_tokens` cannot hold.
+            ValueError: as `sample_blocks`, a block that `commit_tokens` cannot hold, or a step that
+                cannot be compiled here.
         """
-        started = time.perf_counter()
         check_canvas(self.model, prompts, block_size, max_new_tokens)
-        prompt = pad_left(prompts, self.tokenizer.pad_id)  # [B, P]
+        width = max(map(len, prompts))
         if self.is_folded:  # the first window begins within the prompt
-            missing = max(0, block_size - prompt.shape[1])
-            prompt = F.pad(prompt, (missing, 0), value=self.tokenizer.pad_id)
-        width = prompt.shape[1]
+            width = max(width, block_size)
         capacity = -(-(width + max_new_tokens) // CAPACITY_STEP) * CAPACITY_STEP
         canvas, replay = self.prepare(
             Shape(len(prompts), block_size, max_new_tokens, threshold, capacity)
         )
+        started = time.perf_counter()
+        prompt = pad_left(prompts, self.tokenizer.pad_id)  # [B, P]
+        prompt = F.pad(prompt, (width - prompt.shape[1], 0), value=self.tokenizer.pad_id)
         canvas.load(prompt, torch.tensor([width - len(ids) for ids in prompts]))
         results = [Generation(nfe_prefill=1) for _ in prompts]
         is_done = False
@@ -166,12 +198,12 @@ class Replayer:
 
     def prepare(self, shape: Shape) -> tuple["Canvas", Callable[[], object]]:
         """The buffers of a shape and what replays its step, new or from an earlier call."""
-        if shape not in self.steps:
-            if len(self.steps) == MAX_SHAPES:
-                del self.steps[next(iter(self.steps))]
-            canvas = Canvas(self.model, self.tokenizer, shape, self.is_folded)
-            self.steps[shape] = canvas, capture(canvas.run, canvas.text.device)
-        return self.steps[shape]
+
+        def make() -> Canvas:
+            backend = None if self.compiler is None else "reference"
+            return Canvas(self.model, self.tokenizer, shape, self.is_folded, backend)
+
+        return find_step(self.steps, shape, make, self.compiler)
 
     def record(self, canvas: "Canvas", block_size: int, results: Sequence[Generation]) -> None:
         """Read the finished texts and their counts into the generations."""
@@ -197,7 +229,12 @@ class Canvas:
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: SpecialIds, shape: Shape, is_folded: bool
+        self,
+        model: Transformer,
+        tokenizer: SpecialIds,
+        shape: Shape,
+        is_folded: bool,
+        backend: str | None = None,
     ) -> None:
         """Allocate rows that are finished, so that a step may run before there is a prompt."""
         device, rows, size = model.embedding.weight.device, shape.num_rows, shape.block_size
@@ -213,6 +250,7 @@ class Canvas:
             threshold=shape.threshold,
             first_key=torch.zeros(rows, dtype=torch.int32, device=device),
             previous=block.clone() if is_folded else None,
+            backend=backend,
         )
         self.end_id, self.last = tokenizer.end_id, shape.max_new_tokens // size - 1
         self.offsets = torch.arange(size, device=device)  # [b]
@@ -228,7 +266,7 @@ class Canvas:
         self.progress = torch.zeros(rows, 2, dtype=torch.int64, device=device)
         """Full blocks of each row, and whether it is finished."""
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def load(self, prompt: Tensor, first_key: Tensor) -> None:
         """Begin texts behind prompts [B, P], left-padded by `first_key` [B]; one forward."""
         step, width = self.step, prompt.shape[1]
@@ -244,7 +282,7 @@ class Canvas:
         for buffer in (self.index, self.num_steps, self.step_commits):
             buffer.zero_()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run(self) -> None:
         """One step of every row, all on the device."""
         step, size = self.step, len(self.offsets)
@@ -252,7 +290,7 @@ class Canvas:
         num_committed = step.run()
         is_full = step.is_done
         self.step_commits.scatter_add_(1, self.num_steps[:, None], num_committed[:, None].long())
-        self.num_steps += ~was_full
+        self.num_steps.add_(~was_full)
         columns = self.index[:, None] * size + self.offsets  # [B, b]
         self.text.scatter_(1, columns, step.block)
         is_last = (step.block == self.end_id).any(dim=1) | (self.index == self.last)
@@ -262,8 +300,8 @@ class Canvas:
         if step.previous is not None:
             step.previous.copy_(torch.where(is_past[:, None], step.block, step.previous))
         step.block.masked_fill_(is_past[:, None], step.mask_id)
-        step.num_past += size * is_past
-        self.index += is_past
+        step.num_past.add_(size * is_past)
+        self.index.add_(is_past)
 
     def poll(self) -> list[list[int]]:
         """Ask the device for the full blocks of each row and whether it is finished; waits."""
@@ -277,21 +315,82 @@ class Canvas:
         return [(row[1 + num_logged :], row[1 : 1 + row[0]]) for row in rows]
 
 
-def capture(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+def find_step(
+    steps: Steps[S, C], shape: S, make: Callable[[], C], compiler: str | None
+) -> tuple[C, Callable[[], object]]:
+    """Look up a shape's buffers and replay, or make them; the oldest of too many goes."""
+    if shape in steps:
+        return steps[shape]
+    if len(steps) == MAX_SHAPES:
+        del steps[next(iter(steps))]
+        if compiler is not None:
+            torch.compiler.reset()  # it counts what it ever compiled, and stops at eight
+    try:
+        canvas = make()
+        steps[shape] = canvas, capture(canvas.run, canvas.text.device, compiler)
+    except torch.OutOfMemoryError:
+        steps.clear()  # so that what is said to fit does
+        raise
+    return steps[shape]
+
+
+def capture(
+    run: Callable[[], object], device: torch.device, compiler: str | None = None
+) -> Callable[[], object]:
     """Return a replay of `run` as a CUDA graph, or `run` itself on another device.
 
-    It is run three times first, so it must not mind: Triton compiles and libraries set themselves
-    up outside the graph.
+    It is run a few times first, so it must not mind: torch.compile and Triton compile, and
+    libraries set themselves up, outside the graph.
+
+    Raises:
+        ValueError: `compiler` cannot compile it here.
     """
+    if compiler is not None:
+        run = compile_step(run, compiler)
     if device.type != "cuda":
         return run
-    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        for _ in range(3):
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(NUM_WARM_UP_RUNS):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             run()
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
     return graph.replay
+
+
+def compile_step(run: Callable[[], object], compiler: str) -> Callable[[], object]:
+    """Compile `run` as one piece, and run it once.
+
+    Raises:
+        ValueError: it cannot be, for example because there is no C++ compiler.
+    """
+    compiled: Callable[[], object] = torch.compile(
+        run, backend=compiler, fullgraph=True, dynamic=False
+    )
+    try:
+        compiled()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # the base of all that torch.compile raises
+        line = " ".join(str(error).split("\n")[:2])  # which backend, and why
+        raise ValueError(
+            f"torch.compile ({compiler}) cannot compile the step here: {line}; use sampler=replayed"
+        ) from error
+    return compiled
+
+
+def describe(model: Transformer, poll_every: int, compiler: str | None) -> str:
+    """Name how steps are replayed, and by which attention, for the record."""
+    device = model.embedding.weight.device
+    how = [] if compiler is None else [f"torch.compile ({compiler})"]
+    if device.type == "cuda":
+        how.append("CUDA graph")
+    attention = choose("block_attention", None, device) if compiler is None else "sdpa"
+    return (
+        f"replayed, {', '.join(how or ['eager'])}, poll_every={poll_every}, "
+        f"block_attention={attention}"
+    )

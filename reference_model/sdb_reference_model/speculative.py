@@ -5,7 +5,8 @@
 
 Place in the flow: beside `autoregressive.py`, with the same tokens, so that a block sampler is
 compared with the best that the causal model can do. Source: Leviathan et al. (arXiv 2211.17192);
-prompt lookup after Saxena (2023).
+prompt lookup after Saxena (2023); a diffusion model that drafts a block in one forward after
+Christopher et al. (arXiv 2408.05636).
 
 Choice: a draw here is a function of (logits, seed, position), see `sdb_kernels.head_select`, so a
 guess is right or wrong at every temperature, and the answer is that of plain decoding, token for
@@ -72,6 +73,54 @@ class DraftModel:
         return guesses
 
 
+class DiffusionDraft:
+    """Guesses of a block-diffusion model with the same vocabulary: a block of masks, one forward.
+
+    What it guesses wrong costs time and no quality, so nothing is gained by more steps a block.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: SpecialIds) -> None:
+        """Wrap `model`, which was trained to read blocks behind a clean past."""
+        self.model, self.tokenizer, self.num_forwards = model, tokenizer, 0
+        self.cache = KVCache(model.config, 1, model.config.max_seq_len, model.embedding.weight)
+        self.read: list[int] = []
+
+    def __call__(self, text: Sequence[int], num_tokens: int) -> list[int]:
+        """Guess up to the first end token; text that is new becomes a block of the past."""
+        num_tokens = min(num_tokens, self.model.config.max_seq_len - len(text))
+        if num_tokens < 1:
+            return []
+        if list(text[: len(self.read)]) != self.read:
+            self.read, self.cache.length = [], 0
+        # On a causal past the last token is read with the masks, one of which is then not needed.
+        num_past = len(text) - self.model.config.causal_past
+        ids = list(text[len(self.read) :]) + [self.tokenizer.mask_id] * num_tokens
+        ids, num_new = ids[: num_past - len(self.read) + num_tokens], num_past - len(self.read)
+        device = self.model.embedding.weight.device
+        mask = torch.ones(len(ids), self.cache.length + len(ids), dtype=torch.bool)
+        mask[:num_new, -num_tokens:] = False  # text does not see the masks behind it
+        if self.model.config.causal_past:
+            mask[:num_new] = mask[:num_new].tril(self.cache.length)
+        hidden = self.model(
+            torch.tensor([ids], device=device),
+            mask=mask[None, None].to(device),
+            cache=self.cache,
+            where=torch.arange(len(ids), device=device)[None] >= num_new,
+        )
+        self.cache.commit(num_new)
+        self.read = list(text[:num_past])
+        self.num_forwards += 1
+        token, _ = head_select(
+            hidden,
+            self.model.head_operand,
+            forbidden_id=self.tokenizer.mask_id,
+            temperature=0.0,
+        )
+        guesses: list[int] = token.tolist()
+        end_id = self.tokenizer.end_id
+        return guesses[: guesses.index(end_id) + 1] if end_id in guesses else guesses
+
+
 def read_causally(model: Transformer, cache: KVCache, tokens: Sequence[int]) -> torch.Tensor:
     """Hidden states [L, D] of `tokens` behind the cache, each seeing itself and what is before."""
     device = model.embedding.weight.device
@@ -97,8 +146,9 @@ def sample_speculatively(
 ) -> list[Generation]:
     """Generate one answer per prompt, left to right, several tokens per forward where guesses hit.
 
-    Guesses are made by `draft`, which is `look_up` or a `DraftModel`, `num_draft` per forward. The
-    other arguments are those of `autoregressive.sample_tokens`, whose tokens these are.
+    Guesses are made by `draft`, which is `look_up`, a `DraftModel` or a `DiffusionDraft`,
+    `num_draft` per forward. The other arguments are those of `autoregressive.sample_tokens`, whose
+    tokens these are.
 
     Raises:
         ValueError: as `sample_tokens`, or `num_draft` below 1.
@@ -110,11 +160,11 @@ def sample_speculatively(
     select = make_select(model.head_operand, tokenizer, temperature, top_p)
     results = []
     for prompt, seed in zip(prompts, seeds or range(len(prompts)), strict=True):
-        before = draft.num_forwards if isinstance(draft, DraftModel) else 0
+        before = draft.num_forwards if isinstance(draft, DraftModel | DiffusionDraft) else 0
         result = sample_one(
             model, tokenizer, prompt, draft, num_draft, max_new_tokens, select, seed, started
         )
-        if isinstance(draft, DraftModel):
+        if isinstance(draft, DraftModel | DiffusionDraft):
             result.nfe_draft = draft.num_forwards - before
         results.append(result)
     return results
@@ -134,14 +184,12 @@ def sample_one(
     """One answer; times count from `started`."""
     device = model.embedding.weight.device
     cache = KVCache(model.config, 1, len(prompt) + max_new_tokens, model.embedding.weight)
-    result = Generation(nfe_prefill=1)
+    result = Generation()
     unread = list(prompt)  # tokens of the text without keys and values
     while True:
         num_done = len(result.token_ids)
         room = max_new_tokens - num_done - 1
-        guesses = []
-        if room and num_done:  # the prefill reads the prompt alone
-            guesses = draft([*prompt, *result.token_ids], min(num_draft, room))
+        guesses = draft([*prompt, *result.token_ids], min(num_draft, room)) if room else []
         hidden = read_causally(model, cache, [*unread, *guesses])[-len(guesses) - 1 :]
         offsets = torch.arange(num_done, num_done + len(hidden), device=device)
         drawn, _ = select(hidden, seed * 1_000_003 + offsets)
@@ -154,7 +202,10 @@ def sample_one(
             tokens = tokens[: tokens.index(tokenizer.end_id)]
             result.finish_reason = "stop"
         cache.commit(len(unread) + num_right)
-        result.nfe_denoise += num_done > 0
+        if num_done or guesses:
+            result.nfe_denoise += 1
+        else:  # a first forward that judges guesses too is no mere prefill
+            result.nfe_prefill = 1
         result.token_ids += tokens
         result.commit_times_s.append(time.perf_counter() - started)
         result.commit_tokens.append(len(tokens))

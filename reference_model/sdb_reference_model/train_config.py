@@ -3,6 +3,7 @@
 Place in the flow: `train.py` reads it; every key is a key of the TOML files in `configs/`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,10 +115,13 @@ def check_config(config: TrainConfig, name: str) -> None:
         )
     if min((config.batch_size, config.num_train_steps, *config.block_sizes)) < 1:
         raise ValueError(f"{name}: batch_size, num_train_steps and block_sizes must be positive")
-    if config.mask_warmup_steps < 0:
-        raise ValueError(
-            f"{name}: mask_warmup_steps={config.mask_warmup_steps} must be 0 or more; 0 is none"
-        )
+    weights = ("weight_decay", "edit_weight", "past_weight")
+    for key in ("warmup_steps", "mask_warmup_steps", "seed", *weights):
+        if not 0 <= getattr(config, key) < math.inf:
+            raise ValueError(f"{name}: {key}={getattr(config, key)} must be 0 or more")
+    for key in ("adam_lr", "muon_lr"):
+        if not 0 < getattr(config, key) < math.inf:
+            raise ValueError(f"{name}: {key}={getattr(config, key)} must be positive")
     if config.past_weight and config.attention != "causal_past":
         raise ValueError(f"{name}: past_weight needs attention='causal_past'")
     for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):

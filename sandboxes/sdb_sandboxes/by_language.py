@@ -55,6 +55,11 @@ class LanguageSandbox:
         opened = (box.image for box in self._by_image.values() if not isinstance(box, str))
         return " ".join(filter(None, (self._python.image, *opened)))
 
+    def find_image(self, language: str) -> str:
+        """Content address of the image that runs a language; empty where none does."""
+        found = self._find(language)
+        return "" if isinstance(found, str) else found.image
+
     @property
     def layers(self) -> tuple[str, ...]:
         """Every lock that holds."""

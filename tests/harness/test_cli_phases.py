@@ -6,18 +6,24 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from sdb_harness.benchmarks import minipy
 from sdb_harness.cli import main
 from sdb_reference_model.checkpoint import load_checkpoint
 from sdb_reference_model.config import read_config
 from sdb_reference_model.constrained import ConstrainedConfig
 from sdb_reference_model.distill import DistillConfig, load_trajectories
 from sdb_reference_model.onpolicy import OnPolicyConfig
+from sdb_sandboxes.types import FunctionCheck
 
 DATA = """
 [data]
 num_examples = 4
 seed = 1
 mixture = { "level-1" = 1.0 }
+"""
+OWN_DATA = """
+[data]
+source = "own.jsonl"
 """
 DISTILL = """
 init_from = "demo-diffusion"
@@ -53,20 +59,38 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["train", *arguments])
 
 
+def write_own_problems() -> None:
+    """The problems of `DATA` as a user would write them into own.jsonl."""
+    lines = []
+    for index in range(4):
+        problem = minipy.make_problem(index, split="train", level=1, seed=1)
+        assert isinstance(problem.check, FunctionCheck)
+        name = problem.entry_point
+        tests = [
+            f"assert {name}({', '.join(map(repr, case.args))}) == {case.expected!r}"
+            for case in problem.check.cases
+        ]
+        lines.append(json.dumps({"prompt": problem.prompt, "entry_point": name, "tests": tests}))
+    Path("own.jsonl").write_text("\n".join(lines))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("data", [DATA, OWN_DATA], ids=["minipy", "own"])
 def test_all_phases_run_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("pool.toml").write_text(DISTILL + DATA)
+    write_own_problems()
+    Path("pool.toml").write_text(DISTILL + data)
     Path("tuned.toml").write_text(CONSTRAINED)
-    Path("quick.toml").write_text(ON_POLICY + DATA)
+    Path("quick.toml").write_text(ON_POLICY + data)
     for command, out in (("distill", "pool"), ("constrained", "tuned"), ("onpolicy", "quick")):
         result = call(command, "--config", f"{out}.toml", "--out", out)
         assert result.exit_code == 0, result.output
     pool = load_trajectories(Path("pool"))
     assert len(pool) == 4 * 3
     assert {row["reward"] for row in pool} <= {0.0, 1.0}
+    assert any(row["is_selected"] for row in pool)
     assert all(row["reward"] == 1.0 for row in pool if row["is_selected"])
     log = [json.loads(line) for line in Path("quick/log.jsonl").read_text().splitlines()]
     assert [line["update"] for line in log] == [1, 2]
@@ -75,6 +99,21 @@ def test_all_phases_run_one_after_the_other(
     result = call("onpolicy", "--config", "quick.toml", "--out", "free", "--verifier", "none")
     assert result.exit_code == 0, result.output
     assert {json.loads(x)["value"] for x in Path("free/log.jsonl").read_text().splitlines()} == {0}
+
+
+@pytest.mark.slow
+def test_a_changed_file_of_problems_is_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own_problems()
+    Path("pool.toml").write_text(DISTILL + OWN_DATA)
+    assert call("distill", "--config", "pool.toml").exit_code == 0
+    own = Path("own.jsonl")
+    own.write_text(own.read_text().replace("assert", "assert ", 1))
+    result = call("distill", "--config", "pool.toml")
+    assert result.exit_code == 2
+    assert "holds another pool" in result.output
 
 
 def test_shipped_configurations_are_valid() -> None:
@@ -121,6 +160,21 @@ def test_missing_trajectories_name_the_command(
     result = call("constrained", "--config", "tuned.toml")
     assert result.exit_code == 2
     assert "make them with `sdbench train distill`" in result.output
+
+
+def test_dry_run_refuses_pieces_that_do_not_divide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.jsonl").write_text('{"prompt": "say red", "completion": "red"}\n' * 4)
+    Path("own.toml").write_text(
+        'size = "demo"\nobjective = "autoregressive"\nbatch_size = 4\npiece_size = 3\n'
+        "num_train_steps = 5\nwarmup_steps = 1\nadam_lr = 0.001\nseed = 0\n"
+        '[data]\nsource = "own.jsonl"\n'
+    )
+    result = call("--config", "own.toml", "--dry-run")
+    assert result.exit_code == 2
+    assert "batch_size=4 in pieces of 3 does not divide among 1 ranks" in result.output
 
 
 def test_dry_run_says_what_training_needs_and_trains_nothing(

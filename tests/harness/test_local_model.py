@@ -57,6 +57,33 @@ def test_another_number_of_threads_is_another_engine(
     assert load_generator(spec).engine == engines[1]
 
 
+def test_a_draft_changes_forwards_and_not_tokens(tmp_path: Path) -> None:
+    spec = make_checkpoint("autoregressive", tmp_path)
+    blocks = make_checkpoint("seed_diffusion", tmp_path / "blocks").partition(":")[2]
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, problem.prompt, i, seed=i) for i in range(2)]
+    sampling = AUTOREGRESSIVE.model_copy(update={"max_new_tokens": 24, "temperature": 1.0})
+    plain = load_generator(spec)
+    expected = dict(plain.generate(batch, sampling))
+    for option in ("sampler=lookup", f"draft={blocks}", f"draft={spec.partition(':')[2]}"):
+        guessing = load_generator(f"{spec},{option}")
+        assert guessing.engine.startswith(f"{plain.engine} {option}")
+        for index, completion in guessing.generate(batch, sampling):
+            assert completion.token_ids == expected[index].token_ids
+            assert completion.finish_reason == expected[index].finish_reason
+            # A forward that judges commits once; those of a draft model count too.
+            num_rounds = len(completion.commit_tokens)
+            assert option == "sampler=lookup" or completion.nfe_denoise > num_rounds
+    with pytest.raises(UserError, match=r"^autoregressive: draft=; a name belongs there$"):
+        load_generator(f"{spec},draft=")
+    with pytest.raises(ValueError, match="draft=demo has another tokenizer; use one trained with"):
+        load_generator(f"{spec},draft=demo")
+    with pytest.raises(ValueError, match="no checkpoint 'demi'"):
+        load_generator(f"{spec},draft=demi")
+    with pytest.raises(ValueError, match="draft=demo is a sampler too; leave out sampler="):
+        load_generator(f"{spec},draft=demo,sampler=lookup")
+
+
 def test_weights_in_8_bits_are_another_cell_and_the_answer_of_the_quantised_model(
     spec: str,
 ) -> None:
@@ -90,8 +117,8 @@ def test_weights_in_8_bits_are_another_cell_and_the_answer_of_the_quantised_mode
     ("options", "message"),
     [
         ("weight=e4m3", r"unknown option 'weight'; did you mean 'weights'\? allowed: .*weights"),
-        ("weights=e4m2", r"weights=e4m2; did you mean 'e4m3'\? allowed: e4m3, float32"),
-        ("weights", "weights=; allowed: e4m3, float32"),
+        ("weights=e4m2", r"weights=e4m2; did you mean 'e4m3'\? allowed: bfloat16, e4m3, float32"),
+        ("weights", "weights=; allowed: bfloat16, e4m3, float32"),
         ("weights=e4m3,weights=e4m3", "weights given twice; write it once"),
     ],
 )
@@ -138,10 +165,45 @@ def test_replays_that_cannot_run_are_one_line_if_asked_for(tmp_path: Path) -> No
         sampling = DIFFUSION.model_copy(update=update)
         with pytest.raises(ValueError, match=f"^sampler=replayed cannot run: {message}"):
             generator.sample(generator.checkpoint, [[1]], suffixes, [0], sampling)
-    with pytest.raises(UserError, match="sampler=graph; allowed: blocks, replayed"):
+    with pytest.raises(UserError, match="sampler=graph; allowed: blocks, compiled, replayed"):
         load_generator("seed_diffusion:demo,sampler=graph")
-    with pytest.raises(UserError, match="unknown option 'sampler'"):
-        load_generator("autoregressive:demo,sampler=replayed")
+    twin = load_generator(f"{make_checkpoint('autoregressive', tmp_path)},sampler=replayed")
+    assert isinstance(twin, LocalModel)
+    for suffixes, update, message in (
+        (None, {"temperature": 0.5, "top_p": 0.5}, "top_p=0.5, and it draws from all tokens"),
+        ([[2]], {}, "it fills no gaps"),
+    ):
+        sampling = AUTOREGRESSIVE.model_copy(update=update)
+        line = f"^sampler=replayed cannot run: {message}; use sampler=tokens$"
+        with pytest.raises(ValueError, match=line):
+            twin.sample(twin.checkpoint, [[1]], suffixes, [0], sampling)
+
+
+def test_the_twin_gives_the_same_answer_however_it_is_sampled(tmp_path: Path) -> None:
+    spec = make_checkpoint("autoregressive", tmp_path)
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    batch = [Prompted(problem, text, i, seed=i) for i, text in enumerate(("def f():\n", "x"))]
+    answers = []
+    for sampler in ("tokens", "replayed", "lookup"):
+        generator = load_generator(f"{spec},sampler={sampler}")
+        assert isinstance(generator, LocalModel)
+        completions = [completion for _, completion in generator.generate(batch, AUTOREGRESSIVE)]
+        assert generator.implementations["sampler"].startswith(sampler)
+        answers.append([(c.token_ids, c.finish_reason) for c in completions])
+        assert generator.engine.endswith(f" sampler={sampler}") == (sampler != "tokens")
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_bfloat16_is_another_cell(spec: str) -> None:
+    generator = load_generator(f"{spec},weights=bfloat16")
+    assert isinstance(generator, LocalModel)
+    assert generator.precision == generator.implementations["weights"] == "bfloat16"
+    assert generator.checkpoint.model.embedding.weight.dtype == torch.bfloat16
+    problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
+    sampling = DIFFUSION if spec.startswith("seed") else AUTOREGRESSIVE
+    batch = [Prompted(problem, problem.prompt, 0, seed=0)]
+    ((_, completion),) = generator.generate(batch, sampling)
+    assert 0 < completion.output_tokens <= 8
 
 
 def test_a_model_that_cannot_be_replayed_says_so_when_it_is_loaded(
@@ -151,7 +213,7 @@ def test_a_model_that_cannot_be_replayed_says_so_when_it_is_loaded(
     checkpoint = dataclasses.replace(
         load_checkpoint(spec.partition(":")[2]), attention="block_causal_prompt"
     )
-    monkeypatch.setattr("sdb_harness.generators.local_model.load_checkpoint", lambda _: checkpoint)
+    monkeypatch.setattr("sdb_harness.generators.local_model.load_checkpoint", lambda *_: checkpoint)
     with pytest.raises(ValueError, match=r"is diffusion and block_causal_prompt, not block_causal"):
         load_generator(f"{spec},sampler=replayed")
     assert load_generator(spec).implementations["sampler"] == "blocks"

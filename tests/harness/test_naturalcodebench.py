@@ -132,6 +132,15 @@ def test_what_a_suite_cannot_run_is_not_judged(benchmark: Benchmark) -> None:
     assert plain.modules == ()
     assert isinstance(fixture.check, ExitCodeCheck)
     assert raises.modules == ("pytest",)
+    assert "fixtures" in fixture.not_judged
+    setup = f"{PLAIN['testcases']}\n    def setup_method(self):\n        self.two = 2\n"
+    assert "setup methods" in make_problem(PLAIN | {"testcases": setup}, "python", "en").not_judged
+    assert "files" in make_problem(PLAIN | {"_id": 188}, "python", "en").not_judged
+    imports = {
+        "testcases": f"import numpy as np\n\n{PLAIN['testcases']}",
+        "reference_solution": "```python\nimport torch\n\ndef double(n):\n    return 2 * n\n```",
+    }
+    assert make_problem(PLAIN | imports, "python", "en").modules == ("numpy", "torch")
 
 
 def test_references_pass_and_the_rest_is_named(benchmark: Benchmark) -> None:

@@ -427,6 +427,24 @@ class TestFaults:
         assert (completion.text, completion.finish_reason) == ("ok", "stop")
         assert len(server.requests) == 3
 
+    def test_a_server_that_refuses_first_gains_no_time(self) -> None:
+        with serve(refuse(503), stream("ok", usage=1)) as server:
+            generator = OpenAIGenerator(ServerOptions(server.url, "toy"), backoff_s=0.1)
+            (completion,) = [done for _, done in generator.generate([make_prompted()], SAMPLING)]
+            generator.close()
+        assert completion.e2e_s >= 0.05  # half of the wait between the attempts
+        assert completion.commit_times_s == (completion.e2e_s,)
+
+    @pytest.mark.parametrize(
+        ("text", "usage"), [("return 1", 65), ("return 1", 10)], ids=["above-max", "above-bytes"]
+    )
+    def test_tokens_that_cannot_be_the_answers_are_not_counted(self, text: str, usage: int) -> None:
+        with serve(stream(text, usage=usage)) as server, open_generator(server) as generator:
+            completion = complete(generator)
+            assert generator.implementations["output_tokens"].endswith("not all possible")
+        assert (completion.text, completion.output_tokens) == (text, 0)
+        assert completion.tok_s_user is None
+
     @pytest.mark.parametrize(
         ("fault", "message"),
         [
@@ -673,7 +691,7 @@ class TestHostileEvents:
         with contextlib.suppress(_Failed, _Refused):
             for event in events:
                 reader.read(event)
-            check_times(reader.finish())
+            check_times(reader.finish(64))
 
     @pytest.mark.parametrize(
         "data",

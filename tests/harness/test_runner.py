@@ -119,7 +119,7 @@ def test_a_sweep_goes_on_without_what_cannot_be_opened(
     text = SWEEP.replace('["minipy', '["mbpp", "minipy').replace('"canon', f'"{SERVER}", "canon')
     (folder / "small.toml").write_text(text)
     planned = call("plan", "small.toml")
-    assert (planned.exit_code, "note: mbpp left out: " in planned.stderr) == (0, True)
+    assert (planned.exit_code, "note: mbpp left out: " in planned.stderr) == (1, True)
     done = call("run", "small.toml")
     assert done.exit_code == 1, done.output
     assert "note: mbpp left out: mbpp/mbpp.jsonl is missing" in done.stderr

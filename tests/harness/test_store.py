@@ -208,6 +208,28 @@ def test_damaged_store_is_one_line(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE cells SET cell = json_set(cell, '$.num_problems', 1)", "cell [0-9a-f]{16} was"),
+        ("UPDATE completions SET problem_id = 'p/1'", "sample 0 of p/1 was changed"),
+        ("UPDATE completions SET sample_index = 1", "sample 1 of p/0 was changed"),
+    ],
+)
+def test_cells_and_rows_that_were_changed_are_not_read(
+    tmp_path: Path, change: str, message: str
+) -> None:
+    with open_store(tmp_path) as store:
+        add_completion(store)
+        add_verdict(store)
+    path = tmp_path / "store.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(StoreError, match=message), Store.open_for_reading(path) as store:
+        list(store.iterate_rows(store.list_cells().popitem()[0]))
+
+
 def test_page_damaged_in_the_middle_is_one_line(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         for index in range(200):

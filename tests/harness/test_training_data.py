@@ -7,10 +7,11 @@ import pytest
 from datasets import Dataset
 
 from sdb_harness.benchmarks.minipy import make_problem
+from sdb_harness.errors import UserError
 from sdb_harness.training_data import (
     make_training_data,
+    read_exercises,
     read_training_data,
-    read_training_problems,
 )
 
 MIXTURE = {"level-1": 0.5, "families": 0.5}
@@ -34,10 +35,12 @@ def test_a_pure_mixture_gives_the_train_split_of_that_level() -> None:
     [
         ({"colour": 1}, "it needs exactly num_examples, seed, mixture"),
         ({"num_examples": "many"}, "must be of type int"),
+        ({"num_examples": True}, "must be of type int"),
         ({"num_examples": 0}, "must be positive"),
         ({"mixture": {"level-9": 1.0}}, "mixture names 'level-9'; use families, level-1"),
         ({"mixture": {"level-1": "much"}}, "must be a number"),
         ({"mixture": {}}, "must be positive"),
+        ({"mixture": {"level-1": float("nan")}}, "must be positive"),
     ],
 )
 def test_wrong_tables_are_one_clear_line(change: dict[str, Any], message: str) -> None:
@@ -47,12 +50,12 @@ def test_wrong_tables_are_one_clear_line(change: dict[str, Any], message: str) -
 
 def test_problems_are_the_examples_with_their_inputs() -> None:
     data = {"num_examples": 40, "seed": 2, "mixture": MIXTURE}
-    problems = read_training_problems(data)
+    problems = read_exercises(data).problems
     expected = [{"prompt": p.prompt, "completion": p.reference} for p in problems]
     assert read_training_data(data).to_list() == expected
     assert {problem.group for problem in problems} > {"level-1"}
     with pytest.raises(ValueError, match="must be positive"):
-        read_training_problems({**data, "num_examples": 0})
+        read_exercises({**data, "num_examples": 0})
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
@@ -70,6 +73,22 @@ def test_a_users_own_file_is_read_by_the_names_of_its_columns(
     assert list(read_training_data({**data, "streaming": True})) == expected
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_of_the_hub_is_read_by_name_and_split(
+    streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder in the hub's form, which `datasets` reads as it reads a downloaded one."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("somebody").mkdir()
+    for split in ("train", "test"):
+        row = f'{{"prompt": "{split}", "completion": "1", "more": "x"}}\n'
+        Path("somebody", f"{split}.jsonl").write_text(row)
+    for extra, expected in (({}, "train"), ({"split": "test"}, "test")):
+        data = {"source": "hub:somebody", "streaming": streaming, **extra}
+        assert list(read_training_data(data)) == [{"prompt": expected, "completion": "1"}]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -80,6 +99,9 @@ def test_a_users_own_file_is_read_by_the_names_of_its_columns(
         ({"source": "own.jsonl", "streaming": True}, r"lacks the columns"),
         ({"source": "own.jsonl"}, r"lacks the columns \['completion', 'prompt'\]; it has \['x'\]"),
         ({"source": "broken.jsonl"}, "cannot be read"),
+        ({"source": "empty.jsonl"}, "empty.jsonl' holds no examples"),
+        ({"source": "empty.jsonl", "streaming": True}, "empty.jsonl' holds no examples"),
+        ({"source": "own.jsonl", "prompt": "x", "completion": "x"}, "both name 'x'"),
     ],
 )
 def test_a_wrong_source_is_one_clear_line(
@@ -88,6 +110,44 @@ def test_a_wrong_source_is_one_clear_line(
     monkeypatch.chdir(tmp_path)
     Path("own.jsonl").write_text('{"x": "1"}\n')
     Path("broken.jsonl").write_text('{"x": \n')
+    Path("empty.jsonl").touch()
     with pytest.raises(ValueError, match=message) as caught:
         read_training_data(data)
+    assert "\n" not in str(caught.value)
+
+
+PROBLEM = '{"prompt": "def f(x):\\n", "entry_point": "f", "tests": ["assert f(1) == 2"]}\n'
+WORDS = '{"prompt": "Add one.", "entry_point": "f", "tests": ["assert f(1) == 2"]}\n'
+
+
+def test_a_users_own_problems_are_those_of_the_benchmark_of_files(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(PROBLEM)
+    first = read_exercises({"source": str(path)})
+    (problem,) = first.problems
+    assert problem.prompt == "def f(x):\n"
+    answer = "    return x + 1\n\ndef g():\n    pass\n"
+    assert first.protocol.extract(problem, answer)[0].rstrip() == "def f(x):\n    return x + 1"
+    path.write_text(PROBLEM + PROBLEM.replace("2", "3"))
+    assert read_exercises({"source": str(path)}).data["revision"] != first.data["revision"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": "own.jsonl", "prompt": "x"}, "give source alone, a JSONL file of problems"),
+        ({"source": "hub:somebody/problems"}, "give source alone"),
+        ({"source": "nowhere.jsonl"}, "cannot read the problems nowhere.jsonl"),
+        ({"source": "own.jsonl"}, "own.jsonl:2: not JSON"),
+        ({"source": "words.jsonl"}, "words/1 lacks `def f\\(`; these phases continue source"),
+    ],
+)
+def test_wrong_problems_are_one_clear_line(
+    data: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.jsonl").write_text(PROBLEM + "{")
+    Path("words.jsonl").write_text(PROBLEM + WORDS)
+    with pytest.raises((ValueError, UserError), match=message) as caught:
+        read_exercises(data)
     assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """The transformers generator on a tiny random model that is written to disk here."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,8 @@ def test_revision_is_of_the_contents(folder: Path, model: TransformersModel) -> 
 
 
 def test_bad_input_is_one_line_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trust_remote_code=1; allowed: no, yes"):
+        load("x,trust_remote_code=1")
     with pytest.raises(UserError, match="unknown option 'dtyp'; did you mean 'dtype'"):
         load("x,dtyp=auto")
     with pytest.raises(UserError, match="dtype=int8; "):
@@ -252,6 +255,31 @@ def test_bad_input_is_one_line_with_the_way_out(tmp_path: Path) -> None:
     base = load(f"{write_model(tmp_path / 'base', has_template=False)},device=cpu")
     with pytest.raises(UserError, match="no chat template, so it is a base model"):
         encode_prompt(base.tokenizer, (ChatMessage("user", "f"),))
+
+
+def test_code_of_a_checkpoint_runs_only_if_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "c"))
+    folder = write_model(tmp_path / "own")
+    (folder / "modeling_own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "OwnConfig", "AutoModelForCausalLM": "OwnModel"}
+    config |= {
+        "model_type": "own",
+        "auto_map": {auto: f"modeling_own.{name}" for auto, name in classes.items()},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load(f"{folder},device=cpu")
+    trusted = load(f"{folder},device=cpu,trust_remote_code=yes")
+    assert type(trusted.model).__name__ == "OwnModel"
+    assert trusted.implementations["trust_remote_code"] == "yes"
+    assert ask(trusted, "ab")[0].output_tokens > 0
 
 
 def test_weights_that_would_be_unpickled_are_refused(tmp_path: Path) -> None:

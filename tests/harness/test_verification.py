@@ -157,6 +157,10 @@ def test_a_record_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         kept["b"]["findings"][1]["lost"] = {"the engine went away": 1}
         path.write_text(json.dumps(kept))
         assert set(verify_into(path, benchmark, sandbox)[1]) == {"empty", "exit(0)", "os._exit(0)"}
+        kept = json.loads(path.read_text())
+        kept["b"]["settings"]["images"]["python"] = "sha256:of an older image"
+        path.write_text(json.dumps(kept))
+        assert "reference" in verify_into(path, benchmark, sandbox)[1]
         changed = replace(benchmark, revision="another")
         assert "reference" in verify_into(path, changed, sandbox)[1]
     path.write_text("[1]")

@@ -47,7 +47,7 @@ from sdb_kernels.linear_add.kernel import linear_add
 wide = torch.zeros(200, 64)
 for dtype, weight in ((torch.bfloat16, wide.bfloat16()), (torch.float32, wide),
                       (torch.bfloat16, quantise(wide))):
-    linear_add(torch.zeros(33, 200, dtype=dtype), torch.zeros(33, 64, dtype=dtype), weight)
+    linear_add(torch.zeros(33, 200, dtype=dtype), torch.zeros(33, 64, dtype=dtype), weight, None)
 """,
     "norm_qkv_rope_append": """
 from sdb_kernels.norm_qkv_rope_append.kernel import norm_qkv_rope_append

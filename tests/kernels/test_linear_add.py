@@ -66,6 +66,19 @@ def test_inputs_may_have_any_strides() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_it_adds_in_place_if_told_to(dtype: torch.dtype, backend: str) -> None:
+    x, hidden, weight = draw(33, 35, 200, dtype)
+    strided = torch.stack((x, x), dim=2)[:, :, 0]
+    expected = linear_add(x, hidden, weight, backend=backend)
+    for target in (x, strided):
+        assert linear_add(target, hidden, weight, out=target, backend=backend) is target
+        assert_close(expected, target)
+    with pytest.raises(ValueError, match="out is another tensor than x"):
+        linear_add(x, hidden, weight, out=x.clone(), backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_rows_are_none(backend: str) -> None:
     x, hidden, weight = draw(3, 7, 24, torch.float32)
     assert linear_add(x[:0], hidden[:0], weight, backend=backend).shape == (0, 7)

@@ -3,15 +3,21 @@
 What this cannot show is the speed of anything, nor that CUDA events are read correctly.
 """
 
+import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from tests.scripts import load_script
+
+from sdb_kernels.benchmarking import Report, summarise
 
 SCRIPT = Path(__file__).parents[2] / "kernels" / "benchmarks" / "operators.py"
 
@@ -32,7 +38,7 @@ def test_every_case_passes_its_check_and_gives_a_row(benchmark: ModuleType) -> N
     shape = benchmark.Shape(32, 4, 2, 16, 48, 130)
     cases = benchmark.build_cases(shape, 4, 40, torch.bfloat16, torch.device("cpu"))
     rows = [benchmark.measure(case, 1e9, clock, is_compiled=False) for case in cases]
-    operators = {row["operator"].removesuffix(" e4m3") for row in rows}
+    operators = {case.operator.removesuffix(" e4m3") for case in cases}
     from sdb_kernels.backend import OPERATORS
 
     assert operators == set(OPERATORS)
@@ -42,7 +48,38 @@ def test_every_case_passes_its_check_and_gives_a_row(benchmark: ModuleType) -> N
         assert "chain" in row["speed_over"]
 
 
-def test_a_wrong_result_ends_the_run(benchmark: ModuleType) -> None:
+def test_what_fails_is_named_and_the_rest_is_run(benchmark: ModuleType, tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise ImportError("no such library\nand more")
+
+    def clock(run: Callable[[], object]) -> dict[str, float]:
+        run()
+        return {"median": 2.0}
+
+    ones = benchmark.Case(
+        "ones", {"ours": lambda: torch.ones(3), "library": refuse}, lambda: [torch.ones(3)], 1
+    )
+    twos = replace(ones, runs={"ours": lambda: 2 * torch.ones(3)})
+    report = Report(tmp_path / "rows.json", benchmark="toy")
+    for case in (twos, ones):
+        run = partial(benchmark.measure, case, 1e9, clock, is_compiled=False)
+        report.add({"operator": case.operator}, run)
+    assert report.num_failed == 1
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert written["benchmark"] == "toy"
+    assert written["torch"] == torch.__version__
+    wrong, right = written["results"]
+    assert wrong["failed"].startswith("ones: wrong by 1 of the largest value")
+    assert right["failed_peers"] == {"library": "ImportError: no such library"}
+    assert right["milliseconds"] == {"ours": {"median": 2.0}}
+
+
+def test_a_median_stands_between_its_percentiles() -> None:
+    assert summarise([5.0, 1.0, 4.0, 2.0, 3.0, 6.0]) == {"median": 3.0, "p20": 2.0, "p80": 5.0}
+    assert summarise([7.0]) == {"median": 7.0, "p20": 7.0, "p80": 7.0}
+
+
+def test_a_wrong_result_ends_the_case(benchmark: ModuleType) -> None:
     case = benchmark.Case(
         "wrong", {"ours": lambda: torch.ones(3)}, lambda: [torch.tensor([1.0, 1.0, 2.0])], 1
     )

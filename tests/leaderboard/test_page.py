@@ -11,6 +11,8 @@ import pytest
 
 from sdb_harness.records import Cell, RunManifest, SampleRow
 from sdb_leaderboard.page import build_leaderboard
+from sdb_leaderboard.series import list_series
+from sdb_leaderboard.table import build_table
 
 MakeCell = Callable[..., tuple[Cell, list[SampleRow]]]
 HOSTILE = "</script><img src=x onerror=alert(1)>$x_[red]"
@@ -142,7 +144,7 @@ def test_a_view_without_any_speed_is_shown_as_such(
     )
     data = {cell.compute_hash(): cell}, rows
     text, _ = _build(data, manifest, tmp_path)
-    assert "No cell of this view has a measured speed." in text
+    assert "No configuration of this view has a measured speed." in text
     assert "no speed</td>" in text
 
 
@@ -174,3 +176,28 @@ def test_a_benchmark_judged_in_part_says_so(
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="run a sweep first"):
         build_leaderboard({}, [], {}, tmp_path)
+
+
+def test_many_series_keep_looks_of_their_own(make_cell: MakeCell) -> None:
+    sizes = (None, 1, 2, 4, 8, 16, 32, 64)
+    made = [
+        make_cell([["passed"]], generator=generator, block_size=size)
+        for generator in ("one", "two")
+        for size in sizes
+    ]
+    cells = {cell.compute_hash(): cell for cell, _ in made}
+    looks = list_series(build_table(cells, [row for _, rows in made for row in rows])).values()
+    assert len({(look.role, look.shape) for look in looks}) == 2 * len(sizes)
+
+
+def test_views_that_would_be_called_the_same_are_told_apart(
+    make_cell: MakeCell, manifest: RunManifest, tmp_path: Path
+) -> None:
+    made = [make_cell([["passed"]], hardware=name) for name in ("machine-a", "machine-b")]
+    data = (
+        {cell.compute_hash(): cell for cell, _ in made},
+        [row for _, rows in made for row in rows],
+    )
+    text, _ = _build(data, manifest, tmp_path)  # both machines have the same processor
+    titles = re.findall(r"<option[^>]*>(minipy on [^<]*)</option>", text)
+    assert len(titles) == len(set(titles)) == 2

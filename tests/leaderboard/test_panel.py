@@ -55,7 +55,19 @@ def test_matched_speed_takes_the_fastest_sure_cell(make_cell: MakeCell) -> None:
     assert "block 8 · p > 0.8 is the fastest" in headlines[0].sentence
     # Equal quality: the faster of the two is the reference, and only garbage is faster still.
     assert headlines[1].figure == "none"
-    assert "No cell qualifies" in headlines[1].sentence
+    assert "None qualifies" in headlines[1].sentence
+
+
+def test_a_tokenizer_of_short_tokens_is_no_speed(make_cell: MakeCell) -> None:
+    text = "x" * 300
+    cells = [
+        make_cell([P] * 200, generator="ar", block_size=None, output_tokens=100, text=text),
+        make_cell([P] * 200, output_tokens=300, text=text),  # a token a character
+    ]
+    headline = write_headlines(_build(cells)[0])[0]
+    assert headline.figure.startswith("3.00")
+    assert "Its tokens hold 1.0 characters, the other's 3.0" in headline.sentence
+    assert headline.sentence.endswith("in characters a second it is 1.00 times as fast.")
 
 
 def test_too_few_problems_are_named(make_cell: MakeCell) -> None:
@@ -73,8 +85,8 @@ def test_too_few_problems_are_named(make_cell: MakeCell) -> None:
 
 def test_missing_baseline_is_said(make_cell: MakeCell) -> None:
     headlines = write_headlines(_build([make_cell([P, F])])[0])
-    assert headlines[0].sentence == "This view has no complete autoregressive cell."
-    assert "No diffusion cell is faster" in headlines[1].sentence
+    assert headlines[0].sentence == "This view has no complete autoregressive configuration."
+    assert "No diffusion configuration is faster" in headlines[1].sentence
 
 
 def test_incomplete_cells_are_neither_baseline_nor_in_the_bootstrap(make_cell: MakeCell) -> None:

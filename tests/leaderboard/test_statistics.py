@@ -11,6 +11,7 @@ from sdb_leaderboard.statistics import (
     bound_paired_loss,
     bound_unseen_share,
     compute_inclusion_probability,
+    compute_macro_interval,
     compute_score_interval,
     estimate_pass_at_k,
     resample_cells,
@@ -62,6 +63,32 @@ def test_interval_covers_when_samples_of_a_problem_are_correlated() -> None:
     tests = [binomtest(round(row.sum() * 10), 1640) for row in fractions]
     pooled = [test.proportion_ci(method="wilson") for test in tests]
     assert np.mean([low <= truth <= high for low, high in pooled]) < 0.7
+
+
+def test_macro_interval_counts_a_task_in_several_languages_once() -> None:
+    rng = np.random.default_rng(2)
+    passed = rng.integers(0, 2, 100).astype(float)
+    once = compute_score_interval(passed)
+    tasks = [str(number) for number in range(100)]
+    languages = [language for language in "abcde" for _ in tasks]
+    copies = compute_macro_interval(np.tile(passed, 5), languages, tasks * 5)
+    assert (copies.mean, copies.low, copies.high) == pytest.approx((once.mean, once.low, once.high))
+    own_tasks = [f"{language}{task}" for language in "abcde" for task in tasks]
+    apart = compute_macro_interval(rng.integers(0, 2, 500).astype(float), languages, own_tasks)
+    assert apart.high - apart.low < 0.6 * (once.high - once.low)
+
+
+def test_macro_interval_covers_languages_of_other_sizes_and_levels() -> None:
+    rng = np.random.default_rng(3)
+    languages = ["go"] * 30 + ["java"] * 90
+    tasks = [str(number) for number in (*range(30), *range(90))]
+    covered = []
+    for _ in range(400):
+        difficulty = rng.random(90)  # the same task is hard in both
+        go, java = difficulty[:30] < 0.3, difficulty < 0.7
+        found = compute_macro_interval(np.concatenate((go, java)).astype(float), languages, tasks)
+        covered.append(found.low <= 0.5 <= found.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
 
 
 def test_interval_refuses_no_problem() -> None:

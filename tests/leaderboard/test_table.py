@@ -136,6 +136,15 @@ def test_languages_weigh_the_same_in_their_mean(make_cell: MakeCell) -> None:
         (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
         assert line["pass_at_1"] == pytest.approx(2 / 3)
         assert line.get("pass_at_1_macro") == expected
+        if expected:
+            assert line["pass_at_1_macro_low"] < expected < line["pass_at_1_macro_high"]
+
+
+def test_a_sample_that_its_cell_does_not_have_is_an_error(make_cell: MakeCell) -> None:
+    cell, rows = make_cell([["passed"], ["wrong_answer"]])
+    more = rows[0].model_copy(update={"sample_index": 1})  # one more pass of an easy problem
+    with pytest.raises(ValueError, match=r"1 samples per problem and a row of sample 1 \(from 0\)"):
+        build_table({cell.compute_hash(): cell}, [*rows, more])
 
 
 def test_doubled_samples_and_unknown_cells_are_errors(make_cell: MakeCell) -> None:

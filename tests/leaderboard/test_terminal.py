@@ -48,7 +48,7 @@ def test_groups_rates_and_every_k_are_printed(make_cell: MakeCell) -> None:
     assert [line.split() for line in rest.splitlines()[1:4]] == [
         ["go", "25.0"],
         ["java", "100.0"],
-        ["mean", "of", "2", "languages", "62.5"],
+        ["mean", "of", "2", "languages", "62.5", "95", "%", "40.9", "to", "80.0"],
     ]
     plain, rows = make_cell([["passed"], ["passed"]])
     assert "by group" not in _print({plain.compute_hash(): plain}, rows)

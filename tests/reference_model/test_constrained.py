@@ -263,6 +263,7 @@ def test_every_order_trains(checkpoint: Checkpoint, tmp_path: Path, order: str) 
     [
         ({"block_size": 8}, "made of blocks of 4; use 4"),
         ({"batch_size": 9}, "has 8 examples, fewer than batch_size=9"),
+        ({"batch_size": 0}, "batch_size=0 must be positive, and the trajectories have 8 winners"),
         ({"edit_probability": 2.0}, "edit_probability=2.0"),
         ({"num_updates": 0}, "num_updates must be positive"),
         ({"learning_rate": 0.0}, "must be positive"),
@@ -292,6 +293,8 @@ def test_folders_of_other_runs_and_the_twin_are_refused(
         run(checkpoint, tmp_path / "other")
     with pytest.raises(ValueError, match="needs a diffusion model"):
         run(replace(checkpoint, objective="autoregressive"), tmp_path / "twin")
+    with pytest.raises(ValueError, match="block by block, and the start checkpoint is full"):
+        run(replace(checkpoint, attention="full"), tmp_path / "full")
 
 
 def test_the_columns_that_fine_tuning_reads_are_stored() -> None:

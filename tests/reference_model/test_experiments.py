@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,13 +28,14 @@ from sdb_reference_model.experiments.laboratory import (
     estimate,
     estimate_ratio,
     examine,
+    read_journal,
     run,
     say,
     select,
 )
 from sdb_reference_model.experiments.mistakes import align, classify
 from sdb_reference_model.experiments.mixing import compute_calibration_error
-from sdb_reference_model.experiments.pools import compute_auc
+from sdb_reference_model.experiments.pools import compute_auc, correlate_across
 from sdb_reference_model.experiments.tuning import add_noise
 
 PASSED = Finding(is_passed=True, is_malformed=False, is_undefined_name=False)
@@ -83,8 +85,11 @@ def test_a_killed_run_goes_on_with_what_is_missing(tmp_path: Path) -> None:
         journal.write('{"arm":"b","seed":1,"pas')  # the kill came while a line was written
     run(make_experiment(rest, 99), config, out, make_supplies())
     assert first + rest == whole == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    for name in ("rows.jsonl", "table.json", "table.md", "plot.svg", "README.md"):
+    for name in ("table.json", "table.md", "plot.svg", "README.md"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    rows, expected = (read_journal(path / "rows.jsonl") for path in (out, tmp_path / "whole"))
+    assert all(row.pop("elapsed_s") >= 0 for row in [*rows, *expected])
+    assert rows == expected
     assert not (out / "work").exists()
 
 
@@ -201,6 +206,30 @@ def test_auc_is_the_share_of_pairs_in_order() -> None:
     assert compute_auc([1.0, 2.0, 3.0], [0, 0, 1]) == 1.0
     assert compute_auc([1.0, 2.0, 2.0, 0.0], [0, 1, 0, 1]) == pytest.approx((1 + 0.5) / 4)
     assert compute_auc([1.0, 2.0], [1, 1]) is None
+
+
+def test_a_rank_correlation_has_an_interval_that_covers_the_truth() -> None:
+    def make_pools(weight: float) -> list[Row]:
+        noise = np.random.default_rng(3).normal(size=(60, 2))
+        noise[:, 0] += weight * noise[:, 1]
+        return [{"elbo": [a], "passed": [b]} for a, b in noise]
+
+    unrelated, related = (correlate_across(make_pools(weight), "elbo") for weight in (0.0, 3.0))
+    assert unrelated.low < 0 < unrelated.high
+    assert 0.8 < related.low < related.mean < related.high < 1
+    flat = correlate_across([{"elbo": [1.0], "passed": [0]}] * 3, "elbo")
+    assert (flat.low, flat.mean, flat.high) == (0, 0, 0)
+
+
+def test_elapsed_time_adds_up_over_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 3000, 90))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    config = ExperimentConfig(num_seeds=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(make_experiment([], 1), config, tmp_path, make_supplies())
+    run(make_experiment([], 99), config, tmp_path, make_supplies())
+    assert [row["elapsed_s"] for row in read_journal(tmp_path / "rows.jsonl")] == [90, 90]
+    assert "made them in 3.0 minutes" in (tmp_path / "README.md").read_text()
 
 
 def test_calibration_error_is_the_gap_of_the_bins() -> None:

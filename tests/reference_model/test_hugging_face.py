@@ -77,6 +77,9 @@ def write_as(family: str, model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     config["model_type"] = family
+    if family == "stable-diffcoder":
+        config["model_type"] = "llama"
+        config["auto_map"] = {"AutoModel": "modeling_stable_diffcoder.StableDiffcoderForCausalLM"}
     if family == "llada":
         renamed = {}
         theirs = {
@@ -115,6 +118,7 @@ def write_as(family: str, model: PreTrainedModel, folder: Path) -> None:
         ("llada", "llama", "full", False, 96),
         ("Dream", "qwen2", "full", True, 151_666),
         ("sdar", "qwen3", "block_causal_prompt", False, 151_669),
+        ("stable-diffcoder", "llama", "block_causal_prompt", False, 5),
         ("a2d-qwen3", "qwen3", "block_causal_prompt", False, None),
     ],
 )
@@ -125,6 +129,7 @@ def test_diffusion_families_are_their_ancestor_read_in_both_directions(
     write_as(family, model, tmp_path)
     loaded = load_hugging_face(tmp_path)
     assert (loaded.attention, loaded.is_shifted, loaded.mask_id) == (attention, is_shifted, mask_id)
+    assert loaded.block_size == (4 if family in ("sdar", "stable-diffcoder") else None)
     ids = torch.randint(0, 97, (2, 9))
     everywhere = torch.zeros(2, 1, 9, 9)
     with torch.inference_mode():
@@ -149,7 +154,10 @@ def test_weights_are_converted_to_the_dtype_asked_for(tmp_path: Path) -> None:
         ({"model_type": "llama4"}, r"no name map.*nearest: llama\)"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "scales rotary positions"),
-        ({"num_hidden_layers": 3}, r"lacks \['model\.layers\.2\..*9 and 0 in all"),
+        (
+            {"num_hidden_layers": 3},
+            r"lacks \['model\.layers\.2\..*9 and 0 in all\); .* llama, qwen2,",
+        ),
         ({"num_hidden_layers": 1}, r"surplus \['model\.layers\.1\.input"),
         ({"intermediate_size": 40}, r"gate_proj.weight \+ .*\(96, 32\).*wants \(80, 32\)"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
@@ -160,6 +168,23 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], message: str, tmp_pa
     config = json.loads((tmp_path / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=message):
+        load_hugging_face(tmp_path)
+
+
+def test_the_nearest_name_map_is_named(tmp_path: Path) -> None:
+    write_as("llada", make_model("llama"), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(make_model("llama").config.to_dict()))
+    with pytest.raises(CheckpointError, match=r"names are nearest to those of llada: check model_"):
+        load_hugging_face(tmp_path)
+
+
+def test_quantised_weights_are_refused_by_name(tmp_path: Path) -> None:
+    make_model("llama").save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.int8)
+    save_file(weights, path)
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is torch\.int8, a quantised"):
         load_hugging_face(tmp_path)
 
 

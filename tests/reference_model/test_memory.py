@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from sdb_reference_model.memory import GIB, explain_out_of_memory
+from sdb_reference_model.memory import GIB, explain_large_weights, explain_out_of_memory
 from sdb_reference_model.model import SIZES, Transformer
 
 
@@ -32,3 +32,12 @@ def test_where_no_row_fits_a_shorter_text_is_named() -> None:
     assert line.endswith("prompt and max_new_tokens should fit with 70 positions together")
     line = explain_out_of_memory(make_model(), 1, 1024, free_bytes=GIB)
     assert line.endswith("should fit with 512 positions together")
+
+
+def test_weights_that_do_not_fit_are_named_with_what_fits() -> None:
+    model = make_model()
+    size = sum(p.numel() for p in model.parameters())
+    line = explain_large_weights(model, 3 * size)
+    assert line.startswith("out of GPU memory: weights of 0.00 GiB do not fit a GPU of 0.00 GiB; ")
+    assert line.endswith("use weights=bfloat16")
+    assert explain_large_weights(model, size).endswith("use a smaller model")

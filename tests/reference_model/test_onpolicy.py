@@ -206,7 +206,9 @@ def test_the_progressive_schedule_ends_where_it_should() -> None:
     [
         ({"runs_per_prompt": 1}, "a group baseline needs at least 2"),
         ({"prompts_per_update": 5}, "must be 1 to 4"),
-        ({"speed_weight": -1.0}, "must not be negative"),
+        ({"speed_weight": -1.0}, "speed_weight=-1.0 must be 0 or more"),
+        ({"kl_weight": float("nan")}, "kl_weight=nan must be 0 or more"),
+        ({"seed": -1}, "seed=-1"),
         ({"speed_weight": 0.0, "verifier": "none"}, "leaves no reward"),
         ({"verifier": "learned"}, "needs trajectories"),
         ({"threshold": 1.0}, "between 0 and 1"),

@@ -4,19 +4,23 @@ On a processor the step is called and not captured; the tests that need a GPU sa
 """
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from tests.reference_model.questions import Questions
 from tests.reference_model.tiny import make_model, make_tokenizer
 
+from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.past import Cached, Uncached
 from sdb_reference_model.policies import commit_above
-from sdb_reference_model.replay import MAX_SHAPES, Canvas, Replayer
+from sdb_reference_model.replay import MAX_SHAPES, Canvas, Replayer, capture, find_step
+from sdb_reference_model.replay_tokens import TokenCanvas, TokenReplayer
 from sdb_reference_model.sampler import Generation, sample_blocks
 
 TEST = SIZES["test"]
@@ -77,6 +81,43 @@ def test_replays_write_what_the_sampler_writes(
             assert times[0] > 0
 
 
+@pytest.mark.parametrize(
+    "compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+)
+def test_a_compiled_step_writes_what_the_sampler_writes(compiler: str) -> None:
+    model = make_model(0.35, config=CONFIGS["norms"])
+    replayer = Replayer(model, make_tokenizer(), compiler=compiler)
+    for prompts in (PROMPTS, PROMPTS[::-1]):  # the second time from the kept step
+        actual = replayer.sample(prompts, block_size=8, threshold=0.9, max_new_tokens=32)
+        assert strip(actual) == strip(define(model, prompts, 0.9))
+    assert f"torch.compile ({compiler})" in replayer.implementation
+    assert len(replayer.steps) == 1
+
+
+def test_what_cannot_be_compiled_is_one_line() -> None:
+    def ask() -> None:
+        print(torch.ones(1).item())  # noqa: T201
+
+    with pytest.raises(
+        ValueError, match=r"torch\.compile \(eager\) cannot compile the step here: "
+    ):
+        capture(ask, torch.device("cpu"), "eager")
+
+
+def test_a_full_gpu_keeps_no_shapes() -> None:
+    """What is said to fit must not count caches that are given up."""
+
+    def fail() -> Canvas:
+        raise torch.OutOfMemoryError
+
+    replayer = Replayer(make_model(), make_tokenizer())
+    replayer.sample([[1]], block_size=1, threshold=0.5, max_new_tokens=1)
+    (shape,) = replayer.steps
+    with pytest.raises(torch.OutOfMemoryError):
+        find_step(replayer.steps, replace(shape, threshold=0.6), fail, None)
+    assert replayer.steps == {}
+
+
 @pytest.mark.parametrize("is_folded", [True, False])
 def test_a_shape_is_used_again_and_remembers_nothing(is_folded: bool) -> None:
     replayer = Replayer(make_model(0.35), make_tokenizer(), is_folded=is_folded)
@@ -87,6 +128,25 @@ def test_a_shape_is_used_again_and_remembers_nothing(is_folded: bool) -> None:
     sample(PROMPTS[:2])
     sample([PROMPTS[2] * 5 for _ in range(2)], threshold=0.6)
     assert len(replayer.steps) == 3
+
+
+def test_no_answer_pays_for_the_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    clock = time.perf_counter
+
+    def capture(run: Callable[[], object], *_: object) -> Callable[[], object]:
+        events.append("capture")
+        return run
+
+    def read_clock() -> float:
+        events.append("clock")
+        return clock()
+
+    monkeypatch.setattr("sdb_reference_model.replay.capture", capture)
+    monkeypatch.setattr("sdb_reference_model.replay.time.perf_counter", read_clock)
+    replayer = Replayer(make_model(0.35), make_tokenizer())
+    replayer.sample(PROMPTS[:1], block_size=8, threshold=0.5, max_new_tokens=32)
+    assert events[:2] == ["capture", "clock"]
 
 
 def test_only_so_many_shapes_are_kept() -> None:
@@ -215,7 +275,7 @@ def test_a_graph_writes_what_eager_steps_write(
     texts = []
     for is_captured in (True, False):
         if not is_captured:
-            monkeypatch.setattr("sdb_reference_model.replay.capture", lambda run, _: run)
+            monkeypatch.setattr("sdb_reference_model.replay.capture", lambda run, *_: run)
         replayer = Replayer(model, make_tokenizer(), is_folded=is_folded)
         for prompts in (PROMPTS, PROMPTS[::-1]):  # the second one from the kept graph
             texts.append(
@@ -228,14 +288,102 @@ def test_a_graph_writes_what_eager_steps_write(
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype, it warns
 def test_a_gpu_is_not_waited_for_within_a_step() -> None:
     model = copy.deepcopy(make_model()).to("cuda")
-    replayer = Replayer(model, make_tokenizer())
-    replayer.sample(PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32)
-    ((canvas, replay),) = replayer.steps.values()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        replay()
-        canvas.run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    blocks, tokens = Replayer(model, make_tokenizer()), TokenReplayer(model, make_tokenizer())
+    blocks.sample(PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32)
+    tokens.sample(PROMPTS, max_new_tokens=8)
+    canvases: list[tuple[Canvas | TokenCanvas, Callable[[], object]]] = [
+        *blocks.steps.values(),
+        *tokens.steps.values(),
+    ]
+    for canvas, replay in canvases:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            replay()
+            canvas.run()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the compiler, about its own settings
+def test_a_compiled_step_can_be_captured() -> None:
+    model = copy.deepcopy(make_model(0.35)).to("cuda")
+    texts = [
+        strip(
+            Replayer(model, make_tokenizer(), compiler=compiler).sample(
+                PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32
+            )
+        )
+        for compiler in ("inductor", None)
+    ]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("config", ["bias", "norms"])
+def test_token_replays_write_what_the_twin_writes(
+    config: str, temperature: float, end_bias: float
+) -> None:
+    model = make_model(end_bias, config=CONFIGS[config])
+    replayer = TokenReplayer(model, make_tokenizer(), poll_every=3)
+    for num_rows, max_new_tokens in ((1, 1), (2, 13), (4, 20)):
+        settings: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "seeds": [9, 8, 7, 6][:num_rows],
+        }
+        prompts = PROMPTS[:num_rows]
+        actual = replayer.sample(prompts, **settings)
+        assert strip(actual) == strip(sample_tokens(model, make_tokenizer(), prompts, **settings))
+        assert strip(replayer.sample(prompts, **settings)) == strip(actual)  # kept, and empty
+        for generation in actual:
+            assert len(generation.commit_times_s) == len(generation.commit_tokens)
+            assert generation.commit_times_s == sorted(generation.commit_times_s)
+    assert len(replayer.steps) == 3
+
+
+def test_tokens_are_asked_for_between_polls_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions, polls = Questions(), list[int]()
+    run, poll = TokenCanvas.run, TokenCanvas.poll
+
+    def watched_run(canvas: TokenCanvas) -> None:
+        assert questions.asked == []
+        run(canvas)
+        assert questions.asked == []
+
+    def watched_poll(canvas: TokenCanvas) -> list[bool]:
+        answer = poll(canvas)
+        assert questions.asked == ["tolist"]
+        questions.asked.clear()
+        polls.append(1)
+        return answer
+
+    monkeypatch.setattr(TokenCanvas, "run", watched_run)
+    monkeypatch.setattr(TokenCanvas, "poll", watched_poll)
+    with questions:
+        TokenReplayer(make_model(), make_tokenizer(), poll_every=4).sample(
+            PROMPTS, max_new_tokens=13
+        )
+    assert len(polls) == 4  # of the prefill, and of 12 forwards
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_token_graph_writes_what_eager_steps_write(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(make_model(0.35)).to("cuda", dtype)
+    texts = []
+    for is_captured in (True, False):
+        if not is_captured:
+            monkeypatch.setattr("sdb_reference_model.replay.capture", lambda run, *_: run)
+        replayer = TokenReplayer(model, make_tokenizer())
+        texts.append(strip(replayer.sample(PROMPTS, max_new_tokens=20, temperature=0.8)))
+    assert texts[0] == texts[1]

@@ -24,6 +24,7 @@ from sdb_reference_model.policies import (
     remask_randomly,
     start_revision,
 )
+from sdb_reference_model.replay import Replayer
 from sdb_reference_model.sampler import (
     Generation,
     denoise_block,
@@ -403,6 +404,27 @@ def test_a_row_does_not_depend_on_its_batch(temperature: float, end_bias: float)
         assert alone.nfe_commit == generation.nfe_commit
         assert alone.finish_reason == generation.finish_reason
         assert alone.commit_tokens == generation.commit_tokens
+
+
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_greedy_tokens_are_equal_at_batch_1_2_and_8(is_replayed: bool, end_bias: float) -> None:
+    prompts = [[*prompt, 50 + row] for row, prompt in enumerate(2 * PROMPTS)]
+    replayer = Replayer(make_model(end_bias), make_tokenizer())
+
+    def run(rows: list[list[int]]) -> list[list[int]]:
+        if is_replayed:
+            generations = replayer.sample(rows, block_size=8, threshold=0.6, max_new_tokens=32)
+        else:
+            generations = sample(rows, commit_above(0.6), end_bias=end_bias)
+        return [generation.token_ids for generation in generations]
+
+    alone, by_two, by_eight = (
+        [ids for first in range(0, 8, size) for ids in run(prompts[first : first + size])]
+        for size in (1, 2, 8)
+    )
+    assert alone == by_two == by_eight
+    assert len(set(map(tuple, alone))) > 4
 
 
 def test_one_token_per_forward_and_counts() -> None:

@@ -365,6 +365,35 @@ def test_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
     assert factors[74:] == sorted(factors[74:], reverse=True)
 
 
+def test_a_cosine_warms_up_and_falls_to_zero_over_all_other_steps() -> None:
+    config = replace(DIFFUSION, num_train_steps=110, warmup_steps=10, schedule="cosine")
+    factors = [find_factor(step, config) for step in range(110)]
+    assert factors[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert [factors[10 + step] for step in (0, 50, 75)] == pytest.approx(
+        [1.0, 0.5, 0.5 - 0.5**1.5], abs=1e-9
+    )
+    assert 0 < factors[109] < 0.001
+
+
+def test_gradients_are_clipped_to_a_norm_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def measure(self: torch.optim.AdamW) -> None:
+        gradients = [p.grad for g in self.param_groups for p in g["params"] if p.grad is not None]
+        norms.append(float(torch.stack([g.norm() for g in gradients]).norm()))
+        step(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", measure)
+    config = replace(DIFFUSION, optimizer="adamw", edit_fraction=1.0, edit_weight=100.0)
+    reports = run(config, tmp_path)
+    assert min(report.gradient_norm for report in reports) > 1.0
+    assert len(norms) == config.num_train_steps
+    assert norms == pytest.approx([1.0] * len(norms), rel=1e-3)
+
+
 def test_an_epoch_shows_every_example_once_and_differs_from_the_next() -> None:
     tokenizer = CodeTokenizer.train(DATASET["prompt"], 300)
     stream = BatchStream(tokenize(DATASET, tokenizer), 8, seed=3)
@@ -455,6 +484,21 @@ def test_missing_columns_and_too_little_data_are_refused() -> None:
         BatchStream(tokenize(DATASET, tokenizer), 64, seed=0)
 
 
+@pytest.mark.parametrize(
+    "example", [(1, "red"), (None, "red"), ("say red", 2), ("say red", None), ("", "red")]
+)
+@pytest.mark.parametrize("init_from", ["", "demo-ar"])
+def test_examples_that_are_no_text_are_one_clear_line(
+    example: tuple[Any, Any], init_from: str, tmp_path: Path
+) -> None:
+    prompts, completions = [example[0]] * 16, [example[1]] * 16
+    dataset = Dataset.from_dict({"prompt": prompts, "completion": completions})
+    config = replace(AUTOREGRESSIVE, init_from=init_from, size="" if init_from else "tiny")
+    with pytest.raises(ValueError, match="both must be text, and the prompt not empty") as caught:
+        run(config, tmp_path, dataset=dataset)
+    assert f"prompt {example[0]!r} and completion {example[1]!r}" in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["demo-mask", "demo-diffusion", "demo-ar", "demo-edit"])
 def test_shipped_configurations_are_valid(name: str) -> None:
     config = load_config(name)
@@ -476,6 +520,11 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
         ('colour = "red"', "unknown key 'colour'"),
         ("batch_size = 0", "must be positive"),
         ("mask_warmup_steps = -1", "mask_warmup_steps=-1 must be 0 or more"),
+        ("warmup_steps = -1", "warmup_steps=-1 must be 0 or more"),
+        ("seed = -1", "seed=-1 must be 0 or more"),
+        ("weight_decay = nan", "weight_decay=nan must be 0 or more"),
+        ("adam_lr = inf", "adam_lr=inf must be positive"),
+        ("muon_lr = -0.1", "muon_lr=-0.1 must be positive"),
         ('size = "huge"', "use one of"),
         ('objective = "gan"', "use 'diffusion' or 'autoregressive'"),
         ("block_sizes = []", "block_sizes goes with"),
@@ -497,6 +546,12 @@ def test_wrong_configuration_is_one_clear_line(line: str, message: str, tmp_path
     with pytest.raises(ValueError, match=message) as caught:
         load_config(str(tmp_path / "x.toml"))
     assert "\n" not in str(caught.value).split("not valid TOML")[0]
+
+
+def test_a_file_that_is_no_text_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xff\xfes\0i\0z\0e\0")
+    with pytest.raises(ValueError, match="not valid TOML"):
+        load_config(str(tmp_path / "x.toml"))
 
 
 def test_a_truth_value_is_no_number(tmp_path: Path) -> None:

@@ -125,7 +125,8 @@ class Benchmark:
     split: str = ""
     """Which part of it, where it has parts."""
     is_multilingual: bool = False
-    """Groups are languages: scores are reported for each, and their mean."""
+    """Groups are languages: `verify` takes its part from each. Which benchmarks are scored by their
+    plain mean is a rule of `sdb_leaderboard.table`."""
     write_cheat: Callable[[Problem], str | None] | None = None
     """A program that leaves with exit code 0 before its tests are through, where one is known."""
     published: Mapping[str, float] = field(default_factory=dict)

@@ -7,9 +7,10 @@ with `ncb_python_en.jsonl` and so on, 70 development problems each. Options: `la
 the four scores, and the mean of the two languages' totals.
 
 Tests run as a suite (L1 with a negative control), Java's by JUnit in the image `java`. What cannot
-be judged here is counted as not judged: tests that take pytest's fixtures or parameters, tests that
-use pytest where the sandbox lacks it, and Java's that need libraries or files which only upstream's
-container has. Upstream's standard input full of ones is not given.
+be judged here is counted as not judged: tests that take pytest's fixtures, parameters or setup
+methods, Python problems whose packages (pytest included) the sandbox lacks, and tests that need
+files, or in Java libraries, which only upstream's container has. Upstream's standard input full of
+ones is not given.
 
 Choice: upstream cuts a Java answer by regular expressions into one file for each class, so that
 several may be public. Here it stays one file whose types are not public, which tests of the same
@@ -18,6 +19,7 @@ instead of 5.8, Java is 17, and answers that use fastjson2, jsoup or lombok do n
 """
 
 import ast
+import contextlib
 import hashlib
 import json
 import re
@@ -26,6 +28,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage
+from sdb_harness.benchmarks.canitedit import list_modules
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.data_files import read_json_lines
 from sdb_harness.benchmarks.protocols import Preset, spread_wordings
@@ -45,8 +48,11 @@ REMEDY = (
 )
 LIMITS = ResourceLimits(cpu_s=60.0, wall_s=840.0)
 """Upstream gives a test run 840 seconds of wall time; to Java 420, and 420 to its compiler."""
-NEEDS_FILES = (141, 160, 185, 189)
-"""Java problems whose tests read files that only upstream's container has."""
+NEEDS_FILES = {
+    "java": (141, 160, 185, 189),
+    "python": (154, 160, 161, 165, 173, 175, 188),
+}
+"""Problems whose tests read files that only upstream's container has."""
 FAULTS = {
     f"python-{prompt}/{number}": why
     for prompt in PROMPTS
@@ -106,27 +112,37 @@ def make_problem(row: Mapping[str, Any], language: str, prompt: str) -> Problem:
     group = f"{language}-{prompt}"
     is_java = language == "java"
     check = make_java_check(row) if is_java else make_check(row)
-    uses_pytest = isinstance(check, SuiteCheck) and "import pytest" in check.files[0][1]
     solution = row["reference_solution"]
+    reference = (
+        write_java(take_java(solution, ()).code) if is_java else take_python(solution, ()).code
+    )
+    modules = set() if is_java else find_packages(reference, row["testcases"], row["setup_code"])
     return Problem(
         problem_id=f"{group}/{row['_id']}",
         prompt="",
-        reference=write_java(take_java(solution, ()).code)
-        if is_java
-        else take_python(solution, ()).code,
+        reference=reference,
         entry_point="",
         check=check,
         group=group,
         statement=row["prompt"],
-        modules=("pytest",) if uses_pytest else (),
-        not_judged=explain_java(row) if is_java else "",
+        modules=tuple(sorted(modules)),
+        not_judged=explain_java(row) if is_java else explain_python(row, check),
     )
 
 
-NOT_HERE = {
-    "fixtures": ExitCodeCheck("python project with pytest's fixtures", "pytest", "solution.py"),
-}
-"""Checks of languages that no sandbox has: counted as not judged."""
+def find_packages(*sources: str) -> set[str]:
+    """Top-level modules that sources import, the answer's own left out; pytest where it is used."""
+    found: set[str] = set()
+    for source in sources:
+        with contextlib.suppress(SyntaxError):
+            found |= list_modules(source)
+    if any(re.search(r"\bpytest\b", source) for source in sources[1:]):
+        found.add("pytest")
+    return found - {"solution"}
+
+
+NOT_HERE = ExitCodeCheck("python project with pytest", "pytest", "solution.py")
+"""The check of a problem that is not judged, in a language that no sandbox has."""
 
 
 def make_check(row: Mapping[str, Any]) -> Check:
@@ -139,7 +155,7 @@ def make_check(row: Mapping[str, Any]) -> Check:
     except SyntaxError:
         ids = None
     if not ids:
-        return NOT_HERE["fixtures"]
+        return NOT_HERE
     return SuiteCheck((("test_solution.py", tests),), tuple(ids))
 
 
@@ -152,6 +168,16 @@ def make_java_check(row: Mapping[str, Any]) -> SuiteCheck:
     return SuiteCheck(((f"{name}.java", tests),), tuple(ids), "Answer.java", language="java-junit")
 
 
+NO_FILES = "its tests read files that only upstream's container has"
+
+
+def explain_python(row: Mapping[str, Any], check: Check) -> str:
+    """Why the tests of a Python problem cannot run here; empty if they can."""
+    if not isinstance(check, SuiteCheck):
+        return "its tests need pytest's fixtures, parameters or setup methods"
+    return NO_FILES if row["_id"] in NEEDS_FILES["python"] else ""
+
+
 def explain_java(row: Mapping[str, Any]) -> str:
     """Why the tests of a Java problem cannot run here; empty if they can."""
     tests = row["testcases"]
@@ -159,12 +185,16 @@ def explain_java(row: Mapping[str, Any]) -> str:
         r"^import (?:static )?(?:org\.|com\.alibaba\.)?(jsoup|fastjson2|lombok)", tests, re.M
     ):
         return f"its tests need {found[1]}, which the image java lacks"
-    if row["_id"] in NEEDS_FILES:
-        return "its tests read files that only upstream's container has"
+    if row["_id"] in NEEDS_FILES["java"]:
+        return NO_FILES
     num_marked = len(re.findall(r"^\s*@(?:\w+\.)*\w*Test\b", tests, re.MULTILINE))
     if not num_marked or num_marked != len(projects.list_tests(tests, "java-junit")):
         return "its tests are not all methods marked @Test"
     return ""
+
+
+SETUP = ("setup_method", "setup_class", "teardown_method", "teardown_class")
+"""What pytest calls around the tests of a plain class."""
 
 
 def list_tests(tree: ast.Module) -> list[str] | None:
@@ -173,6 +203,8 @@ def list_tests(tree: ast.Module) -> list[str] | None:
     for node in tree.body:
         functions: list[tuple[str, ast.stmt, int]] = []
         if isinstance(node, ast.ClassDef) and (node.name.startswith("Test") or node.bases):
+            if not node.bases and any(getattr(part, "name", "") in SETUP for part in node.body):
+                return None
             functions = [(f"{node.name}.", part, 1) for part in node.body]
         elif isinstance(node, ast.FunctionDef):
             functions = [("", node, 0)]

@@ -3,10 +3,11 @@
 Place in the flow: `seed_diffusion` and `autoregressive` differ only in the function that samples;
 here is the translation between records and token ids, the same for both, so that a comparison of
 the two compares the decoding and nothing else. A batch runs as one tensor. Behind the checkpoint's
-name, `weights=e4m3` rounds head and body to 8 bits (`Transformer.quantise`).
+name, `weights=bfloat16` holds and multiplies them in 16 bits, `weights=e4m3` rounds head and body
+to 8 (`Transformer.quantise`).
 
-What it does not do: gain speed by that. These samplers widen the weights at each forward; the
-option shows what 8 bits do to the answers.
+What it does not do: gain speed by 8 bits. These samplers widen such weights at each forward; the
+option shows what they do to the answers.
 """
 
 import os
@@ -24,12 +25,13 @@ from sdb_harness.records import Completion, SamplingConfig
 from sdb_kernels import packed
 from sdb_kernels.backend import REQUEST_VARIABLE, choose
 from sdb_reference_model.checkpoint import Checkpoint, Objective, load_checkpoint
-from sdb_reference_model.memory import explain_out_of_memory
+from sdb_reference_model.memory import explain_out_of_memory, place
+from sdb_reference_model.model import Transformer
 from sdb_reference_model.sampler import Generation
 from sdb_reference_model.tokenizer import CodeTokenizer
 
 WARM_UP_CALLS = 3
-WEIGHTS = ("float32", "e4m3")
+WEIGHTS = ("float32", "bfloat16", "e4m3")
 
 Ids = list[int]
 Sample = Callable[
@@ -47,7 +49,7 @@ def parse_argument(
     Args:
         generator: for messages.
         argument: what stands behind the colon.
-        options: what each option may be.
+        options: what each option may be; nothing listed is anything.
 
     Raises:
         UserError: an unknown option or value, or one that cannot be read.
@@ -60,8 +62,9 @@ def parse_argument(
             raise UserError(f"{generator}: unknown option {key!r}; {name_nearest(key, options)}")
         if key in chosen:
             raise UserError(f"{generator}: {key} given twice; write it once")
-        if value not in options[key]:
-            raise UserError(f"{generator}: {key}={value}; {name_nearest(value, options[key])}")
+        if not value or (options[key] and value not in options[key]):
+            hint = name_nearest(value, options[key]) if options[key] else "a name belongs there"
+            raise UserError(f"{generator}: {key}={value}; {hint}")
         chosen[key] = value
     return name, chosen
 
@@ -84,30 +87,30 @@ class LocalModel:
         `may_pack`: whether `sample` reads the layout of `Transformer.pack`.
 
         Raises:
-            ValueError: the checkpoint is missing, damaged, or trained for another objective.
+            ValueError: the checkpoint is missing, damaged, trained for another objective, or larger
+                than the GPU.
         """
-        self.checkpoint = load_checkpoint(checkpoint)
+        dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
+        self.checkpoint = load_checkpoint(checkpoint, dtype)
         if self.checkpoint.objective != objective:
             raise ValueError(
                 f"checkpoint {checkpoint!r} was trained as {self.checkpoint.objective}, this "
                 f"generator needs {objective}; use the other generator or another checkpoint"
             )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.checkpoint.model.to(device)
+        device = place(self.checkpoint.model)
         self.sample = sample
         self.revision = self.checkpoint.revision
         head_select, num_threads = choose("head_select", None, device), torch.get_num_threads()
         if weights == "e4m3":
             self.checkpoint.model.quantise()
-        elif may_pack and not os.environ.get(REQUEST_VARIABLE) and packed.is_available(device):
-            self.checkpoint.model.pack()
+        elif may_pack and pack_where_possible(self.checkpoint.model):
             head_select = "onednn"
         # Part of the cell's identity: a run resumed with other threads must not mix two speeds.
         self.engine = (
             f"{engine}/{version('seed-diffusion-bench')} torch/{torch.__version__} {device} "
             f"head_select={head_select} threads={num_threads}"
         )
-        self.precision = "float32" if weights == "float32" else f"float32, {weights} weights"
+        self.precision = "float32, e4m3 weights" if weights == "e4m3" else weights
         self.min_batch_size = 1
         self.implementations = {
             "attention": f"torch scaled_dot_product_attention, {self.checkpoint.attention}",
@@ -169,6 +172,15 @@ class LocalModel:
         """Nothing outside this process is held."""
 
 
+def pack_where_possible(model: Transformer) -> bool:
+    """Lay weights out for this processor, unless kernels were asked for; tells whether it did."""
+    is_possible = packed.is_available(model.embedding.weight.device)
+    if is_possible and not os.environ.get(REQUEST_VARIABLE):
+        model.pack()
+        return True
+    return False
+
+
 def split_prompt(prompt: Prompt) -> tuple[str, str | None]:
     """Text to continue, and what stands behind the gap if there is one.
 
@@ -203,7 +215,7 @@ def to_completion(generation: Generation, tokenizer: CodeTokenizer, encode_s: fl
         output_tokens=len(generation.token_ids),
         finish_reason=generation.finish_reason,
         nfe_prefill=generation.nfe_prefill,
-        nfe_denoise=generation.nfe_denoise,
+        nfe_denoise=generation.nfe_denoise + generation.nfe_draft,  # whose forwards, is no matter
         nfe_commit=generation.nfe_commit,
         commit_times_s=commit_times_s,
         commit_tokens=tuple(generation.commit_tokens),

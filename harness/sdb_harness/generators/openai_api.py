@@ -9,9 +9,10 @@ event-stream format of the HTML standard, section 9.2.
 A gap to fill goes out as `prompt` and `suffix`, which vLLM refuses and SGLang takes only with
 `--completion-template`; with `fim=qwen`, or another family of `fim.py`, it goes out as one prompt.
 
-What is measured: seconds run from sending the request that succeeded to its last chunk of text, the
-network included and earlier attempts left out. Output tokens come from the server's `usage`. A
-server that reports none gives 0 tokens and hence no tokens per second: chunks are not tokens.
+What is measured: seconds run from sending the first attempt to the last chunk of text, the network
+and refused attempts included: a server could compute while it refuses. Output tokens come from the
+server's `usage`. A server that reports none, or more than were asked for or than the text has
+bytes (padding, say), gives 0 tokens and hence no tokens per second: chunks are not tokens.
 Chunk times are recorded always, commit sizes only where they are known, see
 `StreamReader.finish`.
 
@@ -268,7 +269,7 @@ class OpenAIGenerator:
             num_attempts = 1  # an earlier request gave up: do not spend its patience on each
         for attempt in range(1, num_attempts + 1):
             try:
-                completion = self._stream_once(path, payload, is_abandoned)
+                completion = self._stream_once(path, payload, is_abandoned, started)
                 self._is_down = False
                 return completion
             except _Refused as error:
@@ -300,10 +301,9 @@ class OpenAIGenerator:
         )
 
     def _stream_once(
-        self, path: str, payload: Payload, is_abandoned: threading.Event
+        self, path: str, payload: Payload, is_abandoned: threading.Event, started: float
     ) -> Completion:
-        """Send one request and read its stream to the end."""
-        started = time.perf_counter()
+        """Send one request and read its stream to the end; times count from `started`."""
         url = self._options.url + path
         with self._client.stream("POST", url, json=payload) as response:
             check_response(response)
@@ -312,11 +312,14 @@ class OpenAIGenerator:
                 if is_abandoned.is_set():
                     raise _Refused("abandoned by the caller")
                 reader.read(data)
-        completion = reader.finish()
+        completion = reader.finish(payload["max_tokens"])
         self.implementations["server"] = response.headers.get("server", "unnamed")
-        self.implementations["output_tokens"] = (
-            "usage reported by the server" if reader.usage_tokens is not None else "not reported"
-        )
+        if reader.usage_tokens is None:
+            self.implementations["output_tokens"] = "not reported"
+        elif completion.text and not completion.output_tokens:
+            self.implementations["output_tokens"] = "usage reported by the server, not all possible"
+        else:
+            self.implementations.setdefault("output_tokens", "usage reported by the server")
         return completion
 
     def _hide_key(self, text: str) -> str:
@@ -529,8 +532,11 @@ class StreamReader:
             shown = " ".join(data.split())[:120]
             raise _Refused(f"the stream is not made of completion chunks: {shown}") from error
 
-    def finish(self) -> Completion:
+    def finish(self, max_tokens: int) -> Completion:
         """Close the books at the end of the stream.
+
+        A count above `max_tokens`, or above the bytes of the text and an end token, is no count of
+        this answer's tokens, and is taken as unknown.
 
         Commit sizes are known where every chunk of text carries a running count (what follows the
         last of them is the end token or a stop string), or where there are as many chunks as
@@ -556,10 +562,14 @@ class StreamReader:
         elif num_chunks and num_tokens - num_chunks in (0, self._finish_reason == "stop"):
             sizes = (1,) * num_chunks
         end_s = self._times_s[-1] if self._times_s else time.perf_counter() - self._started
+        text = join_surrogates("".join(self._texts))
+        output_tokens = sum(sizes) if sizes else num_tokens
+        if output_tokens > min(max_tokens, len(text.encode()) + 1):
+            output_tokens, sizes = 0, ()
         return Completion(
-            text=join_surrogates("".join(self._texts)),
+            text=text,
             token_ids=(),
-            output_tokens=sum(sizes) if sizes else num_tokens,
+            output_tokens=output_tokens,
             finish_reason=reasons[self._finish_reason],
             commit_times_s=tuple(self._times_s),
             commit_tokens=sizes,

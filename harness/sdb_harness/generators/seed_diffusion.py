@@ -3,7 +3,8 @@
 Place in the flow: the second stage of a run. The sampler is `sdb_reference_model.sampler`, or on a
 CUDA device, for a threshold and greedy tokens, its twin of replayed steps, `replay.py`. Behind the
 checkpoint's name, `sampler=blocks` refuses the twin, and `sampler=replayed` asks for it, on a
-processor too: then what it cannot do is an error. Which one ran is recorded.
+processor too: then what it cannot do is an error. `sampler=compiled` is the twin of a step that
+torch.compile made. Which one ran is recorded.
 """
 
 from typing import TypedDict
@@ -15,7 +16,7 @@ from sdb_reference_model.infill import infill
 from sdb_reference_model.pipelining import sample_pipelined
 from sdb_reference_model.policies import Plan, build_plan, commit_above, commit_evenly
 from sdb_reference_model.policy_specs import PolicySpec, parse_policy
-from sdb_reference_model.replay import Replayer, choose_sampler, find_obstacle
+from sdb_reference_model.replay import COMPILERS, Replayer, choose_sampler, find_obstacle
 from sdb_reference_model.sampler import Generation, sample_blocks
 
 
@@ -28,7 +29,7 @@ class Settings(TypedDict):
 
 
 CHECKPOINTS = {"demo": "demo-onpolicy"}
-SAMPLERS = ("blocks", "replayed")
+SAMPLERS = ("blocks", *COMPILERS)
 
 
 def load(argument: str) -> LocalModel:
@@ -47,23 +48,23 @@ def load(argument: str) -> LocalModel:
         "diffusion",
         "sdb-block-sampler",
         sample,
-        may_pack=request != "replayed",
+        may_pack=request not in COMPILERS,
     )
     device = model.checkpoint.model.embedding.weight.device
     name = choose_sampler(request, find_obstacle(model.checkpoint), device)
     model.implementations["sampler"] = name
-    if name == "replayed":
-        model.sample = replay_where_possible(model, request)
-        model.engine += " sampler=replayed"
+    if name in COMPILERS:
+        model.sample = replay_where_possible(model, request, COMPILERS[name])
+        model.engine += f" sampler={name}"
     return model
 
 
-def replay_where_possible(model: LocalModel, request: str | None) -> Sample:
+def replay_where_possible(model: LocalModel, request: str | None, compiler: str | None) -> Sample:
     """Make a `sample` that replays what `replay.py` can do, and notes what ran.
 
     What it cannot do goes to the other `sample`, or is an error if replays were asked for.
     """
-    replayer = Replayer(model.checkpoint.model, model.checkpoint.tokenizer)
+    replayer = Replayer(model.checkpoint.model, model.checkpoint.tokenizer, compiler=compiler)
     device = model.checkpoint.model.embedding.weight.device
 
     def run(

@@ -4,15 +4,17 @@ Place in the flow: the second stage for autoregressive models that `transformers
 runs as one tensor, padded on the left. Source prompts are continued, chats go through the
 tokenizer's own chat template (a last assistant turn is continued), a gap is written with the
 tokenizer's fill-in-the-middle tokens. Options behind the name, separated by commas: `revision`,
-`dtype` (`auto`, `float32`, `bfloat16`, `float16`), `device`.
+`dtype` (`auto`, `float32`, `bfloat16`, `float16`), `device`, `trust_remote_code` (`no`, `yes`).
 
 Sampling is the argmax of scores plus Gumbel noise from a generator of each row's own seed, which is
 sampling from the softmax whatever runs beside it; temperature 0 adds no noise, `top_p` leaves the
 nucleus. A model's shipped defaults (top-p, repetition penalty) are not used, so that all models are
 decoded alike.
 
-Safety: only safetensors are read and no code of a checkpoint is run. What it does not do: several
-devices, quantised weights, speculative decoding; serve such models and use `openai:`.
+Safety: only safetensors are read, and no code of a checkpoint is run unless `trust_remote_code=yes`
+stands behind its name: then its Python runs on this machine, unsandboxed, and the record says so.
+What it does not do: several devices, quantised weights, speculative decoding; serve such models and
+use `openai:`.
 """
 
 import hashlib
@@ -50,7 +52,7 @@ def load(argument: str) -> "TransformersModel":
             "pip install seed-diffusion-bench[transformers]"
         )
     name, *parts = (part.strip() for part in argument.split(","))
-    options = {"revision": "main", "dtype": "auto", "device": ""}
+    options = {"revision": "main", "dtype": "auto", "device": "", "trust_remote_code": "no"}
     for part in parts:
         key, separator, value = part.partition("=")
         if key not in options:
@@ -62,10 +64,11 @@ def load(argument: str) -> "TransformersModel":
         raise UserError(
             f"transformers: no folder {name}; name a model's folder or its id on the hub"
         )
-    if options["dtype"] not in DTYPES:
-        raise UserError(
-            f"transformers: dtype={options['dtype']}; {name_nearest(options['dtype'], DTYPES)}"
-        )
+    for key, allowed in (("dtype", DTYPES), ("trust_remote_code", ("no", "yes"))):
+        if options[key] not in allowed:
+            raise UserError(
+                f"transformers: {key}={options[key]}; {name_nearest(options[key], allowed)}"
+            )
     return TransformersModel(name, options)
 
 
@@ -82,7 +85,8 @@ class TransformersModel:
         folder = Path(name).expanduser()
         is_local = folder.is_dir()
         source = str(folder) if is_local else name
-        shared: dict[str, Any] = {"trust_remote_code": False}
+        is_trusted = options["trust_remote_code"] == "yes"
+        shared: dict[str, Any] = {"trust_remote_code": is_trusted}
         if not is_local:
             shared["revision"] = options["revision"]
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source, **shared)
@@ -107,6 +111,7 @@ class TransformersModel:
             "attention": attention,
             "device": str(self.device),
             "threads": str(num_threads),
+            "trust_remote_code": options["trust_remote_code"],
         }
 
     def warm_up(self, problems: Sequence[Prompted], sampling: SamplingConfig) -> None:

@@ -23,6 +23,7 @@ from triton.runtime.interpreter import InterpretedFunction
 SPLIT = 256  # keys of one program; 1,024 keys of 8 key heads are 32 programs
 TILE_S = 64  # keys per step of the inner loop
 MAX_TILE_M = 128  # packed queries: 32 positions of 4 heads
+MAX_TILE_M_FLOAT32 = 32  # which takes more shared memory and registers, and no tensor core
 
 
 def block_attention(
@@ -65,7 +66,8 @@ def block_attention(
         shape = (rows, num_queries, num_heads, num_splits)
         sums = torch.empty(*shape, width, dtype=torch.float32, device=queries.device)
         statistics = torch.empty(*shape, 2, dtype=torch.float32, device=queries.device)
-    tile_m = min(MAX_TILE_M, max(16, triton.next_power_of_2(num_packed)))
+    max_tile_m = MAX_TILE_M_FLOAT32 if queries.dtype == torch.float32 else MAX_TILE_M
+    tile_m = min(max_tile_m, max(16, triton.next_power_of_2(num_packed)))
     tile_e = max(16, triton.next_power_of_2(width))
     lengths = num_keys.contiguous() if isinstance(num_keys, Tensor) else None
     starts = None if first_key is None else first_key.contiguous()
@@ -100,6 +102,7 @@ def block_attention(
         TILE_S=TILE_S,
         TILE_E=tile_e,
         num_warps=8 if tile_m == MAX_TILE_M else 4,
+        enable_fp_fusion=True,
     )
     if is_split:
         block_attention_combine_kernel[(rows * num_queries * num_heads,)](
@@ -111,6 +114,7 @@ def block_attention(
             TILE_P=triton.next_power_of_2(num_splits),
             TILE_E=tile_e,
             num_warps=1,
+            enable_fp_fusion=True,
         )
     return attended.transpose(1, 2)
 

@@ -5,7 +5,7 @@ block of 32 that is one comparison per thread, and no sort. Definition: `referen
 """
 
 # Triton's language has no types to check; see head_select/kernel.py.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type, call-arg"
 
 import torch
 import triton
@@ -68,6 +68,7 @@ def commit_tokens(
         HAS_INFILL=is_infill is not None,
         HAS_STEPS=steps_left is not None,
         TILE_L=triton.next_power_of_2(block_size),
+        enable_fp_fusion=True,
     )
     return num_committed, is_done
 

@@ -15,7 +15,12 @@ from sdb_kernels.linear_add import reference
 
 @torch.no_grad()
 def linear_add(
-    x: Tensor, hidden: Tensor, weight: Tensor | Fp8Weight, *, backend: str | None = None
+    x: Tensor,
+    hidden: Tensor,
+    weight: Tensor | Fp8Weight,
+    *,
+    out: Tensor | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     """Compute x + hidden W^T.
 
@@ -23,6 +28,8 @@ def linear_add(
         x: [N, C] float32 or bfloat16, the residual stream; N may be 0.
         hidden: [N, D], same dtype.
         weight: [C, D], same dtype, or in 8 bits, see `sdb_kernels.fp8`.
+        out: `x` itself, to add in place, which saves `torch.addmm` a copy of it; None for a new
+            tensor.
         backend: `"addmm"` (not in 8 bits), `"triton"`, `"reference"` or None; see
             `sdb_kernels.backend.choose`.
 
@@ -44,6 +51,8 @@ def linear_add(
             f"x is {x.dtype} and hidden {hidden.dtype}; pass both as torch.float32 or both as "
             "torch.bfloat16"
         )
+    if out is not None and out is not x:
+        raise ValueError("out is another tensor than x; pass x to add in place, or nothing")
     check_weight(weight, x.dtype)
     devices = {x.device, hidden.device, weight.device}
     if len(devices) > 1:
@@ -52,10 +61,10 @@ def linear_add(
     name = kernel_backend.choose("linear_add", backend, x.device, is_fp8=is_fp8)
     if name == "addmm":
         assert isinstance(weight, Tensor)
-        return torch.addmm(x, hidden, weight.T)
+        return torch.addmm(x, hidden, weight.T, out=out)
     if name == "reference":
-        return reference.linear_add(x, hidden, weight)
+        return reference.linear_add(x, hidden, weight, out)
     # Imported here: Triton is optional, and reads TRITON_INTERPRET on import of the module.
     from sdb_kernels.linear_add.kernel import linear_add as run
 
-    return run(x, hidden, weight)
+    return run(x, hidden, weight, out)

@@ -22,20 +22,22 @@ TILE_C = 16  # columns; 2,048 of them are 128 programs for an H100's 132 process
 TILE_D = 256  # features per step: few programs, so each has more bytes of weights on their way
 
 
-def linear_add(x: Tensor, hidden: Tensor, weight: Tensor | Fp8Weight) -> Tensor:
+def linear_add(x: Tensor, hidden: Tensor, weight: Tensor | Fp8Weight, out: Tensor | None) -> Tensor:
     """Launch the kernel; arguments are those of the operator, already checked.
 
     Args:
         x: [N, C] float32 or bfloat16.
         hidden: [N, D], same dtype.
         weight: [C, D].
+        out: x, or None for a new tensor.
 
     Returns:
         [N, C].
     """
     num_rows, num_columns = x.shape
     matrix, scale = unpack(weight)
-    out = torch.empty(num_rows, num_columns, dtype=x.dtype, device=x.device)
+    if out is None:
+        out = torch.empty(num_rows, num_columns, dtype=x.dtype, device=x.device)
     if out.numel() == 0:
         return out
     # Row tiles vary fastest: programs that share a tile of weights run side by side.
@@ -54,6 +56,8 @@ def linear_add(x: Tensor, hidden: Tensor, weight: Tensor | Fp8Weight) -> Tensor:
         hidden.stride(1),
         matrix.stride(0),
         matrix.stride(1),
+        out.stride(0),
+        out.stride(1),
         HAS_SCALE=scale is not None,
         # The interpreter multiplies bfloat16 operands as if their bits were integers.
         IS_WIDENED=isinstance(linear_add_kernel, InterpretedFunction),
@@ -61,13 +65,14 @@ def linear_add(x: Tensor, hidden: Tensor, weight: Tensor | Fp8Weight) -> Tensor:
         TILE_C=TILE_C,
         TILE_D=TILE_D,
         num_stages=4,
+        enable_fp_fusion=True,
     )
     return out
 
 
 @triton.jit
 def linear_add_kernel(
-    x_ptr,  # [N, C]
+    x_ptr,  # [N, C], which may be out: a program reads its tile before it writes it
     hidden_ptr,  # [N, D]
     weight_ptr,  # [C, D]
     weight_scale_ptr,  # [C] float32, None unless HAS_SCALE
@@ -81,6 +86,8 @@ def linear_add_kernel(
     hidden_stride_d,
     weight_stride_c,
     weight_stride_d,
+    out_stride_n,
+    out_stride_c,
     HAS_SCALE: tl.constexpr,
     IS_WIDENED: tl.constexpr,
     TILE_N: tl.constexpr,
@@ -115,7 +122,7 @@ def linear_add_kernel(
     place = wide_row * x_stride_n + column[None, :] * x_stride_c
     x = tl.load(x_ptr + place, mask=is_stored, other=0.0).to(tl.float32)
     tl.store(
-        out_ptr + wide_row * num_columns + column[None, :],
+        out_ptr + wide_row * out_stride_n + column[None, :] * out_stride_c,
         (x + product).to(out_ptr.dtype.element_ty),
         mask=is_stored,
     )

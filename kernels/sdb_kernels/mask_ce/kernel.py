@@ -79,6 +79,7 @@ class TritonMaskCe(torch.autograd.Function):
                 TILE_N=TILE_N,
                 TILE_V=TILE_V,
                 TILE_D=TILE_D,
+                enable_fp_fusion=True,
             )
         log_z = log_sums.logsumexp(dim=1)
         ctx.save_for_backward(hidden, weight, targets, row_weights, log_z)
@@ -117,6 +118,7 @@ class TritonMaskCe(torch.autograd.Function):
                 TILE_N=TILE_N,
                 TILE_V=TILE_V,
                 TILE_D=TILE_D,
+                enable_fp_fusion=True,
             )
             hidden_grad += logits_grad @ weight[start : start + width]
             weight_grad[start : start + width] = logits_grad.T @ hidden

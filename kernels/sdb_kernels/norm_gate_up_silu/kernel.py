@@ -59,6 +59,7 @@ def norm_gate_up_silu(x: Tensor, gain: Tensor, weight: Tensor | Fp8Weight, eps: 
         TILE_C=TILE_C,
         TILE_D=TILE_D,
         num_stages=4,
+        enable_fp_fusion=True,
     )
     return out
 

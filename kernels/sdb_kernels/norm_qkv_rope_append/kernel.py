@@ -113,6 +113,7 @@ def norm_qkv_rope_append(
         TILE_C=tile_c,
         TILE_D=TILE_D if tile_c < 64 else TILE_D // 2,
         num_stages=4,
+        enable_fp_fusion=True,
     )
     return queries.transpose(1, 2)
 

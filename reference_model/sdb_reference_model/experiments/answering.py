@@ -102,7 +102,7 @@ def answer(
         "undefined": [int(finding.is_undefined_name) for finding in findings],
         "truncated": [int(g.finish_reason == "length") for g in generations],
         "tokens": [len(generation.token_ids) for generation in generations],
-        "forwards": [generation.nfe_denoise + generation.nfe_commit for generation in generations],
+        "forwards": [g.nfe_denoise + g.nfe_commit + g.nfe_draft for g in generations],
         "cpu_s": [round(value, 6) for value in seconds],
         "repetition": [
             round(compute_repetition(generation.token_ids), 4) for generation in generations

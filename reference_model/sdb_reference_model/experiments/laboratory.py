@@ -15,6 +15,7 @@ callables (`Supplies`), tests' findings as `Finding`.
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,7 +104,11 @@ class ExperimentConfig:
 
 
 Row = dict[str, Any]
-"""What was measured in one unit; `arm` and `seed` are always there, lists are per problem."""
+"""What was measured in one unit; lists are per problem.
+
+`arm` and `seed` are always there, and so is `elapsed_s`, of the process that finished the unit; the
+first committed rows have none.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,8 @@ def run(experiment: Experiment, config: ExperimentConfig, out: Path, supplies: S
     """
     if min(config.num_seeds, config.num_problems, config.max_new_tokens) < 1 or not config.levels:
         raise ValueError("num_seeds, num_problems, max_new_tokens and levels must be positive")
+    if config.num_seeds * config.num_problems < 2:
+        raise ValueError("one problem has no interval; raise num_problems or num_seeds")
     arms = experiment.plan(config)
     claim(experiment, config, out, supplies)
     rows = read_journal(out / "rows.jsonl")
@@ -172,13 +179,15 @@ def run(experiment: Experiment, config: ExperimentConfig, out: Path, supplies: S
             continue
         claim(experiment, config, out, supplies)  # the checkpoint may have been replaced meanwhile
         supplies.on_unit(len(done), len(units), f"{arm}, seed {seed}")
+        started = time.perf_counter()
         measured = experiment.measure(config, arm, seed, supplies, out / "work")
-        rows.append({"arm": arm, "seed": seed, **measured})
+        elapsed_s = round(time.perf_counter() - started, 1)
+        rows.append({"arm": arm, "seed": seed, "elapsed_s": elapsed_s, **measured})
         append_line(out / "rows.jsonl", rows[-1])
         done.add((arm, seed))
     supplies.on_unit(len(done), len(units), "")
     report = experiment.report(config, rows)
-    write_report(experiment, report, out)
+    write_report(experiment, report, out, sum(row.get("elapsed_s", 0.0) for row in rows))
     shutil.rmtree(out / "work", ignore_errors=True)
     return report
 
@@ -334,8 +343,15 @@ def say(value: Estimate, *, points: bool = False) -> str:
     return f"{100 * value.mean:.1f} ({100 * value.low:.1f} to {100 * value.high:.1f})"
 
 
-def write_report(experiment: Experiment, report: Report, out: Path) -> None:
-    """Write the tables, the picture, and README.md unless there is one."""
+def write_report(experiment: Experiment, report: Report, out: Path, elapsed_s: float) -> None:
+    """Write the tables, the picture, and README.md unless there is one.
+
+    Args:
+        experiment: whose report it is.
+        report: what is written.
+        out: the folder.
+        elapsed_s: of all units, whenever they were measured.
+    """
     tables = [
         {"title": table.title, "columns": dict(table.columns), "lines": list(table.lines)}
         for table in report.tables
@@ -356,7 +372,8 @@ def write_report(experiment: Experiment, report: Report, out: Path) -> None:
             f"![{experiment.question}](plot.svg)",
             "",
             f"[Tables](table.md), [the same as JSON](table.json); `sdbench experiment "
-            f"{experiment.name}` makes them, [config.json](config.json) says of what.",
+            f"{experiment.name}` made them in {elapsed_s / 60:.1f} minutes, "
+            "[config.json](config.json) says of what and where.",
         )
         write_text(out / "README.md", "\n".join(lines) + "\n")
 

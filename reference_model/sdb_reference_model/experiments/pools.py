@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from sdb_reference_model.checkpoint import load_checkpoint
 from sdb_reference_model.distill import DistillConfig, make_shard
 from sdb_reference_model.experiments.laboratory import (
+    NUM_DRAWS,
     Estimate,
     Experiment,
     ExperimentConfig,
@@ -128,7 +130,8 @@ def report(config: TrajectoryConfig, rows: Sequence[Row]) -> Report:
             "(0.5: none; 2 AUC - 1 is the rank correlation), mean over problems with both",
             "AUC, same order": "the same among candidates of one policy: what is left when the "
             "score cannot tell orders apart; mean over problems and policies with both",
-            "rho across": "Spearman correlation over problems, mean score against pass rate",
+            "rho across": "Spearman correlation over problems, mean score against pass rate; "
+            "the interval is a bootstrap over problems",
             "pass@1 of kept %": "of the candidate with the best score of each pool",
             "minus pool %": "that, minus the mean of the pool, paired by problem",
             "minus random order %": "that, minus the mean of the random-order runs, paired",
@@ -161,6 +164,7 @@ def report(config: TrajectoryConfig, rows: Sequence[Row]) -> Report:
         ],
     )
     num_mixed = sum(0 < sum(pool["passed"]) < len(pool["passed"]) for pool in pools)
+    rho = correlate_across(pools, SCORES["trajectory ELBO"])
     elbo, gain = separations["trajectory ELBO"], gains["trajectory ELBO"]
     rival = max((n for n in SCORES if n != "trajectory ELBO"), key=lambda n: separations[n].mean)
     versus_random, versus_first = (
@@ -177,7 +181,8 @@ def report(config: TrajectoryConfig, rows: Sequence[Row]) -> Report:
         f"{say(versus_first, points=True)} over {config.policies[0]} alone, paired; "
         f"a perfect choice would pass {100 * float(np.mean(best)):.1f} % where the pool's mean is "
         f"{100 * float(np.mean(mean_of_pool)):.1f} %. The best rival is '{rival}' with AUC "
-        f"{say(separations[rival])}."
+        f"{say(separations[rival])}. Over problems the mean ELBO and the pass rate have a rank "
+        f"correlation of {say(rho)}."
     )
 
     def draw(figure: "Figure") -> None:
@@ -236,13 +241,19 @@ def compute_aucs_within(pools: Sequence[Row], policies: Sequence[str], key: str)
     return aucs or [0.5]
 
 
-def correlate_across(pools: Sequence[Row], key: str) -> float:
+def correlate_across(pools: Sequence[Row], key: str) -> Estimate:
     """Spearman correlation over problems of the mean score and the pass rate; 0 if one is flat."""
-    scores = [float(np.mean(pool[key])) for pool in pools]
-    rates = [float(np.mean(pool["passed"])) for pool in pools]
-    if len(set(scores)) < 2 or len(set(rates)) < 2:
-        return 0.0
-    return float(spearmanr(scores, rates).statistic)
+    pairs = np.array([[np.mean(pool[key]), np.mean(pool["passed"])] for pool in pools])
+    chosen = np.random.default_rng(0).integers(len(pairs), size=(NUM_DRAWS, len(pairs)))
+    low, high = np.percentile([correlate(pairs[rows]) for rows in chosen], [2.5, 97.5])
+    return Estimate(correlate(pairs), float(low), float(high))
+
+
+def correlate(pairs: NDArray[np.float64]) -> float:
+    """Spearman correlation of the two columns of float64 [N, 2]; 0 if one is flat."""
+    scores, rates = pairs.T
+    is_flat = np.ptp(scores) == 0 or np.ptp(rates) == 0
+    return 0.0 if is_flat else float(spearmanr(scores, rates).statistic)
 
 
 TRAJECTORY_QUALITY = Experiment(
