@@ -403,7 +403,7 @@ def replay_batch(path: Path, model: Transformer, tokenizer: CodeTokenizer) -> li
             terms = loss(batch, block_size, edit_ratio, seed, max_time)
         sums += terms.double().cpu()
         num_judged += sum(-(-len(ids) // block_size) * block_size for ids in answers)
-    return (sums / num_judged).tolist()  # type: ignore[no-any-return]
+    return (sums / num_judged).tolist()
 
 
 def restore_config(values: Mapping[str, Any]) -> TrainConfig:
