@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from sdb_reference_model import data
+from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import CheckpointError, load_checkpoint
 from sdb_reference_model.constrained import ConstrainedConfig
 from sdb_reference_model.data import BatchStream, StreamedBatches, take, tokenize
@@ -246,7 +247,28 @@ def test_poisoned_gradients_stop_before_the_step_and_the_batch_can_be_replayed(
         assert torch.equal(kept, start)
     tokenizer = CodeTokenizer.load(tmp_path / "poisoned/tokenizer.json")
     losses = replay_batch(tmp_path / "poisoned/failed_batch.json", fresh, tokenizer)
-    assert losses == pytest.approx((sound.mask_loss, sound.edit_loss), rel=1e-6)
+    assert losses == pytest.approx([sound.mask_loss, sound.edit_loss, 0.0], rel=1e-6)
+
+
+def test_a_causal_past_starts_as_its_twin_and_is_kept_by_the_checkpoint(tmp_path: Path) -> None:
+    run(AUTOREGRESSIVE, tmp_path / "twin")
+    config = replace(
+        DIFFUSION, init_from=str(tmp_path / "twin"), attention="causal_past", past_weight=0.5,
+        optimizer="adamw", adam_lr=1e-12, weight_decay=0.0,
+    )  # fmt: skip
+    first, *_ = run(config, tmp_path / "blocks", report_every=1)
+    assert first.loss == pytest.approx(first.mask_loss + 0.5 * first.past_loss, rel=1e-6)
+    assert 0 < first.past_loss
+    twin, blocks = (load_checkpoint(str(tmp_path / name)) for name in ("twin", "blocks"))
+    assert blocks.attention == "causal_past"
+    assert blocks.model.config == replace(twin.model.config, causal_past=True)
+    prompts = [blocks.tokenizer.encode("def f():")]
+    (a,) = sample_tokens(twin.model, twin.tokenizer, prompts, max_new_tokens=8)
+    (b,) = sample_blocks(
+        blocks.model, blocks.tokenizer, prompts, block_size=1, policy=commit_above(1.0),
+        max_new_tokens=8, past=blocks.choose_past(1),
+    )  # fmt: skip
+    assert a.token_ids == b.token_ids
 
 
 def test_a_finite_explosion_stops(tmp_path: Path) -> None:
@@ -504,7 +526,9 @@ def test_shipped_configurations_are_valid(name: str) -> None:
     config = load_config(name)
     assert config.size == "demo"
     if config.init_from:
-        assert find_shape(config, load_checkpoint(config.init_from)) == SIZES["demo"]
+        causal_past = config.attention == "causal_past"
+        shape = replace(SIZES["demo"], causal_past=causal_past)
+        assert find_shape(config, load_checkpoint(config.init_from)) == shape
 
 
 def test_both_demo_configurations_differ_only_in_the_objective() -> None:
@@ -522,6 +546,8 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
         ("mask_warmup_steps = -1", "mask_warmup_steps=-1 must be 0 or more"),
         ("warmup_steps = -1", "warmup_steps=-1 must be 0 or more"),
         ("seed = -1", "seed=-1 must be 0 or more"),
+        ("past_weight = -1", "past_weight=-1 must be 0 or more"),
+        ('attention = "block_causal"', "past_weight needs attention='causal_past'"),
         ("weight_decay = nan", "weight_decay=nan must be 0 or more"),
         ("adam_lr = inf", "adam_lr=inf must be positive"),
         ("muon_lr = -0.1", "muon_lr=-0.1 must be positive"),
