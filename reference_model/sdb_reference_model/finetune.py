@@ -106,10 +106,10 @@ def run_updates(
             "this phase writes text alone, and the start checkpoint also says DELETE and INSERT; "
             "start from one trained with edit_lengths='balanced'"
         )
-    if checkpoint.attention != "block_causal":
+    if checkpoint.attention not in ("block_causal", "causal_past"):
         raise ValueError(
             f"this phase reads block by block, and the start checkpoint is {checkpoint.attention}; "
-            "start from one trained with attention='block_causal'"
+            "start from one trained with attention='causal_past' or 'block_causal'"
         )
     identity = {"config": asdict(config), "checkpoint": checkpoint.revision}
     model = Transformer(checkpoint.model.config)

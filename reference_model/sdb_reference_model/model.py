@@ -1,8 +1,7 @@
 """The Transformer, used bidirectionally by diffusion and causally by its autoregressive twin.
 
-Pre-norm decoder-style blocks: RMSNorm, rotary positions, grouped-query attention, SwiGLU. The
-paper says only "a standard dense Transformer" (section 1.1 of its method notes), so this is the
-shape of its autoregressive relatives (Llama, Qwen, Seed-Coder).
+Pre-norm decoder-style blocks: RMSNorm, rotary positions, grouped-query attention, SwiGLU. The paper
+says only "a standard dense Transformer", so this is the shape of Llama, Qwen and Seed-Coder.
 
 Shapes: B rows, L query positions, S key positions, D model width, H query heads, G key/value
 heads, E head width, V vocabulary.
@@ -39,8 +38,7 @@ class ModelConfig:
     head_width: int | None = None
     """E where it is not `d_model / num_heads`, as in Qwen3."""
     causal_past: bool = False
-    """Finished text is read causally and hidden states speak of the next token, as in the
-    autoregressive model that it started from; only the block in the making sees itself whole."""
+    """As in its autoregressive start, the past is causal and outputs speak of the next token."""
 
     def __post_init__(self) -> None:
         """Reject shapes that cannot be built.

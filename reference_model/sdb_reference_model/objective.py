@@ -48,13 +48,12 @@ class EditTerm:
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """Sums over a batch, in nats; divided by `num_tokens` they are per answer token."""
+    """Sums over a batch, in nats, 0 for what is left out; over `num_tokens` they are per token."""
 
     mask: Tensor
     edit: Tensor
-    """0 without an edit term."""
     past: Tensor
-    """Next-token prediction on the clean answers, where it was asked for; else 0."""
+    """Of next-token prediction on the clean answers."""
     num_tokens: int
 
     def stack(self) -> Tensor:
@@ -99,8 +98,7 @@ def compute_diffusion_loss(
     num_blocks = answers.shape[1]
     noisy, is_masked, weight = mask_blocks(answers.flatten(0, 1), process, mask_id, generator)
     noisy, is_masked = noisy.view_as(answers), is_masked.view_as(answers)
-    starts = torch.arange(num_blocks) * block_size
-    is_live = (starts < batch.answer_lengths[:, None])[..., None]  # [B, M, 1]
+    is_live = (torch.arange(num_blocks) * block_size < batch.answer_lengths[:, None])[..., None]
 
     def read(*states: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         if attention == "full":
@@ -119,16 +117,14 @@ def compute_diffusion_loss(
     states, is_judged, targets = [noisy], is_live.expand_as(is_masked), answers
     non_text = [mask_id, *(edit.process.control or ())] if edit else [mask_id]
     if edit is not None:
-        replacements = None
+        drafts = None
         if edit.process.source == "draft":
             with torch.no_grad():
                 blank = read(torch.full_like(answers, mask_id))[1][0].flatten(1, 2)
-                replacements = draw_drafts(
+                drafts = draw_drafts(
                     blank, model, batch.answer, edit.process.token_weights, generator
                 )
-        edited, targets = edit_blocks(
-            batch, edit.process, block_size, mask_id, generator, replacements
-        )
+        edited, targets = edit_blocks(batch, edit.process, block_size, mask_id, generator, drafts)
         if edit.place == "separate":
             states = [noisy, edited]
         else:
