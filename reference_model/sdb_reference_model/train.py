@@ -326,7 +326,7 @@ class Run:
         rows = self.stream.select(train_step)
         block_size = 1
         if config.attention == "full":
-            block_size = int(self.stream.answer_lengths[rows].max())
+            block_size = max(config.canvas_size, int(self.stream.answer_lengths[rows].max()))
         elif config.block_sizes:
             choice = torch.randint(len(config.block_sizes), (), generator=generator)
             block_size = config.block_sizes[int(choice)]

@@ -38,6 +38,9 @@ class TrainConfig:
     block_sizes: tuple[int, ...] = ()
     """One is drawn per step: the blocks that sampling will use. Empty under full attention."""
     attention: Attention = "block_causal"
+    canvas_size: int = 0
+    """Tokens to which end tokens fill a shorter answer under full attention; 0 fills it to the
+    longest of its batch, whose answers are alike in length, so that the masks tell it."""
     mask_schedule: MaskSchedule = "linear"
     """gamma_t."""
     weighting: Weighting = "elbo"
@@ -113,6 +116,10 @@ def check_config(config: TrainConfig, name: str) -> None:
     for key in ("adam_lr", "muon_lr"):
         if not 0 < getattr(config, key) < math.inf:
             raise ValueError(f"{name}: {key}={getattr(config, key)} must be positive")
+    if config.canvas_size < 0 or (config.canvas_size and config.attention != "full"):
+        raise ValueError(
+            f"{name}: canvas_size={config.canvas_size} goes with attention='full'; 0 is none"
+        )
     for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")

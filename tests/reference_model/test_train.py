@@ -29,6 +29,7 @@ from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.policies import commit_above, label_above
 from sdb_reference_model.preparation import build_model, find_shape
 from sdb_reference_model.sampler import sample_blocks
+from sdb_reference_model.states import Batch
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train import StepReport, replay_batch, train
 from sdb_reference_model.train_config import (
@@ -519,6 +520,7 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
     [
         ('colour = "red"', "unknown key 'colour'"),
         ("batch_size = 0", "must be positive"),
+        ("canvas_size = 64", "canvas_size=64 goes with attention='full'"),
         ("mask_warmup_steps = -1", "mask_warmup_steps=-1 must be 0 or more"),
         ("warmup_steps = -1", "warmup_steps=-1 must be 0 or more"),
         ("seed = -1", "seed=-1 must be 0 or more"),
@@ -605,6 +607,23 @@ def test_every_variant_lowers_its_loss(change: dict[str, Any], tmp_path: Path) -
     reports = run(config, tmp_path, save_every=1000)
     assert reports[-1].loss < 0.8 * reports[0].loss
     assert load_checkpoint(str(tmp_path)).attention == config.attention
+
+
+@pytest.mark.parametrize(("canvas_size", "width"), [(0, 6), (16, 16), (4, 6)])
+def test_a_canvas_hides_the_length_of_an_answer(
+    canvas_size: int, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths, collate = [], BatchStream.collate
+
+    def note(*arguments: Any) -> Batch:
+        batch = collate(*arguments)
+        widths.append(batch.answer.shape[1])
+        return batch
+
+    monkeypatch.setattr(BatchStream, "collate", note)
+    full = replace(DIFFUSION, attention="full", block_sizes=(), num_train_steps=2)
+    run(replace(full, canvas_size=canvas_size), tmp_path)
+    assert widths == [width, width]
 
 
 def test_a_start_without_control_tokens_is_given_them(tmp_path: Path) -> None:
