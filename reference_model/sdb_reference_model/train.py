@@ -112,6 +112,8 @@ class Loss(nn.Module):
             weigh_tokens(tokenizer, model.config.vocab_size),
             source=config.edit_source,
             substitution_share=config.substitution_share,
+            insertion_share=config.insertion_share,
+            window=config.edit_window,
             control=tokenizer.control_ids if config.edit_lengths == "labels" else None,
         )
 
@@ -124,7 +126,10 @@ class Loss(nn.Module):
             terms = compute_autoregressive_loss(self.model, batch, self.mask_id)
             return terms.mask, terms.edit
         masks = MaskProcess(
-            c.mask_schedule, c.weighting if max_time == 1.0 else "uniform", max_time
+            c.mask_schedule,
+            c.weighting if max_time == 1.0 else "uniform",
+            max_time,
+            c.mask_clip == "block",
         )
         process = replace(self.process, max_ratio=edit_ratio)
         edit = EditTerm(process, c.edit_place) if edit_ratio > 0 else None

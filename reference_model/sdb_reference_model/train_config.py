@@ -5,13 +5,13 @@ Place in the flow: `train.py` reads it; every key is a key of the TOML files in 
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sdb_reference_model.attention import KernelChoice
 from sdb_reference_model.checkpoint import Objective
 from sdb_reference_model.config import read_config
+from sdb_reference_model.corruption import EDIT_WINDOW, Weighting
 from sdb_reference_model.corruption import Schedule as MaskSchedule
-from sdb_reference_model.corruption import Weighting
 from sdb_reference_model.curriculum import compute_edit_ratio, compute_max_time
 from sdb_reference_model.edits import EditLengths, EditSource
 from sdb_reference_model.model import SIZES
@@ -43,6 +43,9 @@ class TrainConfig:
     longest of its batch, whose answers are alike in length, so that the masks tell it."""
     mask_schedule: MaskSchedule = "linear"
     """gamma_t."""
+    mask_clip: Literal["block", "none"] = "block"
+    """`block` raises gamma_t to 1 / block size, as Stable-DiffCoder does; at least one token of a
+    block is masked in any case."""
     weighting: Weighting = "elbo"
     """Of the masked tokens: gamma'_t / gamma_t as in Eq. 6, or `uniform`."""
     mask_warmup_steps: int = 0
@@ -64,6 +67,10 @@ class TrainConfig:
     edit_source: EditSource = "uniform"
     edit_lengths: EditLengths = "balanced"
     substitution_share: float = 0.5
+    insertion_share: float = 0.5
+    """Of the other edits; the rest are deletions. Balanced lengths need as many of each."""
+    edit_window: int = EDIT_WINDOW
+    """Of balanced lengths: largest distance between a deletion and its insertion."""
 
     optimizer: OptimizerName = "adamw"
     muon_lr: float = 0.02
@@ -120,11 +127,24 @@ def check_config(config: TrainConfig, name: str) -> None:
         raise ValueError(
             f"{name}: canvas_size={config.canvas_size} goes with attention='full'; 0 is none"
         )
-    for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
+    edits = "edit_fraction", "edit_ramp", "substitution_share", "insertion_share"
+    for key in (*edits, "decay_fraction"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")
     if config.edit_lengths == "labels" and not (is_blockwise and config.edit_place == "separate"):
         raise ValueError(f"{name}: edit_lengths='labels' needs block_sizes, edit_place='separate'")
+    if config.edit_lengths == "balanced" and config.insertion_share != 0.5:
+        raise ValueError(
+            f"{name}: insertion_share={config.insertion_share} needs edit_lengths='labels'; "
+            "balanced edits insert as much as they delete"
+        )
+    if config.edit_window < 1 or (
+        config.edit_lengths == "labels" and config.edit_window != EDIT_WINDOW
+    ):
+        raise ValueError(
+            f"{name}: edit_window={config.edit_window} must be at least 1, and goes with "
+            "edit_lengths='balanced'"
+        )
     if config.optimizer == "muon" and config.parallel == "fsdp":
         raise ValueError(
             f"{name}: optimizer='muon' needs whole matrices; use parallel='ddp', or 'adamw'"
