@@ -84,6 +84,7 @@ def experiment(name: str, config_file: str | None, out: Path | None, threads: in
     \b
     corruption-mix       edits never, late or always: calibration and repair
     length-handling      edits that substitute, are balanced, or insert and delete by labels
+    attention            trained in blocks or under full attention, sampled in three ways
     block-size           quality and speed against block size and steps
     order                fine-tuning along four orders of the same answers
     trajectory-quality   does a trajectory's ELBO predict that its answer passes?

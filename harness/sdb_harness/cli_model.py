@@ -165,15 +165,23 @@ train.add_command(onpolicy)
     show_default=True,
     help="Name, folder, or hf:FOLDER_OR_ID.",
 )
-@click.option("--block-size", default=16, show_default=True, type=click.IntRange(min=1))
+@click.option("--block-size", type=click.IntRange(min=1), help="Tokens per block.  [default: 16]")
 @click.option(
     "--threshold",
-    default=0.99,
-    show_default=True,
     type=click.FloatRange(0.0, 1.0),
-    help="Commit tokens more probable than this; 1.0 = one token per forward.",
+    help="Commit tokens more probable than this; 1.0 = one token per forward.  [default: 0.99]",
 )
-@click.option("--max-new-tokens", default=64, show_default=True, type=click.IntRange(min=1))
+@click.option("--num-steps", type=click.IntRange(min=1), help="Or: so many steps per block.")
+@click.option("--policy", help="Or another one: entropy:0.2, edit:0.9:0.9:4, remdm-cap:0.1:8, ...")
+@click.option(
+    "--suffix",
+    help="Source behind a gap: fill it, given both sides, which then share one block.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    help="Length of the answer at most, or of the gap.  [default: 64, with --suffix 24]",
+)
 @click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(min=0.0))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option(
@@ -194,9 +202,12 @@ train.add_command(onpolicy)
 def generate(
     prompt: str,
     checkpoint: str,
-    block_size: int,
-    threshold: float,
-    max_new_tokens: int,
+    block_size: int | None,
+    threshold: float | None,
+    num_steps: int | None,
+    policy: str | None,
+    suffix: str | None,
+    max_new_tokens: int | None,
     temperature: float,
     seed: int,
     weights: str,
@@ -209,18 +220,33 @@ def generate(
     `generate` and `sample` are the same command.
 
     A sentence without `def` is wrapped into a function of one list, which is what the demo model
-    knows; a `\\n` in PROMPT is a line break.
+    knows; a `\\n` in PROMPT or --suffix is a line break.
 
     \b
-    Example:
+    Examples:
       sdbench generate "Keep the even numbers, then take their sum." --show
+      sdbench generate "Keep the even numbers, then take their sum." --policy entropy:0.2
+      sdbench generate "def f(nums):\\n    return sum(" --suffix ")\\n" --max-new-tokens 8
     """  # noqa: D301
     import torch
 
     from sdb_reference_model.checkpoint import load_checkpoint
-    from sdb_reference_model.generate import generate_text
+    from sdb_reference_model.generate import Sampling, generate_text
     from sdb_reference_model.memory import explain_out_of_memory, place
 
+    if suffix is not None and block_size is not None:
+        raise UserError("a gap and its suffix share one block; leave --block-size out")
+    if threshold is None and num_steps is None and policy is None:
+        threshold = 0.99
+    sampling = Sampling(
+        block_size=block_size or 16,
+        max_new_tokens=max_new_tokens or (64 if suffix is None else 24),
+        threshold=threshold,
+        num_steps=num_steps,
+        policy=policy,
+        temperature=temperature,
+    )
+    behind = None if suffix is None else suffix.replace("\\n", "\n")
     source = prompt.replace("\\n", "\n")
     if "def " not in source:
         source = f'def solve(nums):\n    """{source}"""\n'
@@ -231,27 +257,25 @@ def generate(
     console = Console()
     with Live(console=console, auto_refresh=False) as live:
 
-        def draw(done: str, pending: str) -> None:
-            live.update(
-                Text.assemble((source, "dim"), (done, "bold"), (pending, "cyan")), refresh=True
-            )
+        def draw(done: str, pending: str, rest: str = "") -> None:
+            parts = ((source, "dim"), (done, "bold"), (pending, "cyan"), (rest, "dim"))
+            live.update(Text.assemble(*parts), refresh=True)
 
         try:
             result = generate_text(
                 loaded,
                 source,
-                block_size=block_size,
-                threshold=threshold,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
+                sampling,
+                suffix=behind,
                 seed=seed,
                 sampler=sampler,
                 on_frame=draw if show else None,
             )
         except torch.OutOfMemoryError as error:
-            num_positions = len(loaded.tokenizer.encode(source)) + max_new_tokens
+            num_positions = len(loaded.tokenizer.encode(source + (behind or "")))
+            num_positions += sampling.max_new_tokens
             raise UserError(explain_out_of_memory(loaded.model, 1, num_positions)) from error
-        draw(result.text, "")
+        draw(result.text, "", behind or "")
     generation = result.generation
     num_forwards = generation.nfe_denoise + generation.nfe_commit
     num_tokens = len(generation.token_ids)

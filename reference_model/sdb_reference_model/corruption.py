@@ -29,6 +29,9 @@ from torch import Tensor
 
 Schedule = Literal["linear", "cosine"]
 Weighting = Literal["elbo", "uniform"]
+MIN_TIME = 1e-3
+"""Least t where nothing is clipped, as in LLaDA: the weight 1/t has no bound."""
+EDIT_WINDOW = 8
 MAX_EDIT_RATIO = 0.1
 """Largest alpha_t of the paper: it protects the density estimation that masking teaches."""
 
@@ -43,6 +46,8 @@ class MaskProcess:
     bounds nothing."""
     max_time: float = 1.0
     """Times are uniform below it; see `curriculum.compute_max_time`."""
+    is_clipped: bool = True
+    """Whether gamma_t is at least 1 / block size, see `sample_times`."""
 
 
 def compute_gamma(t: Tensor, schedule: Schedule = "linear") -> Tensor:
@@ -78,6 +83,7 @@ def sample_times(
     generator: torch.Generator | None = None,
     schedule: Schedule = "linear",
     max_time: float = 1.0,
+    is_clipped: bool = True,
 ) -> Tensor:
     """Draw `num_times` times, evenly spread (low discrepancy) and in random order.
 
@@ -85,15 +91,16 @@ def sample_times(
     levels: each time alone is uniform, together they cover. Choice: times at which not even one
     token of a block would be masked on average are raised to the one where gamma_t is
     1 / block_size, as in Stable-DiffCoder's block-clipped rate; the linear weight then never
-    exceeds the block size.
+    exceeds the block size. Not default, with `is_clipped` false: only to `MIN_TIME`.
 
     Returns:
-        float32 [num_times], with gamma in [1 / block_size, 1].
+        float32 [num_times]; where clipped, gamma is in [1 / block_size, 1].
     """
     offset = torch.rand((), generator=generator)
     t = (torch.arange(num_times) + offset) / num_times * max_time
     t = t[torch.randperm(num_times, generator=generator)]
-    return t.clamp(min=float(invert_gamma(torch.tensor(1.0 / block_size), schedule)))
+    least = float(invert_gamma(torch.tensor(1.0 / block_size), schedule))
+    return t.clamp(min=least if is_clipped else MIN_TIME)
 
 
 def mask_tokens(
@@ -132,7 +139,9 @@ def mask_blocks(
         x_t int64 [N, B], is_masked bool [N, B], and the weight of a row's masks float32 [N].
     """
     num_rows, width = x0.shape
-    t = sample_times(num_rows, width, generator, process.schedule, process.max_time)
+    t = sample_times(
+        num_rows, width, generator, process.schedule, process.max_time, process.is_clipped
+    )
     noisy, is_masked = mask_tokens(x0, compute_gamma(t, process.schedule), mask_id, generator)
     is_elbo = process.weighting == "elbo"
     weight = compute_elbo_weight(t, process.schedule) if is_elbo else torch.ones_like(t)
@@ -151,7 +160,7 @@ def edit_tokens(
     replacements: Tensor,
     *,
     substitution_share: float = 0.5,
-    window: int = 8,
+    window: int = EDIT_WINDOW,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Process B: apply k edits to each row, one after the other (Eq. 3), at constant length.

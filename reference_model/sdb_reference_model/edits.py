@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdb_reference_model.corruption import (
+    EDIT_WINDOW,
     MAX_EDIT_RATIO,
     count_edits,
     draw_replacements,
@@ -47,6 +48,10 @@ class EditProcess:
     probability: float = 1.0
     """Of an answer to be edited at all."""
     substitution_share: float = 0.5
+    insertion_share: float = 0.5
+    """Of the edits that are no substitutions; the others are deletions. `balanced` has half."""
+    window: int = EDIT_WINDOW
+    """Of `balanced`: largest distance between a deletion and its insertion."""
     source: EditSource = "uniform"
     control: ControlIds | None = None
     """With these, lengths are those of `labels`."""
@@ -104,6 +109,7 @@ def edit_answers(
         num_edits,
         replacements,
         substitution_share=process.substitution_share,
+        window=process.window,
         generator=generator,
     )
 
@@ -165,7 +171,8 @@ def edit_blocks(
     order = torch.rand(batch.answer.shape, generator=generator).masked_fill(~is_text, 2.0)
     is_edited = order.argsort(dim=1).argsort(dim=1) < num_edits[:, None]
     kind, share = torch.rand(batch.answer.shape, generator=generator), process.substitution_share
-    edits = torch.where(kind < (1 + share) / 2, control.delete_id, control.insert_id)
+    is_insert = kind >= 1 - (1 - share) * process.insertion_share
+    edits = torch.where(is_insert, control.insert_id, control.delete_id)
     edits = torch.where(kind < share, replacements, edits)
     edits = torch.where(is_edited, edits, batch.answer)
     shifted = shift_blocks(

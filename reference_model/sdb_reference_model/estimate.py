@@ -56,7 +56,7 @@ def count_positions(
         return (prompts + answers - 1).astype(np.float64)
     copies = 1 + (config.edit_place == "separate") * config.edit_fraction
     if config.attention == "full":
-        return copies * (prompts + answers)
+        return copies * (prompts + np.maximum(answers, config.canvas_size))
     width = -(-answers // block_size) * block_size
     return prompts + (width - block_size) + copies * width
 

@@ -8,7 +8,7 @@ What it does not do: choose the length of the hole, or reach a suffix beyond one
 longer than those of the model's training is accepted and untested.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -34,6 +34,7 @@ def infill(
     measure: Measure = "probability",
     seeds: Sequence[int] | None = None,
     past: Past = Cached,
+    on_step: Callable[[int, torch.Tensor], None] | None = None,
 ) -> list[Generation]:
     """Fill `num_tokens` positions between each prefix and its suffix, which ends the text.
 
@@ -70,4 +71,5 @@ def infill(
         measure=measure,
         seeds=seeds,
         past=past,
+        on_step=on_step,
     )

@@ -2,12 +2,12 @@
 
     commit   x_i <- v_i  where x_i is a mask and p(v_i) > threshold                       (M2T)
     edit     x_i <- v_i  where x_i is visible, v_i != x_i and p(v_i) > edit threshold     (T2T)
-    remask   x_i <- m    under the same condition, or at random                           (T2M)
+    remask   x_i <- m    under the same condition, or at random by a schedule             (T2M)
     label    keep, write, delete, insert  where x_i is visible and p(label) > threshold   (T2L)
 
 Place in the flow: `sampler.denoise_block` calls one `Policy` and at most one `Revision` per step.
 Commit and edit together are the joint threshold of LLaDA2.1; remasking on disagreement is its
-training-free relative; remasking at random is ReMDM (arXiv 2503.00307, the capped schedule).
+training-free relative; remasking at random is ReMDM (arXiv 2503.00307).
 
 What it does not do: look at the model, or change a block; it answers with positions.
 
@@ -15,12 +15,12 @@ Choice: the paper rewrites visible tokens but not how many or which. Here a revi
 per block, and a token that was taken from a position never returns to it by an edit and is not
 remasked twice; so every block ends, after at most block size + budget + 1 steps. Labels move
 tokens, so there no state of a block is revised twice, and each of the budget may open a mask: at
-most block size + 2 budget + 1 steps.
+most block size + 2 budget + 1 steps. ReMDM has neither rule: its schedule ends by itself.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -30,6 +30,9 @@ from sdb_kernels.head_select.reference import exponential_noise
 from sdb_reference_model.policy_specs import PolicySpec
 from sdb_reference_model.selection import Measure
 from sdb_reference_model.tokenizer import SpecialIds
+
+Schedule = Literal["cap", "rescale", "conf"]
+"""Of ReMDM's sigma_t, see `remask_on_schedule`."""
 
 Policy = Callable[[Tensor, Tensor, int], Tensor]
 """(confidence [B, b], is_open [B, b], step) -> which open positions to commit, bool [B, b].
@@ -190,6 +193,8 @@ class Judgement:
     noise_seeds: Tensor
     """int64, of each position, the same at every step."""
     step: int
+    belief: Tensor | None = None
+    """float32, the probability with which a visible token was committed; `Reviser` fills it in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +205,9 @@ class Revision:
     """`label` is for models that know DELETE and INSERT, and reads a block when it is full."""
     select: Callable[[Judgement], Tensor]
     """Positions that should be revised, bool [B, b]; the budget may allow fewer."""
-    budget: int
-    """Revisions per block and row."""
+    budget: int | None
+    """Revisions per block and row; None where `select` follows a schedule that ends by itself, and
+    may take the same token back again."""
     reads_visible: bool = True
     """Whether `select` needs the model's opinion of visible tokens; it costs their share of the
     head, and one more step per block, which then replaces the forward that fills the cache."""
@@ -212,7 +218,7 @@ class Revision:
         Raises:
             ValueError: if the budget is not positive.
         """
-        if self.budget < 1:
+        if self.budget is not None and self.budget < 1:
             raise ValueError(f"revision budget {self.budget} must be at least 1; or drop it")
 
 
@@ -235,27 +241,36 @@ def label_above(threshold: float, budget: int) -> Revision:
     return Revision("label", disagree_above(threshold), budget)
 
 
-def remask_randomly(probability: float, num_steps: int, budget: int) -> Revision:
-    """Mask each visible token with sigma = min(probability, (1 - alpha_s) / alpha_t): ReMDM-cap.
+def remask_on_schedule(schedule: Schedule, eta: float, num_steps: int) -> Revision:
+    """Mask each visible token with probability sigma_t, as ReMDM does (arXiv 2503.00307).
 
-    alpha_t = step / num_steps is the share that is visible, so nothing is masked in the last step.
-    To be used with `commit_evenly(num_steps)`, which fills what was masked in the steps left where
-    ReMDM fills it in the same step.
+        sigma_max = min(1, (1 - alpha_s) / alpha_t),  alpha_t = step / num_steps
+        cap      sigma_t = min(eta, sigma_max)
+        rescale  sigma_t = eta sigma_max
+        conf     sigma_t = eta_i sigma_max,  eta_i = softmax_i(-p_i), over the visible tokens
+
+    p_i is the probability with which token i was committed; `conf` has no eta of its own. The last
+    step has sigma 0. To be used with `commit_evenly(num_steps)`, which fills what was masked in the
+    steps left, and the most probable first, where ReMDM fills in the same step and at random.
 
     Raises:
-        ValueError: if the probability is not in [0, 1).
+        ValueError: if eta is not in [0, 1].
     """
-    if not 0.0 <= probability < 1.0:
-        raise ValueError(f"remasking probability {probability} must be in [0, 1)")
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"eta={eta} must be in [0, 1]")
 
     def select(judgement: Judgement) -> Tensor:
-        limit = max(0, num_steps - judgement.step - 1) / max(1, judgement.step)
-        sigma = min(probability, limit)
+        limit = min(1.0, max(0, num_steps - judgement.step - 1) / max(1, judgement.step))
+        sigma = torch.tensor(min(eta, limit) if schedule == "cap" else eta * limit)
+        if schedule == "conf":
+            assert judgement.belief is not None, "a Reviser asks"
+            doubt = (-judgement.belief).masked_fill(~judgement.is_visible, -torch.inf)
+            sigma = doubt.softmax(dim=1) * limit  # NaN in a row without visible tokens: none taken
         seeds = ~(judgement.noise_seeds + 0x632BE5AB * (judgement.step + 1))
         noise = exponential_noise(seeds.flatten(), 1).view_as(seeds)
-        return (noise < -math.log1p(-sigma)) & judgement.is_visible
+        return (noise < -torch.log1p(-sigma)) & judgement.is_visible
 
-    return Revision("remask", select, budget, reads_visible=False)
+    return Revision("remask", select, None, reads_visible=False)
 
 
 def disagree_above(threshold: float) -> Callable[[Judgement], Tensor]:
@@ -275,12 +290,15 @@ class Reviser:
     revision: Revision
     num_left: Tensor
     """int64 [B], revisions that each row may still make."""
+    last: Judgement | None = None
     removed: list[Tensor] = field(default_factory=list)
     """int64 [B, b] each: tokens taken from their positions, -1 where none was; for labels the whole
     block of a row that was revised."""
 
     def revise(self, judgement: Judgement) -> Tensor:
         """Positions to revise now, bool [B, b]: the most confident ones that the budget covers."""
+        if self.revision.budget is None:
+            return self.revision.select(self.remember(judgement))
         wanted = self.revision.select(judgement)
         is_edit, is_label = self.revision.action == "edit", self.revision.action == "label"
         candidate = judgement.proposal if is_edit else judgement.block
@@ -293,6 +311,15 @@ class Reviser:
         is_taken = is_revised.any(dim=1, keepdim=True) if is_label else is_revised
         self.removed.append(judgement.block.masked_fill(~is_taken, -1))
         return is_revised
+
+    def remember(self, judgement: Judgement) -> Judgement:
+        """Add the `belief` in tokens that have become visible since the judgement before."""
+        belief = judgement.confidence
+        if self.last is not None and self.last.belief is not None:
+            was_open = ~self.last.is_visible
+            belief = torch.where(was_open, self.last.confidence, self.last.belief)
+        self.last = replace(judgement, belief=belief)
+        return self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +351,14 @@ def build_plan(spec: PolicySpec) -> Plan:
             return Plan(commit_within_entropy(first), measure="certainty")
         case "hierarchical":
             return Plan(commit_hierarchically(first, rest[0]))
+        case "bounded":
+            return Plan(commit_above(first, int(rest[0])))
+        case "remdm-cap":
+            return plan_remdm("cap", first, int(rest[0]))
+        case "remdm-rescale":
+            return plan_remdm("rescale", first, int(rest[0]))
+        case "remdm-conf":
+            return plan_remdm("conf", 1.0, int(first))
         case "edit":
             return Plan(commit_above(first), edit_above(rest[0], int(rest[1])))
         case "remask":
@@ -331,6 +366,11 @@ def build_plan(spec: PolicySpec) -> Plan:
         case "levenshtein":
             return Plan(commit_above(first), label_above(rest[0], int(rest[1])))
     raise ValueError(f"policy {spec.name} is no policy of one block; use sample_pipelined")
+
+
+def plan_remdm(schedule: Schedule, eta: float, num_steps: int) -> Plan:
+    """Commit evenly and mask again on the schedule, in `num_steps` steps at most."""
+    return Plan(commit_evenly(num_steps), remask_on_schedule(schedule, eta, num_steps))
 
 
 def start_revision(
@@ -348,4 +388,4 @@ def start_revision(
             "policy levenshtein needs a checkpoint trained with edit_lengths='labels', and this "
             "one has no DELETE and INSERT; use edit:THRESHOLD:EDIT_THRESHOLD:BUDGET"
         )
-    return Reviser(revision, torch.full((num_rows,), revision.budget, device=device))
+    return Reviser(revision, torch.full((num_rows,), revision.budget or 0, device=device))

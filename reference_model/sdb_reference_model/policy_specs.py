@@ -16,14 +16,18 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "error": ("bound",),
     "entropy": ("bound",),
     "hierarchical": ("threshold", "low_threshold"),
+    "bounded": ("threshold", "steps"),
     "edit": ("threshold", "edit_threshold", "budget"),
     "remask": ("threshold", "remask_threshold", "budget"),
+    "remdm-cap": ("eta", "steps"),
+    "remdm-rescale": ("eta", "steps"),
+    "remdm-conf": ("steps",),
     "levenshtein": ("threshold", "label_threshold", "budget"),
     "pipelined": ("threshold", "share"),
 }
 """Name -> its numbers. Counts are whole and from 1, a bound is from 0, the others are in [0, 1]."""
 
-COUNTS = ("tokens", "budget")
+COUNTS = ("tokens", "budget", "steps")
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def open_data(
     width, longest = max((1, *config.block_sizes)), model.config.max_seq_len
 
     def count(prompt: NDArray[np.int64], answer: NDArray[np.int64]) -> int:
-        return len(prompt) + -(-len(answer) // width) * width
+        return len(prompt) + max(config.canvas_size, -(-len(answer) // width) * width)
 
     def holds_mask(prompt: NDArray[np.int64], answer: NDArray[np.int64]) -> bool:
         return any((ids == tokenizer.mask_id).any() for ids in (prompt, answer))

@@ -114,6 +114,8 @@ class Loss(nn.Module):
             weigh_tokens(tokenizer, model.config.vocab_size),
             source=config.edit_source,
             substitution_share=config.substitution_share,
+            insertion_share=config.insertion_share,
+            window=config.edit_window,
             control=tokenizer.control_ids if config.edit_lengths == "labels" else None,
         )
 
@@ -125,7 +127,10 @@ class Loss(nn.Module):
         if c.objective == "autoregressive":
             return compute_autoregressive_loss(self.model, batch, self.mask_id).stack()
         masks = MaskProcess(
-            c.mask_schedule, c.weighting if max_time == 1.0 else "uniform", max_time
+            c.mask_schedule,
+            c.weighting if max_time == 1.0 else "uniform",
+            max_time,
+            c.mask_clip == "block",
         )
         process = replace(self.process, max_ratio=edit_ratio)
         edit = EditTerm(process, c.edit_place) if edit_ratio > 0 else None
@@ -330,7 +335,7 @@ class Run:
         rows = self.stream.select(train_step)
         block_size = 1
         if config.attention == "full":
-            block_size = int(self.stream.answer_lengths[rows].max())
+            block_size = max(config.canvas_size, int(self.stream.answer_lengths[rows].max()))
         elif config.block_sizes:
             choice = torch.randint(len(config.block_sizes), (), generator=generator)
             block_size = config.block_sizes[int(choice)]

@@ -6,13 +6,13 @@ Place in the flow: `train.py` reads it; every key is a key of the TOML files in 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sdb_reference_model.attention import KernelChoice
 from sdb_reference_model.checkpoint import Objective
 from sdb_reference_model.config import read_config
+from sdb_reference_model.corruption import EDIT_WINDOW, Weighting
 from sdb_reference_model.corruption import Schedule as MaskSchedule
-from sdb_reference_model.corruption import Weighting
 from sdb_reference_model.curriculum import compute_edit_ratio, compute_max_time
 from sdb_reference_model.edits import EditLengths, EditSource
 from sdb_reference_model.model import SIZES
@@ -39,8 +39,14 @@ class TrainConfig:
     block_sizes: tuple[int, ...] = ()
     """One is drawn per step: the blocks that sampling will use. Empty under full attention."""
     attention: Attention = "block_causal"
+    canvas_size: int = 0
+    """Tokens to which end tokens fill a shorter answer under full attention; 0 fills it to the
+    longest of its batch, whose answers are alike in length, so that the masks tell it."""
     mask_schedule: MaskSchedule = "linear"
     """gamma_t."""
+    mask_clip: Literal["block", "none"] = "block"
+    """`block` raises gamma_t to 1 / block size, as Stable-DiffCoder does; at least one token of a
+    block is masked in any case."""
     weighting: Weighting = "elbo"
     """Of the masked tokens: gamma'_t / gamma_t as in Eq. 6, or `uniform`."""
     mask_warmup_steps: int = 0
@@ -65,6 +71,10 @@ class TrainConfig:
     edit_source: EditSource = "uniform"
     edit_lengths: EditLengths = "balanced"
     substitution_share: float = 0.5
+    insertion_share: float = 0.5
+    """Of the other edits; the rest are deletions. Balanced lengths need as many of each."""
+    edit_window: int = EDIT_WINDOW
+    """Of balanced lengths: largest distance between a deletion and its insertion."""
 
     optimizer: OptimizerName = "adamw"
     muon_lr: float = 0.02
@@ -124,7 +134,12 @@ def check_config(config: TrainConfig, name: str) -> None:
             raise ValueError(f"{name}: {key}={getattr(config, key)} must be positive")
     if config.past_weight and config.attention != "causal_past":
         raise ValueError(f"{name}: past_weight needs attention='causal_past'")
-    for key in ("edit_fraction", "edit_ramp", "substitution_share", "decay_fraction"):
+    if config.canvas_size < 0 or (config.canvas_size and config.attention != "full"):
+        raise ValueError(
+            f"{name}: canvas_size={config.canvas_size} goes with attention='full'; 0 is none"
+        )
+    edits = "edit_fraction", "edit_ramp", "substitution_share", "insertion_share"
+    for key in (*edits, "decay_fraction"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{name}: {key}={getattr(config, key)} must be in [0, 1]")
     is_in_blocks = is_blockwise and config.attention == "block_causal"
@@ -132,6 +147,18 @@ def check_config(config: TrainConfig, name: str) -> None:
         raise ValueError(
             f"{name}: edit_lengths='labels' needs block_sizes, attention='block_causal' and "
             "edit_place='separate'"
+        )
+    if config.edit_lengths == "balanced" and config.insertion_share != 0.5:
+        raise ValueError(
+            f"{name}: insertion_share={config.insertion_share} needs edit_lengths='labels'; "
+            "balanced edits insert as much as they delete"
+        )
+    if config.edit_window < 1 or (
+        config.edit_lengths == "labels" and config.edit_window != EDIT_WINDOW
+    ):
+        raise ValueError(
+            f"{name}: edit_window={config.edit_window} must be at least 1, and goes with "
+            "edit_lengths='balanced'"
         )
     if config.optimizer == "muon" and config.parallel == "fsdp":
         raise ValueError(

@@ -17,6 +17,7 @@ POOL = 'pool_policies = ["threshold:0.9"]\npool_temperatures = [0.0, 1.0]\n'
 TINY = {
     "corruption-mix": "num_train_steps = 2\nbatch_size = 2\nblock_sizes = [8]\n",
     "length-handling": "num_train_steps = 2\nbatch_size = 2\nblock_sizes = [8]\n",
+    "attention": "num_train_steps = 2\nbatch_size = 2\nblock_sizes = [8]\nnum_draws = 2\n",
     "block-size": "block_sizes = [8]\ntokens_per_step = [4]\nforward_sizes = [1, 16]\n"
     "num_repeats = 2\n",
     "order": POOL + "pool_prompts = 6\nbatch_size = 2\nnum_updates = 1\n",
@@ -29,6 +30,7 @@ TINY = {
 ARMS = {
     "corruption-mix": 4,
     "length-handling": 4,
+    "attention": 3,
     "block-size": 3,
     "order": 5,
     "trajectory-quality": 4,

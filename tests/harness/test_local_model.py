@@ -303,6 +303,10 @@ def test_a_canvas_longer_than_the_model_is_an_error(spec: str) -> None:
         "hierarchical:0.5:0.1",
         "edit:0.5:0.5:4",
         "remask:0.5:0.5:4",
+        "bounded:0.5:2",
+        "remdm-cap:0.5:4",
+        "remdm-rescale:0.5:4",
+        "remdm-conf:4",
         "pipelined:0.5:0.5",
     ],
 )

@@ -1,10 +1,15 @@
 """Both forward processes against the paper's equations, edits also against a library's distance."""
 
+import inspect
+import textwrap
+
 import pytest
 import torch
 from rapidfuzz.distance import Hamming, Levenshtein
 
+from sdb_reference_model.checkpoint import load_checkpoint
 from sdb_reference_model.corruption import (
+    MIN_TIME,
     Schedule,
     compute_elbo_weight,
     compute_gamma,
@@ -58,6 +63,14 @@ def test_blocks_are_clipped_to_one_mask_on_average(schedule: Schedule) -> None:
     t = sample_times(1000, 8, torch.Generator().manual_seed(0), schedule)
     assert float(compute_gamma(t, schedule).min()) == pytest.approx(1 / 8)
     assert t.max() <= 1
+
+
+def test_without_the_clip_times_go_down_to_the_least() -> None:
+    t = sample_times(10_000, 4, torch.Generator().manual_seed(0), is_clipped=False)
+    assert float(t.min()) == pytest.approx(MIN_TIME)
+    assert float((t < 0.25).float().mean()) == pytest.approx(0.25, abs=0.001)
+    mass = float((1 / sample_times(10_000, 4, torch.Generator().manual_seed(0))).max())
+    assert mass == 4.0
 
 
 def test_times_are_uniform_evenly_spread_and_clipped() -> None:
@@ -122,6 +135,27 @@ def test_edits_bound_and_nearly_reach_the_levenshtein_distance(substitution_shar
     # An insertion inside an earlier pair's window may delete what that one inserted; one
     # substitution never undoes another, since no position is drawn twice.
     assert sum(distances) >= (0.95 if substitution_share < 1 else 1.0) * int(num_edits.sum())
+
+
+@pytest.mark.parametrize("substitution_share", [0.0, 0.5, 1.0])
+def test_edits_nearly_reach_their_distance_on_real_code(substitution_share: float) -> None:
+    """The standard library's own source, in which tokens repeat: an edit may change nothing."""
+    tokenizer = load_checkpoint("demo-diffusion").tokenizer
+    ids = tokenizer.encode(inspect.getsource(textwrap), is_start=False)
+    x0 = torch.tensor(ids[: len(ids) // 100 * 100]).view(-1, 100).repeat(4, 1)
+    generator, weights = torch.Generator().manual_seed(3), torch.ones(tokenizer.vocab_size)
+    num_edits = torch.randint(0, 11, (len(x0),), generator=generator)
+    xt = edit_tokens(
+        x0,
+        torch.full((len(x0),), 100),
+        num_edits,
+        draw_replacements(x0, weights, generator),
+        substitution_share=substitution_share,
+        generator=generator,
+    )
+    distances = [Levenshtein.distance(a, b) for a, b in zip(x0.tolist(), xt.tolist(), strict=True)]
+    assert all(d <= k for d, k in zip(distances, num_edits.tolist(), strict=True))
+    assert sum(distances) >= 0.9 * int(num_edits.sum())
 
 
 @pytest.mark.parametrize("substitution_share", [0.0, 0.3, 0.5, 1.0])

@@ -121,7 +121,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no experiment 'blocksize'") as error:
         find_experiment("blocksize")
     assert all(name in str(error.value) for name in EXPERIMENTS)
-    assert len(EXPERIMENTS) == 8
+    assert len(EXPERIMENTS) == 9
     assert all(e.config().num_seeds >= 3 for e in EXPERIMENTS.values())
 
 

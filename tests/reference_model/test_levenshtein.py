@@ -112,12 +112,22 @@ def make_batch(num_rows: int, num_text: int, width: int) -> Batch:
     return Batch(prompt, torch.full((num_rows,), 3), answer, lengths)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_training_blocks_hold_the_asked_for_edits_and_their_labels(share: float) -> None:
+@pytest.mark.parametrize(
+    ("share", "insertion_share"), [(0.0, 0.5), (0.5, 0.5), (1.0, 0.5), (0.2, 0.85)]
+)
+def test_training_blocks_hold_the_asked_for_edits_and_their_labels(
+    share: float, insertion_share: float
+) -> None:
     batch = make_batch(400, 60, 64)
     weights = torch.ones(200)
     weights[:100] = 0
-    process = EditProcess(weights, 0.1, substitution_share=share, control=CONTROL)
+    process = EditProcess(
+        weights,
+        0.1,
+        substitution_share=share,
+        insertion_share=insertion_share,
+        control=CONTROL,
+    )
     generator = torch.Generator().manual_seed(0)
     replacements = draw_replacements(batch.answer, weights, generator)
     blocks, labels = edit_blocks(batch, process, 8, MASK, generator, replacements)
@@ -129,13 +139,15 @@ def test_training_blocks_hold_the_asked_for_edits_and_their_labels(share: float)
     assert torch.equal(labels[~is_changed], clean[~is_changed])
     # 400 answers with floor(60 alpha) edits, 2.5 on average; deletions bring nothing new.
     num_new = int((blocks >= 100).sum())
-    assert num_new == pytest.approx(1000 * (1 + share) / 2, rel=0.1)
+    assert num_new == pytest.approx(1000 * (share + (1 - share) * insertion_share), rel=0.1)
     num_inserted, num_deleted = int((labels == INS).sum()), int((labels == DEL).sum())
     if share == 1.0:  # written anew, or behind the last anchor
         num_written = int(((labels != blocks) & (labels != DEL)).sum())
         assert (num_inserted, num_written + num_deleted) == (0, num_new)
     else:
-        assert min(num_inserted, num_deleted) > 500 * (1 - share) * 0.8
+        # What was inserted is to be deleted, and the other way round.
+        assert num_deleted > 1000 * (1 - share) * insertion_share * 0.7
+        assert num_inserted > 1000 * (1 - share) * (1 - insertion_share) * 0.7
     after = apply_labels(blocks.flatten(0, 1), labels.flatten(0, 1), CONTROL, MASK)
     is_right = (after == clean.flatten(0, 1)) | (after == MASK)
     assert is_right.all(dim=1).float().mean() > 0.95  # else a gap misses more than one token

@@ -65,6 +65,7 @@ def make_batch() -> Batch:
         (4, MaskProcess(weighting="uniform")),
         (4, MaskProcess("cosine")),
         (4, MaskProcess(max_time=0.5)),
+        (4, MaskProcess(is_clipped=False)),
     ],
     ids=str,
 )
@@ -77,7 +78,9 @@ def test_diffusion_loss_equals_block_by_block_evaluation(
     loss = compute_diffusion_loss(model, batch, block_size, MASK, generator, process=process)
     generator = torch.Generator().manual_seed(5)
     blocks = batch.answer.view(-1, block_size)
-    t = sample_times(len(blocks), block_size, generator, process.schedule, process.max_time)
+    t = sample_times(
+        len(blocks), block_size, generator, process.schedule, process.max_time, process.is_clipped
+    )
     assert float(t.max()) < process.max_time
     is_linear = process.schedule == "linear"
     gamma = t if is_linear else 1 - torch.cos(t * math.pi / 2)

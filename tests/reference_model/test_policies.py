@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from sdb_reference_model.policies import (
     Policy,
     Reviser,
     Revision,
+    Schedule,
     build_plan,
+    commit_above,
     commit_hierarchically,
     commit_top,
     commit_within,
@@ -19,7 +22,7 @@ from sdb_reference_model.policies import (
     edit_above,
     label_above,
     remask_above,
-    remask_randomly,
+    remask_on_schedule,
 )
 from sdb_reference_model.policy_specs import parse_policy
 
@@ -42,7 +45,7 @@ def judge(
 
 
 def start(revision: Revision) -> Reviser:
-    return Reviser(revision, torch.tensor([revision.budget]))
+    return Reviser(revision, torch.tensor([revision.budget or 0]))
 
 
 @pytest.mark.parametrize("revision", [edit_above(0.5, 9), remask_above(0.5, 9)])
@@ -83,25 +86,74 @@ def test_no_block_is_labelled_twice_in_the_same_state() -> None:
     assert int(reviser.num_left) == 7
 
 
-def test_random_remasking_follows_the_capped_schedule() -> None:
-    length, probability = 20_000, 0.3
-    select = remask_randomly(probability, 4, length).select
+@pytest.mark.parametrize(
+    ("schedule", "eta", "expected"),
+    [
+        # sigma_max = min(1, (1 - alpha_s) / alpha_t): 3/0, 2/1, 1/2, 0/3
+        ("cap", 0.3, [0.3, 0.3, 0.3, 0.0]),
+        ("cap", 0.8, [0.8, 0.8, 0.5, 0.0]),
+        ("rescale", 0.3, [0.3, 0.3, 0.15, 0.0]),
+        ("rescale", 1.0, [1.0, 1.0, 0.5, 0.0]),
+    ],
+)
+def test_random_remasking_follows_the_schedules_of_remdm(
+    schedule: Schedule, eta: float, expected: list[float]
+) -> None:
+    length = 20_000
+    reviser = start(remask_on_schedule(schedule, eta, 4))
     rates = []
     for step in range(4):
         judgement = judge([4] * length, [4] * length, [-1.0] * length, step=step)
-        rates.append(float(select(judgement).float().mean()))
-    # sigma = min(0.3, (1 - alpha_s) / alpha_t): 3/0, 2/1, 1/2, 0/3
-    assert rates == pytest.approx([0.3, 0.3, 0.3, 0.0], abs=0.015)
-    late = judge([4] * length, [4] * length, [-1.0] * length, step=8)
-    share = remask_randomly(0.9, 10, length).select(late).float().mean()
-    assert float(share) == pytest.approx(1 / 8, abs=0.015)
+        rates.append(float(reviser.revise(judgement).float().mean()))
+    assert rates == pytest.approx(expected, abs=0.015)
+
+
+def test_doubtful_tokens_are_remasked_more_often_by_confidence() -> None:
+    """As defined: softmax of -p at the commit, over what is visible, times sigma_max."""
+    block, proposal = [9, 9, 9, 9], [4, 5, 6, 7]
+    counts = torch.zeros(4)
+    for seed in range(4000):
+        reviser = start(remask_on_schedule("conf", 1.0, 4))
+
+        def look(
+            tokens: list[int],
+            confidence: list[float],
+            is_visible: list[bool],
+            step: int,
+            reviser: Reviser = reviser,
+            seed: int = seed,
+        ) -> torch.Tensor:
+            judgement = judge(tokens, proposal, confidence, is_visible, step)
+            return reviser.revise(replace(judgement, noise_seeds=torch.arange(4)[None] + 4 * seed))
+
+        assert not look(block, [0.9, 0.1, 0.5, 0.5], [False] * 4, 0).any()
+        # Two were committed, and say nothing of themselves any more.
+        look([4, 5, 9, 9], [-1.0, -1.0, 0.7, 0.7], [True, True, False, False], 1)
+        counts += look([4, 5, 6, 9], [-1.0, -1.0, -1.0, 0.8], [True, True, True, False], 2)[0]
+    doubt = torch.tensor([-0.9, -0.1, -0.7])
+    assert counts[:3].div(4000).tolist() == pytest.approx((doubt.softmax(0) / 2).tolist(), abs=0.03)
+    assert counts[3] == 0
+
+
+def test_a_scheduled_token_may_be_taken_back_twice() -> None:
+    reviser = start(remask_on_schedule("rescale", 1.0, 9))
+    for step in (1, 2, 3):
+        assert reviser.revise(judge([4, 5], [4, 5], [0.9, 0.9], step=step)).all()
+
+
+def test_a_budget_of_steps_spreads_what_the_threshold_leaves() -> None:
+    policy = commit_above(0.9, max_steps=3)
+    assert choose(policy) == [0, 5]  # 6 open in 3 steps: the threshold passes one, the quota two
+    assert [i for i, x in enumerate(policy(CONFIDENCE, IS_OPEN, 2)[0].tolist()) if x] == [
+        0, 1, 2, 4, 5, 6,
+    ]  # fmt: skip
 
 
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="budget 0"):
         edit_above(0.5, 0)
-    with pytest.raises(ValueError, match=r"probability 1\.0"):
-        remask_randomly(1.0, 4, 4)
+    with pytest.raises(ValueError, match=r"eta=1\.5"):
+        remask_on_schedule("cap", 1.5, 4)
 
 
 CONFIDENCE = torch.tensor([[0.9, 0.6, 0.7, -1.0, 0.7, 0.95, 0.1], [-1.0] * 7])
@@ -180,6 +232,11 @@ def test_policies_that_cannot_be_are_refused() -> None:
         ("error:0.16", [0, 5]),
         ("entropy:0.06", [0, 5]),
         ("hierarchical:0.65:0.5", [0, 2, 4, 5]),
+        ("bounded:0.8:9", [0, 5]),
+        ("bounded:0.8:2", [0, 2, 5]),
+        ("remdm-cap:0.1:3", [0, 5]),
+        ("remdm-rescale:0.1:3", [0, 5]),
+        ("remdm-conf:2", [0, 2, 5]),
         ("edit:0.8:0.9:4", [0, 5]),
         ("remask:0.8:0.9:4", [0, 5]),
         ("levenshtein:0.8:0.9:4", [0, 5]),
@@ -188,10 +245,11 @@ def test_policies_that_cannot_be_are_refused() -> None:
 def test_texts_name_policies(text: str, chosen: list[int]) -> None:
     plan = build_plan(parse_policy(text))
     assert choose(plan.policy) == chosen
-    actions = {"edit": "edit", "remask": "remask", "levenshtein": "label"}
-    expected = actions.get(text.partition(":")[0])
+    actions = {"edit": "edit", "remask": "remask", "remdm": "remask", "levenshtein": "label"}
+    expected = actions.get(text.partition(":")[0].partition("-")[0])
     assert (plan.revision.action if plan.revision else None) == expected
-    assert plan.revision is None or plan.revision.budget == 4
+    budget = None if text.startswith("remdm") else 4
+    assert plan.revision is None or plan.revision.budget == budget
     assert (plan.measure == "certainty") == text.startswith("entropy")
 
 
@@ -207,7 +265,7 @@ def test_a_prefix_ends_at_the_first_doubt_and_passes_over_what_stands() -> None:
     [
         ("entropi:1", "unknown policy 'entropi'; did you mean 'entropy'?"),
         ("best", "unknown policy 'best'; use top:TOKENS, leftmost:TOKENS, prefix:THRESH"),
-        ("top", "policy 'top' does not fit top:TOKENS: tokens, budget are whole and from 1"),
+        ("top", "policy 'top' does not fit top:TOKENS: tokens, budget, steps are whole and from 1"),
         ("top:1.5", "'top:1.5' does not fit"),
         ("top:0", "'top:0' does not fit"),
         ("entropy:-1", "'entropy:-1' does not fit entropy:BOUND"),
@@ -218,6 +276,10 @@ def test_a_prefix_ends_at_the_first_doubt_and_passes_over_what_stands() -> None:
         ("hierarchical:0.5:0.9", "low_threshold at most threshold"),
         ("top:1:2", "does not fit"),
         ("top:x", "does not fit"),
+        ("bounded:0.9:0", "does not fit bounded:THRESHOLD:STEPS"),
+        ("remdm-cap:1.5:8", "does not fit remdm-cap:ETA:STEPS"),
+        ("remdm-conf:0.5", "does not fit remdm-conf:STEPS: tokens, budget, steps are whole"),
+        ("remdm:0.5:8", "unknown policy 'remdm'; "),
     ],
 )
 def test_texts_that_name_none_are_refused_in_one_line(text: str, message: str) -> None:

@@ -1,5 +1,6 @@
 """The block sampler against its definition, and the autoregressive twin against a plain loop."""
 
+import collections
 import copy
 import functools
 from dataclasses import replace
@@ -16,12 +17,13 @@ from sdb_reference_model.past import Cached, Past, Uncached
 from sdb_reference_model.policies import (
     Policy,
     Revision,
+    Schedule,
     commit_above,
     commit_evenly,
     edit_above,
     label_above,
     remask_above,
-    remask_randomly,
+    remask_on_schedule,
     start_revision,
 )
 from sdb_reference_model.replay import Replayer
@@ -207,7 +209,8 @@ def test_quantised_weights_give_the_tokens_of_rounded_ones(
 REVISIONS = {
     "edit": edit_above(0.3, 6),
     "remask": remask_above(0.3, 6),
-    "remdm": remask_randomly(0.4, 4, 6),
+    "remdm-cap": remask_on_schedule("cap", 0.4, 4),
+    "remdm-conf": remask_on_schedule("conf", 1.0, 4),
 }
 
 
@@ -217,7 +220,7 @@ REVISIONS = {
 def test_revised_tokens_do_not_depend_on_cache_or_batch(
     name: str, end_bias: float, temperature: float
 ) -> None:
-    policy = commit_evenly(4) if name == "remdm" else commit_above(0.5)
+    policy = commit_evenly(4) if name.startswith("remdm") else commit_above(0.5)
     seeds = [5, 6, 7, 8]
 
     def run(rows: slice, past: Past) -> list[Generation]:
@@ -248,12 +251,34 @@ def test_revised_tokens_do_not_depend_on_cache_or_batch(
 
 
 def test_budget_bounds_the_revisions_and_the_steps_of_a_block() -> None:
-    for name, revision in REVISIONS.items():
+    for name in ("edit", "remask"):
+        revision = REVISIONS[name]
         (generation,) = sample(PROMPTS[:1], commit_above(0.9), revision=revision)
         revised = sum(generation.step_edits) + sum(generation.step_remasks)
         assert 0 < revised <= 4 * 6, name
         assert generation.nfe_denoise <= 4 * (8 + 6 + 1), name
         assert sum(generation.step_commits) == 32 + sum(generation.step_remasks), name
+
+
+@pytest.mark.parametrize("schedule", ["cap", "rescale", "conf"])
+@pytest.mark.parametrize("num_steps", [4, 8, 20])
+def test_remasking_on_a_schedule_ends_with_it(schedule: Schedule, num_steps: int) -> None:
+    frames: list[tuple[int, list[int]]] = []
+    (generation,) = sample_blocks(
+        make_model(),
+        make_tokenizer(),
+        PROMPTS[:1],
+        block_size=8,
+        policy=commit_evenly(num_steps),
+        max_new_tokens=32,
+        revision=remask_on_schedule(schedule, 0.5, num_steps),
+        on_step=lambda start, block: frames.append((start, block[0].tolist())),
+    )
+    assert sum(generation.step_remasks) > 4
+    assert len(generation.token_ids) == 32
+    steps = collections.Counter(start for start, _ in frames)
+    assert max(steps.values()) <= num_steps
+    assert num_steps > 8 or set(steps.values()) == {num_steps}
 
 
 def test_editing_that_never_happens_changes_nothing_and_its_check_fills_the_cache() -> None:

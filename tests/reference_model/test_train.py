@@ -30,6 +30,7 @@ from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.policies import commit_above, label_above
 from sdb_reference_model.preparation import build_model, find_shape
 from sdb_reference_model.sampler import sample_blocks
+from sdb_reference_model.states import Batch
 from sdb_reference_model.tokenizer import CodeTokenizer
 from sdb_reference_model.train import StepReport, replay_batch, train
 from sdb_reference_model.train_config import (
@@ -543,6 +544,7 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
     [
         ('colour = "red"', "unknown key 'colour'"),
         ("batch_size = 0", "must be positive"),
+        ("canvas_size = 64", "canvas_size=64 goes with attention='full'"),
         ("mask_warmup_steps = -1", "mask_warmup_steps=-1 must be 0 or more"),
         ("warmup_steps = -1", "warmup_steps=-1 must be 0 or more"),
         ("seed = -1", "seed=-1 must be 0 or more"),
@@ -551,6 +553,10 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
         ("weight_decay = nan", "weight_decay=nan must be 0 or more"),
         ("adam_lr = inf", "adam_lr=inf must be positive"),
         ("muon_lr = -0.1", "muon_lr=-0.1 must be positive"),
+        ("insertion_share = 0.7", "insertion_share=0.7 needs edit_lengths='labels'"),
+        ("insertion_share = 1.7", "insertion_share=1.7 must be in"),
+        ("edit_window = 0", "edit_window=0 must be at least 1"),
+        ('mask_clip = "token"', "use 'block' or 'none'"),
         ('size = "huge"', "use one of"),
         ('objective = "gan"', "use 'diffusion' or 'autoregressive'"),
         ("block_sizes = []", "block_sizes goes with"),
@@ -619,10 +625,11 @@ def test_edits_begin_in_the_last_fifth_and_grow_to_the_papers_ratio(tmp_path: Pa
         {"edit_place": "visible", "edit_fraction": 1.0},
         {"edit_source": "draft", "edit_fraction": 1.0},
         {"edit_source": "unigram", "edit_fraction": 1.0},
-        {"edit_lengths": "labels", "edit_fraction": 1.0},
+        {"edit_lengths": "labels", "edit_fraction": 1.0, "insertion_share": 0.8},
         {"attention": "full", "block_sizes": (), "edit_fraction": 1.0},
         {"optimizer": "adamw", "schedule": "cosine"},
         {"mask_schedule": "cosine", "weighting": "uniform", "edit_fraction": 0.0},
+        {"mask_clip": "none", "edit_window": 2, "edit_fraction": 1.0},
     ],
     ids=str,
 )
@@ -631,6 +638,23 @@ def test_every_variant_lowers_its_loss(change: dict[str, Any], tmp_path: Path) -
     reports = run(config, tmp_path, save_every=1000)
     assert reports[-1].loss < 0.8 * reports[0].loss
     assert load_checkpoint(str(tmp_path)).attention == config.attention
+
+
+@pytest.mark.parametrize(("canvas_size", "width"), [(0, 6), (16, 16), (4, 6)])
+def test_a_canvas_hides_the_length_of_an_answer(
+    canvas_size: int, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths, collate = [], BatchStream.collate
+
+    def note(*arguments: Any) -> Batch:
+        batch = collate(*arguments)
+        widths.append(batch.answer.shape[1])
+        return batch
+
+    monkeypatch.setattr(BatchStream, "collate", note)
+    full = replace(DIFFUSION, attention="full", block_sizes=(), num_train_steps=2)
+    run(replace(full, canvas_size=canvas_size), tmp_path)
+    assert widths == [width, width]
 
 
 def test_a_start_without_control_tokens_is_given_them(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ Place in the flow: `sdbench experiment NAME` finds an `Experiment` here, hands o
 and data, and `laboratory.run` does the rest. Reading order: `laboratory.py` (units, journal,
 intervals, report), `answering.py` (greedy answers with everything that is counted about them);
 `decoding.py`, `pools.py` and `mistakes.py` need the shipped checkpoints only, `tuning.py`,
-`mixing.py` and `lengths.py` train.
+`mixing.py`, `lengths.py` and `attending.py` train.
 """
 
+from sdb_reference_model.experiments.attending import ATTENTION
 from sdb_reference_model.experiments.decoding import AR_VS_DIFFUSION, BLOCK_SIZE
 from sdb_reference_model.experiments.laboratory import Experiment
 from sdb_reference_model.experiments.lengths import LENGTH_HANDLING
@@ -20,6 +21,7 @@ EXPERIMENTS = {
     for experiment in (
         CORRUPTION_MIX,
         LENGTH_HANDLING,
+        ATTENTION,
         BLOCK_SIZE,
         ORDER,
         TRAJECTORY_QUALITY,

@@ -21,6 +21,7 @@ from sdb_reference_model.experiments.laboratory import (
     examine,
     select,
 )
+from sdb_reference_model.past import Past
 from sdb_reference_model.policies import Revision
 from sdb_reference_model.sampler import Generation, sample_blocks
 
@@ -49,8 +50,12 @@ def make_block_sampler(
     policy: str,
     max_new_tokens: int,
     revision: Revision | None = None,
+    past: Past | None = None,
 ) -> Sample:
-    """Greedy block sampling under a policy that `distill.build_policy` names."""
+    """Greedy block sampling under a policy that `distill.build_policy` names.
+
+    A block is read against `past`, by default what the model was trained for, the fast way.
+    """
 
     def sample(prompts: list[list[int]]) -> list[Generation]:
         return sample_blocks(
@@ -61,7 +66,7 @@ def make_block_sampler(
             policy=build_policy(policy, torch.Generator().manual_seed(0)),
             max_new_tokens=max_new_tokens,
             revision=revision,
-            past=checkpoint.choose_past(block_size),
+            past=past or checkpoint.choose_past(block_size),
         )
 
     return sample

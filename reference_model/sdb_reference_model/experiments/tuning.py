@@ -1,6 +1,6 @@
 """Fine-tuning: `order` (Eq. 9 along four orders) and `verifier-robustness` (Eq. 10 and its V).
 
-Here too is what these share with `mixing.py` and `lengths.py`, which train as well.
+Here too is what these share with `mixing.py`, `lengths.py` and `attending.py`, which train as well.
 
 Each seed is a training run; the start checkpoint is measured beside them. Continuing a trained
 model is not training one: what needs long training to show does not show here.
@@ -41,6 +41,7 @@ from sdb_reference_model.experiments.laboratory import (
     take_exam,
 )
 from sdb_reference_model.onpolicy import OnPolicyConfig, train_on_policy
+from sdb_reference_model.past import Past
 from sdb_reference_model.trajectories import Order, Verify
 from sdb_reference_model.verifier_head import fit_verifier_head, make_learned_verifier
 
@@ -58,11 +59,15 @@ class TuningConfig(ExperimentConfig):
     """Commit threshold of the answers; they are also given at one token per forward."""
 
 
-def answer_both(config: TuningConfig, checkpoint: Checkpoint, exam: Exam) -> Row:
+def answer_both(
+    config: TuningConfig, checkpoint: Checkpoint, exam: Exam, past: Past | None = None
+) -> Row:
     """Answers at one token per forward (`slow_`) and at the threshold (`fast_`)."""
     row: Row = {}
     for prefix, policy in (("slow_", "threshold:1.0"), ("fast_", f"threshold:{config.threshold}")):
-        sample = make_block_sampler(checkpoint, config.block_size, policy, config.max_new_tokens)
+        sample = make_block_sampler(
+            checkpoint, config.block_size, policy, config.max_new_tokens, past=past
+        )
         _, measured = answer(checkpoint, exam, sample, batch_size=config.num_problems)
         row |= {prefix + key: value for key, value in measured.items()}
     return row
