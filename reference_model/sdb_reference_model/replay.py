@@ -15,7 +15,7 @@ or torch.compile, which fuses the same step of PyTorch's calls (`compiler="induc
 Neither runs in inference mode, whose tensors torch.compile does not take.
 
 What it does not do: draw, revise, fill gaps, shrink the forward to open positions (a graph has one
-shape), gain anything on a processor, capture or compile ahead: the first call of a shape pays.
+shape), gain anything on a processor, capture or compile ahead: the first call of a shape waits.
 
 Choice: the window is the block and the one before it, whose keys and values are thereby written in
 final form with the next block's first step, as `Cached` does it. Every step then reads 2b tokens,

@@ -84,16 +84,15 @@ class TokenReplayer:
 
         Arguments and errors are those of `sample_tokens`.
         """
-        started = time.perf_counter()
         check_canvas(self.model, prompts, 1, max_new_tokens)
-        prompt = pad_left(prompts, self.tokenizer.pad_id)  # [B, P]
-        width = prompt.shape[1]
+        width = max(map(len, prompts))
         # Replays behind a text's end, and the runs before a capture, write somewhere too.
         num_columns = max_new_tokens + max(self.poll_every, NUM_WARM_UP_RUNS + 2)
         capacity = -(-(width + num_columns) // CAPACITY_STEP) * CAPACITY_STEP
         canvas, replay = self.prepare(TokenShape(len(prompts), num_columns, temperature, capacity))
+        started = time.perf_counter()  # as in `replay.py`: no answer pays for the capture
         canvas.load(
-            prompt,
+            pad_left(prompts, self.tokenizer.pad_id),  # [B, P]
             torch.tensor([width - len(ids) for ids in prompts]),
             torch.tensor(list(seeds or range(len(prompts)))),
         )

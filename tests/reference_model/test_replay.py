@@ -147,6 +147,10 @@ def test_no_answer_pays_for_the_capture(monkeypatch: pytest.MonkeyPatch) -> None
     replayer = Replayer(make_model(0.35), make_tokenizer())
     replayer.sample(PROMPTS[:1], block_size=8, threshold=0.5, max_new_tokens=32)
     assert events[:2] == ["capture", "clock"]
+    events.clear()
+    twin = TokenReplayer(make_model(0.35), make_tokenizer())
+    twin.sample(PROMPTS[:1], max_new_tokens=8)
+    assert events[:2] == ["capture", "clock"]
 
 
 def test_only_so_many_shapes_are_kept() -> None:
