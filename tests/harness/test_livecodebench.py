@@ -346,9 +346,14 @@ def test_bad_data_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatc
     path.write_text(good + "{")
     with pytest.raises(UserError, match=r"test\.jsonl:3: not JSON"):
         load_benchmark("livecodebench:release=v1")
-    path.write_text(json.dumps(ROWS[0] | {"metadata": "@@"}) + "\n")
-    with pytest.raises(UserError, match="sum: its metadata cannot be read"):
-        load_benchmark("livecodebench:release=v1")
+    for metadata in ("@@", "[]"):
+        path.write_text(json.dumps(ROWS[0] | {"metadata": metadata}) + "\n")
+        with pytest.raises(UserError, match="sum: its metadata cannot be read"):
+            load_benchmark("livecodebench:release=v1")
+    for line, name in (('{"question_id": "a"}', "question_title"), ("[1]", "question_id")):
+        path.write_text(f"{line}\n")
+        with pytest.raises(UserError, match=rf"test\.jsonl:1: no text '{name}'"):
+            load_benchmark("livecodebench:release=v1")
     path.unlink()
     command = r"hf download livecodebench/code_generation_lite test\.jsonl .*--revision 0fe84c39"
     with pytest.raises(UserError, match=command):

@@ -68,6 +68,11 @@ FILES = (
     _describe("test6.jsonl", "bb4c364f71921c4495a6ad15abe1a927350b720009f4933e2e71f8af0f6fd1f5"),
 )
 """The hashes are those that public projects record for this commit; we have not fetched them."""
+FIELDS = (
+    *("question_id", "question_title", "question_content", "contest_date", "starter_code"),
+    *("difficulty", "public_test_cases", "private_test_cases", "metadata"),
+)
+"""What is used of a row: texts, all of them."""
 JUDGES = ("process", "lcb-compat")
 """How a program is executed: as a process of its own, or as upstream's runner does."""
 RELEASES = ("v1", "v2", "v3", "v4", "v5", "v6")
@@ -180,7 +185,7 @@ def read_lines(file: DataFile, path: Path) -> Iterator[tuple[int, bytes, dict[st
     """Each line of a file with its place and its parsed row, then the check of the file's hash.
 
     Raises:
-        UserError: a line is not JSON (with its number), or the hash is wrong.
+        UserError: a line is not JSON or no problem (with its number), or the hash is wrong.
     """
     digest, place = hashlib.sha256(), 0
     with open_lines(path) as lines:
@@ -190,9 +195,13 @@ def read_lines(file: DataFile, path: Path) -> Iterator[tuple[int, bytes, dict[st
             if not line.strip():
                 continue
             try:
-                yield start, line, json.loads(line)
+                row = json.loads(line)
             except ValueError as error:
                 raise UserError(f"{path}:{number}: not JSON: {error}; fetch it again") from None
+            texts = row if isinstance(row, dict) else {}
+            if lacking := [name for name in FIELDS if not isinstance(texts.get(name), str)]:
+                raise UserError(f"{path}:{number}: no text {lacking[0]!r}; fetch it again")
+            yield start, line, row
     if digest.hexdigest() != file.sha256:
         remedy = file.describe_replacing()
         raise UserError(describe_mismatch(str(path), digest.hexdigest(), file.sha256, remedy))
@@ -202,7 +211,7 @@ def make_problem(row: Mapping[str, Any], where: str) -> Problem:
     """Turn one row into a problem without its tests. Raises UserError if that cannot be read."""
     try:
         method = json.loads(row["metadata"]).get("func_name", "")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{where}: its metadata cannot be read: {error}; fetch it again") from None
     return Problem(
         problem_id=row["question_id"],
@@ -229,7 +238,7 @@ def read_check(path: Path, place: int) -> Check:
         tests = json.loads(row["public_test_cases"]) + read_private_tests(row["private_test_cases"])
         method = json.loads(row["metadata"]).get("func_name", "")
         return make_check(tests, is_functional=bool(method))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}, byte {place}: its tests cannot be read: {error}; fetch it again"
         ) from None
