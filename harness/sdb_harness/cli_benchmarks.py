@@ -93,7 +93,7 @@ def show_problem(problem: str, split: str | None, level: str | None) -> None:
     console.print(f"{found.problem_id} ({found.group}), prompt and reference:", highlight=False)
     console.print(Syntax(found.solution, "python", background_color="default"))
     console.print("check:", highlight=False)
-    console.print(found.check, soft_wrap=True)
+    console.print(benchmark.find_check(found), soft_wrap=True)
 
 
 @benchmarks.command("verify")

@@ -40,16 +40,20 @@ class Judge:
         Raises:
             RuntimeError: the sandbox cannot answer.
         """
-        self._sandbox, self._limits = sandbox, benchmark.limits
-        self._problems = benchmark.problems
+        self._sandbox, self._benchmark = sandbox, benchmark
         wanted = {name for problem in benchmark.problems for name in problem.modules}
         self.missing = find_missing_modules(sandbox, wanted)
 
     def judge(self, problem: Problem, program: str) -> Verdict:
-        """Judge one program, or say why nobody can here."""
+        """Judge one program, or say why nobody can here.
+
+        Raises:
+            UserError: the benchmark's data went away or changed since it was loaded.
+        """
         lacking = self._explain_problem(problem)
         if not lacking:
-            return verify(self._sandbox, program, problem.check, self._limits)
+            check = self._benchmark.find_check(problem)
+            return verify(self._sandbox, program, check, self._benchmark.limits)
         return Verdict(
             status=Status.INFRASTRUCTURE,
             num_tests=0,
@@ -64,7 +68,7 @@ class Judge:
 
     def list_missing(self) -> dict[str, str]:
         """Problem id -> what this sandbox lacks to judge it, for those that it cannot judge."""
-        reasons = {one.problem_id: self.explain_missing(one) for one in self._problems}
+        reasons = {one.problem_id: self.explain_missing(one) for one in self._benchmark.problems}
         return {problem_id: why for problem_id, why in reasons.items() if why}
 
     def explain_missing(self, problem: Problem) -> str:

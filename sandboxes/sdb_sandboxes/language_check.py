@@ -122,6 +122,21 @@ SMALL: dict[str, SmallPrograms] = {
         "fn main() { std::process::exit(3) }",
     ),
     "bash": SmallPrograms("read -r x; echo $x", "if true; then", "exit 3"),
+    "d": SmallPrograms(
+        "import std.stdio; void main() { write(readln()); }",
+        "void main( { }",
+        "int main() { return 3; }",
+    ),
+    "julia": SmallPrograms("println(readline())", "function f(", "exit(3)"),
+    "lua": SmallPrograms("print(io.read())", "local = 3", "os.exit(3)"),
+    "r": SmallPrograms(
+        'cat(readLines("stdin", n = 1), sep = "\\n")', "f <- function( {", "quit(status = 3)"
+    ),
+    "racket": SmallPrograms(
+        "#lang racket/base\n(displayln (read-line))",
+        "#lang racket/base\n(define",
+        "#lang racket/base\n(exit 3)",
+    ),
     "swift": SmallPrograms("print(readLine()!)", "func f( {", "import Foundation\nexit(3)"),
 }
 

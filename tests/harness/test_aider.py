@@ -8,6 +8,7 @@ import pytest
 
 from sdb_harness.benchmarks import Benchmark, MultiTurnProtocol, Try, load_benchmark
 from sdb_harness.benchmarks.aider import (
+    FORMATS,
     EditProtocol,
     TryScores,
     clean_output,
@@ -17,6 +18,7 @@ from sdb_harness.benchmarks.aider import (
     score_tries,
     write_cheat,
 )
+from sdb_harness.benchmarks.aider_messages import RULES, SYSTEM, LeaderboardProtocol
 from sdb_harness.benchmarks.exercises import activate_tests
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Generator, Prompted
@@ -104,7 +106,10 @@ def make_benchmark() -> Benchmark:
         name="aider_edit",
         revision="r",
         problems=(make_problem(ROW, "python", CLOSING),),
-        protocols=make_protocols(FAILURE, 50),
+        protocols={
+            **make_protocols(FAILURE, 50),
+            "leaderboard": LeaderboardProtocol("whole", FAILURE, 50),
+        },
         licence="ours",
         citation="none",
         limits=ResourceLimits(cpu_s=10.0, wall_s=60.0),
@@ -139,6 +144,57 @@ class TestPrompts:
         assert prompt[2].content == WRONG
         assert "return True" in prompt[3].content  # the file as the first reply left it
         assert prompt[3].content.endswith("FAIL: test_1997\nFix the code in leap.py.\n")
+
+    @pytest.mark.parametrize("name", ["whole", "diff", "udiff"])
+    def test_three_wordings_hold_the_same_parts(self, name: str) -> None:
+        problem = make_problem(ROW, "python", CLOSING)
+        rules = FORMATS[name].splitlines()[0]
+        texts = set()
+        for wording in (name, f"{name}/2", f"{name}/3"):
+            protocol = find_protocol(wording)
+            first = protocol.build_prompt(problem)
+            again = protocol.ask_again(problem, [Try("Sorry.", "FAIL: test_1997")])
+            assert isinstance(first, tuple)
+            assert isinstance(again, tuple)
+            for turns in (first, again):
+                text = "\n".join(turn.content for turn in turns)
+                assert all(
+                    text.count(part) == 1
+                    for part in (rules, "Is it a leap year?", "leap.py\n```\ndef leap(year):")
+                )
+            assert [turn.role for turn in again[-2:]] == ["assistant", "user"]
+            texts.add(str(first))
+        assert len(texts) == 3
+
+    def test_aider_s_own_chat_has_its_turns_in_its_order(self) -> None:
+        problem = make_problem(ROW, "python", CLOSING)
+        protocol = find_protocol("leaderboard")
+        first = protocol.build_prompt(problem)
+        assert isinstance(first, tuple)
+        assert [turn.role for turn in first] == ["system", *("user", "assistant") * 3, "user"]
+        assert first[0].content == f"{SYSTEM}\n{RULES}"
+        assert first[5].content.endswith(
+            "files' contents.\n\nleap.py\n```\ndef leap(year):\n    pass\n```\n"
+        )
+        assert first[-1].content == f"{problem.statement}\n\n{RULES}"
+        # Edited: the request goes in front of the files. Not edited: it stays behind them.
+        edited = protocol.ask_again(problem, [Try(WRONG, "FAIL: test_1997")])
+        assert isinstance(edited, tuple)
+        assert [turn.content for turn in edited[5:9]] == [
+            problem.statement,
+            WRONG,
+            "I updated the files.",
+            "Ok.",
+        ]
+        assert "return True" in edited[9].content
+        assert edited[-1].content.startswith("FAIL: test_1997")
+        assert edited[-1].content.endswith(RULES)
+        kept = protocol.ask_again(problem, [Try("Sorry.", "FAIL")])
+        assert isinstance(kept, tuple)
+        assert [turn.content for turn in kept[5:-1]] == [
+            *(first[5].content, first[6].content),
+            *(problem.statement, "Sorry."),
+        ]
 
     def test_later_edits_build_on_earlier_ones(self) -> None:
         problem = make_problem(ROW, "python", CLOSING)

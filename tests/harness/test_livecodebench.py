@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import gzip
 import hashlib
 import json
 import pickle
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sdb_harness.benchmarks import Benchmark, livecodebench, load_benchmark
+from sdb_harness.benchmarks import Benchmark, data_files, livecodebench, load_benchmark
 from sdb_harness.cli import main
 from sdb_harness.errors import UserError
+from sdb_harness.judging import Judge
 from sdb_harness.records import Problem
 from sdb_sandboxes.open import open_sandbox
 from sdb_sandboxes.sandbox import Sandbox
-from sdb_sandboxes.types import Case, FunctionCheck, Status, StdinCheck
+from sdb_sandboxes.types import Case, Check, FunctionCheck, Status, StdinCheck
 from sdb_sandboxes.verifiers import verify
 
 
@@ -89,6 +91,10 @@ def get(benchmark: Benchmark, name: str) -> Problem:
     return next(p for p in benchmark.problems if p.problem_id == name)
 
 
+def find_check(benchmark: Benchmark, name: str) -> Check:
+    return benchmark.find_check(get(benchmark, name))
+
+
 def test_releases_are_cumulative_and_windows_are_inclusive(folder: Path) -> None:
     names = {
         spec: [p.problem_id for p in load_benchmark(f"livecodebench:{spec}").problems]
@@ -122,14 +128,49 @@ def test_errata_excuse_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_public_and_hidden_tests_become_data(benchmark: Benchmark) -> None:
-    assert get(benchmark, "sum").check == StdinCheck(
+    assert find_check(benchmark, "sum") == StdinCheck(
         (("2\n3 4\n", "7\n"), ("1\n5\n", "5\n"), ("0\n\n", "0\n")), "lines_decimal"
     )
     cases = (Case(("ab", 1), ["b", "c"]), Case(("z", 0), ["z"]))
-    assert get(benchmark, "letters").check == FunctionCheck(
+    assert find_check(benchmark, "letters") == FunctionCheck(
         "call_solution", cases, "python_equality"
     )
     assert get(benchmark, "letters").group == "hard"
+
+
+def test_hidden_tests_are_read_only_when_a_program_is_judged(
+    folder: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(livecodebench, "read_private_tests", lambda text: pytest.fail("decoded"))
+        benchmark = load_benchmark("livecodebench:release=v2")
+    for problem in benchmark.problems:
+        with pytest.raises(ValueError, match=r"no case|no call"):
+            verify(sandbox, SUM, problem.check, benchmark.limits)
+    judge = Judge(benchmark, sandbox)
+    assert judge.judge(get(benchmark, "sum"), SUM).is_passed
+    assert not judge.judge(get(benchmark, "sum"), "print(7)").is_passed
+
+
+@pytest.mark.parametrize("damage", ["{", '{"private_test_cases": "@@"}', ""])
+def test_tests_that_were_damaged_since_are_one_line(benchmark: Benchmark, damage: str) -> None:
+    path = data_files.locate_file(livecodebench.FILES[0])
+    path.write_text(damage)
+    with pytest.raises(UserError, match=r"test\.jsonl, byte 0: its tests cannot be read"):
+        find_check(benchmark, "sum")
+    path.unlink()
+    with pytest.raises(UserError, match="its tests cannot be read"):
+        find_check(benchmark, "mean")
+
+
+def test_packed_files_are_read_too(folder: Path) -> None:
+    for path in folder.glob("*.jsonl"):
+        path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    benchmark = load_benchmark("livecodebench:release=v2")
+    assert find_check(benchmark, "mean") == StdinCheck(
+        (("1 2\n", "1.5\n"), ("3 3\n", "3.0\n")), "lines_decimal"
+    )
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -206,7 +247,7 @@ def test_right_programs_pass_and_wrong_ones_do_not(
     problem, protocol = get(benchmark, name), benchmark.protocols["chat"]
     program, rule = protocol.extract(problem, f"Here:\n```python\n{code}\n```\nDone.")
     assert rule == "between_last_fences"
-    verdict = verify(sandbox, program, problem.check, benchmark.limits)
+    verdict = verify(sandbox, program, benchmark.find_check(problem), benchmark.limits)
     assert verdict.is_passed is is_right, verdict
     assert verdict.status is not Status.INFRASTRUCTURE
     assert verdict.trust_level == "L3"
@@ -236,7 +277,7 @@ def test_the_compatible_mode_takes_and_rejects_what_upstream_does(
     assert "judged as lcb-compat" in benchmark.describe()
     problem = get(benchmark, name)
     program, _ = benchmark.protocols["chat"].extract(problem, f"```\n{code}\n```")
-    verdict = verify(sandbox, program, problem.check, benchmark.limits)
+    verdict = verify(sandbox, program, benchmark.find_check(problem), benchmark.limits)
     assert verdict.is_passed is bool(is_right), verdict
     assert verdict.status is not Status.INFRASTRUCTURE
 
@@ -305,9 +346,14 @@ def test_bad_data_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatc
     path.write_text(good + "{")
     with pytest.raises(UserError, match=r"test\.jsonl:3: not JSON"):
         load_benchmark("livecodebench:release=v1")
-    path.write_text(json.dumps(ROWS[0] | {"private_test_cases": "@@"}) + "\n")
-    with pytest.raises(UserError, match="sum: its tests cannot be read"):
-        load_benchmark("livecodebench:release=v1")
+    for metadata in ("@@", "[]"):
+        path.write_text(json.dumps(ROWS[0] | {"metadata": metadata}) + "\n")
+        with pytest.raises(UserError, match="sum: its metadata cannot be read"):
+            load_benchmark("livecodebench:release=v1")
+    for line, name in (('{"question_id": "a"}', "question_title"), ("[1]", "question_id")):
+        path.write_text(f"{line}\n")
+        with pytest.raises(UserError, match=rf"test\.jsonl:1: no text '{name}'"):
+            load_benchmark("livecodebench:release=v1")
     path.unlink()
     command = r"hf download livecodebench/code_generation_lite test\.jsonl .*--revision 0fe84c39"
     with pytest.raises(UserError, match=command):

@@ -47,7 +47,13 @@ class TestPublishedData:
             benchmark.problems
         )
 
-    @pytest.mark.parametrize("language", ["cpp", "go", "java", "javascript", "rust", "bash", "php"])
+    @pytest.mark.parametrize(
+        "language",
+        [
+            *("cpp", "go", "java", "javascript", "rust", "bash", "php"),
+            *("d", "julia", "lua", "r", "racket"),
+        ],
+    )
     def test_nearly_every_check_has_a_negative_control(self, language: str) -> None:
         problems = load_benchmark(f"multipl_e:language={language}").problems
         checks = [problem.check for problem in problems]
@@ -125,6 +131,11 @@ def test_c_sharp_asserts_throw() -> None:
     assert "class Debug" in adapt_tests("    }\n", "csharp")
 
 
+def test_a_failed_check_in_racket_is_raised() -> None:
+    tests = adapt_tests("(require rackunit)\n\n(test-humaneval)", "racket")
+    assert tests.startswith("(require rackunit)\n(current-check-handler raise)\n")
+
+
 def test_typescript_is_compiled_for_today_s_javascript() -> None:
     check = make_problem(make_row(), "typescript").check
     assert isinstance(check, ExitCodeCheck)
@@ -144,7 +155,7 @@ def test_a_whole_answer_is_left_open_where_the_tests_go_on() -> None:
 def test_cheats_leave_with_exit_code_0() -> None:
     ruby = make_problem(make_row(prompt="def f(x)\n"), "ruby")
     assert write_cheat(ruby) == "def f(x)\n  exit!(0)\nend"
-    assert write_cheat(make_problem(make_row(), "lua")) is None
+    assert write_cheat(make_problem(make_row(), "swift")) is None
 
 
 JAVA = """
@@ -190,6 +201,7 @@ def test_no_program_keeps_the_import_that_only_upstream_has() -> None:
 SOLUTIONS = {
     "bash": 'local s=0 p=1 x; for x in $1; do s=$((s + x)); p=$((p * x)); done; echo "$s $p"',
     "cpp": "long s = 0, p = 1; for (long x : numbers) { s += x; p *= x; } return {s, p};",
+    "d": "{ long s = 0, p = 1; foreach (x; numbers) { s += x; p *= x; } return tuple(s, p); }",
     "csharp": "long s = 0, p = 1; foreach (var x in numbers) { s += x; p *= x; } "
     "return Tuple.Create(s, p);",
     "go": "s, p := 0, 1; for _, x := range numbers { s += x; p *= x }; "
@@ -197,9 +209,15 @@ SOLUTIONS = {
     "java": "long s = 0, p = 1; for (long x : numbers) { s += x; p *= x; } return Pair.with(s, p);",
     "javascript": "let s = 0, p = 1; for (const x of numbers) { s += x; p *= x; } "
     "return [s, p];\n}",
+    "julia": "s, p = 0, 1; for x in numbers; s += x; p *= x; end; return (s, p)\nend",
+    "lua": "local s, p = 0, 1; for _, x in ipairs(numbers) do s = s + x; p = p * x end "
+    "return {s, p}\nend",
     "perl": "my ($s, $p) = (0, 1); for my $x (@$numbers) { $s += $x; $p *= $x; } "
     "return [$s, $p];\n}",
     "php": "$s = 0; $p = 1; foreach ($numbers as $x) { $s += $x; $p *= $x; } return [$s, $p];\n}",
+    "r": "s <- 0; p <- 1; for (x in numbers) { s <- s + x; p <- p * x }; c(s, p)\n}",
+    "racket": "  (for/fold ([s 0] [p 1] #:result (list s p)) ([x numbers]) "
+    "(values (+ s x) (* p x))))",
     "ruby": "s = 0; p = 1; numbers.each { |x| s += x; p *= x }; [s, p]\nend",
     "rust": "let (mut s, mut p) = (0, 1); for x in numbers { s += x; p *= x; } (s, p)",
     "scala": "var s = 0L; var p = 1L; for (x <- numbers) { s += x; p *= x }; (s, p)",
@@ -219,8 +237,8 @@ def test_a_right_program_passes_and_its_mistakes_do_not(language: str) -> None:
     (problem,) = (one for one in problems if one.problem_id.endswith("_8_sum_product"))
     right = SOLUTIONS[language]
     wrong = [
-        re.sub(r"s (?:\+= |\+ x)", lambda found: "s = " if "=" in found[0] else "x", right),
-        re.sub(r"p \*", "p +", right),
+        re.sub(r"s \+ x|\(\+ s x\)", "x", right.replace("s += ", "s = ")),
+        re.sub(r"p \*|\* p", lambda found: found[0].replace("*", "+"), right),
     ]
     assert right not in wrong
     with LanguageSandbox("docker", num_slots=1) as sandbox:
@@ -235,6 +253,10 @@ def test_a_right_program_passes_and_its_mistakes_do_not(language: str) -> None:
         program, rule = PROTOCOLS["chat"].extract(problem, f"Here:\n```\n{whole}\n```\n")
         verdict = verify(sandbox, program, problem.check, LIMITS)
         assert (rule, verdict.status) == ("first_block", Status.PASSED), verdict.detail
+        cheat = write_cheat(problem)
+        assert (cheat is None) == (language == "bash")
+        if cheat is not None:
+            assert verify(sandbox, cheat, problem.check, LIMITS).status is Status.WRONG_ANSWER
 
 
 def close_answer(code: str, language: str) -> str:
@@ -244,6 +266,7 @@ def close_answer(code: str, language: str) -> str:
         "csharp": "\n    }\n    static void Main() { }\n}",
         "go": "\nfunc main() {\n}",
         "java": "\n    }\n    public static void main(String[] args) { }\n}",
+        "d": "\nvoid main() { }",
         "php": "\n?>",
         "rust": "\n}\nfn main() { }",
         "scala": "\n    }\n    def main(args: Array[String]) = { }\n}",

@@ -40,6 +40,14 @@ CALLS = {
     "ruby": ("assert_equal([5], candidate.call(7))", ["[4]"]),
     "go": ("{ actual: candidate(1, 2), expected: 3 },", ["expected: 2"]),
     "bash": ('[[ $(candidate "1" "(") = "5" ]]', ['= "q5"']),
+    "d": ("assert(candidate([1L, 2L]) == tuple(3L, true));", ["tuple(2L", "false)"]),
+    "julia": ("\t@test(candidate([1, 2]) == (3, 'c'))", ["(2,", "'q')"]),
+    "lua": ("lu.assertEquals(candidate({1, ')'}), {['a'] = 5})", ["['qa']", "= 4}"]),
+    "r": ("stopifnot(isTRUE(all.equal(candidate(c(1)), c(3, TRUE))))", ["c(2,", "FALSE)"]),
+    "racket": (
+        '(check-within (candidate (list 1 "(")) (list 3 #t "a/b") 0.001)',
+        ["(list 2", "#f", '"qa/b"'],
+    ),
 }
 
 
@@ -68,6 +76,11 @@ def test_compared_calls_keep_their_arguments(language: str) -> None:
 )
 def test_what_holds_no_expected_literal_has_no_control(tests: str) -> None:
     assert list_controls(tests, "javascript") == []
+
+
+def test_what_a_nullable_of_d_holds_is_an_expected_value() -> None:
+    tests = "auto result = candidate(7L);\nassert(!result.isNull && result.get == 2L);\n"
+    assert list_controls(tests, "d") == [tests.replace("2L", "1L")]
 
 
 def test_an_empty_value_does_not_lend_the_literal_of_its_neighbour() -> None:

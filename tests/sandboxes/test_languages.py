@@ -74,6 +74,11 @@ LOOPS = {
     "csharp": "class P { static void Main() { while (true) { } } }",
     "rust": "fn main() { loop { } }",
     "bash": "while :; do :; done",
+    "d": "void main() { for (;;) { } }",
+    "julia": "while true end",
+    "lua": "while true do end",
+    "r": "repeat { }",
+    "racket": "#lang racket/base\n(let loop () (loop))",
 }
 FLOODS = {
     "cpp": '#include <cstdio>\nint main() { while (true) puts("xxxxxxxxxxxxxxxxxxxxxxx"); }',
@@ -96,6 +101,11 @@ EATERS = {
     "php": "<?php $a = []; while (true) $a[] = str_repeat('x', 1 << 20);",
     "ruby": "a = []; loop { a << 'x' * (1 << 20) }",
     "perl": "my @a; push @a, 'x' x (1 << 20) while 1;",
+    "d": "void main() { ubyte[][] a; for (;;) { a ~= new ubyte[](1 << 20); a[$ - 1][] = 1; } }",
+    "julia": "a = []; while true push!(a, ones(UInt8, 1 << 20)) end",
+    "lua": "local a = {} while true do a[#a + 1] = string.rep('x', 1048576 + #a) end",
+    "r": "a <- list(); repeat a[[length(a) + 1]] <- rep(1.5, 1e6)",
+    "racket": "#lang racket/base\n(let loop ([a '()]) (loop (cons (make-bytes 1048576 1) a)))",
 }
 
 
@@ -276,6 +286,31 @@ TWICE: dict[str, tuple[str, str, str, dict[str, str]]] = {
             "exits": "exit 0;\n",
             "prints and exits in the call": "sub twice { print 8; exit; }\n",
             "handles death": "$SIG{__DIE__} = sub { exit 0 };\nsub twice { 0 }\n",
+        },
+    ),
+    "lua": (
+        "local function twice(n) return 2 * n end\n",
+        "local function twice(n) return n end\n",
+        "lu = require('luaunit')\nfunction test_twice()\nlocal candidate = twice\n"
+        "    lu.assertEquals(candidate(4), 8)\nend\nos.exit(lu.LuaUnit.run())\n",
+        {
+            "exits": "os.exit(0)\n",
+            "overrides the library": "require('luaunit').assertEquals = function() end\n"
+            "local function twice(n) return 0 end\n",
+            "overrides the exit": "local exit = os.exit\nos.exit = function() exit(0) end\n"
+            "local function twice(n) return 0 end\n",
+        },
+    ),
+    "racket": (
+        "#lang racket\n(define (twice n) (* 2 n))\n",
+        "#lang racket\n(define (twice n) n)\n",
+        "(require rackunit)\n(current-check-handler raise)\n(let ((candidate twice))\n"
+        "  (check-within (candidate 4) 8 0.001)\n)\n",
+        {
+            "exits": "#lang racket\n(define (twice n) (exit 0))\n(exit 0)\n",
+            "exits in the call": "#lang racket\n(define (twice n) (exit 0))\n",
+            "handles the error": "#lang racket\n(define (twice n) 0)\n"
+            "(uncaught-exception-handler (lambda (e) (exit 0)))\n",
         },
     ),
 }

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, cast, runtime_checkable
 from sdb_harness.errors import UserError, name_nearest
 from sdb_harness.records import Problem
 from sdb_sandboxes.sandbox import Sandbox
-from sdb_sandboxes.types import ResourceLimits
+from sdb_sandboxes.types import Check, ResourceLimits
 
 
 class ChatMessage(NamedTuple):
@@ -133,6 +133,9 @@ class Benchmark:
     """Group -> pass@1 in percent that the authors measured on samples that they ship."""
     read_samples: Callable[[str], Sequence[tuple[str, str]]] | None = None
     """Group -> (problem id, whole program) of each of those samples."""
+    read_check: Callable[[Problem], Check] | None = None
+    """Reads the tests of a problem where all of them are too many to keep; its `check` then has
+    none, which `verify` refuses."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """Problems whose data are broken or want what no sandbox gives: id -> what is wrong. `verify`
     excuses how they are judged."""
@@ -144,6 +147,10 @@ class Benchmark:
     def remarks(self) -> dict[str, str]:
         """Faults and notes together."""
         return {**self.faults, **self.notes}
+
+    def find_check(self, problem: Problem) -> Check:
+        """What judges a problem. Raises UserError if its tests have to be read and cannot be."""
+        return problem.check if self.read_check is None else self.read_check(problem)
 
     def describe(self) -> str:
         """One line that stands beside every score: which data it is a score of."""

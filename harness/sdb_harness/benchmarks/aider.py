@@ -9,10 +9,10 @@ process of their own (L2b); those that replace parts of the module, or need othe
 share its process (L1), as do those of all other languages (`exercises.py`). All have a negative
 control.
 
-Choice: the closing sentences of each request are aider's, as is the order of the chat; the system
-prompt that explains the format is in this project's words, so a score can differ a little from
-aider's own. Aider's questions back after malformed edits (up to three for each try) are left out,
-and new files that a model adds are not kept.
+The preset `leaderboard` asks in aider's own words (`aider_messages.py`). Choice: in all others the
+closing sentences of each request are aider's, and the format is explained in this project's words,
+so a score can differ a little from aider's own. Aider's questions back after malformed edits (up to
+three for each try) are left out, and new files that a model adds are not kept.
 """
 
 import ast
@@ -146,6 +146,9 @@ class EditProtocol:
     """Lines of test output that the model is shown, from the start; all if None."""
     reported_by: str = ""
     """Who reports scores by it, in front of `source`."""
+    wording: int = 1
+    """1: the format is a turn of the system; 2: it stands below the task; 3: above task and files,
+    without a turn of the system."""
     num_tries: int = NUM_TRIES
     stop: tuple[str, ...] = ()
     version: int = 1
@@ -163,8 +166,8 @@ class EditProtocol:
         """The steps by name, for the record."""
         shown = "all" if self.max_lines is None else f"the first {self.max_lines}"
         return (
-            f"version {self.version}; format {self.edit_format}; tries {self.num_tries}; "
-            f"test output {shown} lines"
+            f"version {self.version}; {type(self).__name__}, wording {self.wording}; format "
+            f"{self.edit_format}; tries {self.num_tries}; test output {shown} lines"
         )
 
     def choose_stop(self, problem: Problem) -> tuple[str, ...]:
@@ -173,15 +176,21 @@ class EditProtocol:
 
     def build_prompt(self, problem: Problem) -> Prompt:
         """Format, files and task."""
-        text = f"{show_files(read_files(problem, problem.starter))}\n{problem.statement}"
-        return ChatMessage("system", FORMATS[self.edit_format]), ChatMessage("user", text)
+        return self.open_chat(problem, show_files(read_files(problem, problem.starter)))
+
+    def open_chat(self, problem: Problem, shown: str) -> tuple[ChatMessage, ...]:
+        """The first request, with the files as they are shown or with none."""
+        rules = FORMATS[self.edit_format]
+        if self.wording == 2:
+            return (ChatMessage("user", f"{shown}\n{problem.statement}\n{rules}"),)
+        if self.wording == 3:
+            return (ChatMessage("user", f"{rules}\n{problem.statement}\n{shown}"),)
+        text = f"{shown}\n{problem.statement}" if shown else problem.statement
+        return ChatMessage("system", rules), ChatMessage("user", text)
 
     def ask_again(self, problem: Problem, tries: Sequence[Try]) -> Prompt:
         """The chat so far, the files as the replies left them, and what the tests said."""
-        messages = [
-            ChatMessage("system", FORMATS[self.edit_format]),
-            ChatMessage("user", problem.statement),
-        ]
+        messages = list(self.open_chat(problem, ""))
         starter = read_files(problem, problem.starter)
         failure = self.failure.format(files=name_files(starter))
         for number, one in enumerate(tries, start=1):
@@ -251,8 +260,14 @@ def clean_output(text: str, max_lines: int | None) -> str:
 
 
 def make_protocols(failure: str, max_lines: int | None) -> dict[str, EditProtocol]:
-    """One protocol for each edit format; `whole` first, as in the Seed reports."""
-    return {name: EditProtocol(name, failure, max_lines) for name in FORMATS}
+    """Three wordings for each edit format; `whole` first, as in the Seed reports."""
+    return {
+        name if wording == 1 else f"{name}/{wording}": EditProtocol(
+            name, failure, max_lines, wording=wording
+        )
+        for name in FORMATS
+        for wording in (1, 2, 3)
+    }
 
 
 @dataclass(frozen=True, slots=True)

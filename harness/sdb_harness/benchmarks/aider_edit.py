@@ -16,6 +16,7 @@ from sdb_harness.benchmarks.aider import (
     make_protocols,
     write_cheat,
 )
+from sdb_harness.benchmarks.aider_messages import LeaderboardProtocol
 from sdb_harness.benchmarks.choices import check_options
 from sdb_harness.benchmarks.conversions import ExerciseTree
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
@@ -50,10 +51,12 @@ The tests are correct.
 Fix the code in {files} to resolve the errors.
 """
 
-SEED = {
-    "seed": EditProtocol(
-        "whole", FAILURE, 50, "The Seed reports, whose score is pass_rate_2: the steps of `whole`: "
-    )
+_SEED = "The Seed reports, whose score is pass_rate_2; unknown is the release of aider: "
+REPORTED = {
+    "leaderboard": LeaderboardProtocol("whole", FAILURE, 50),
+    "seed": LeaderboardProtocol("whole", FAILURE, 50, _SEED, version=2),
+    "seed/2": EditProtocol("whole", FAILURE, 50, wording=2),
+    "seed/3": EditProtocol("whole", FAILURE, 50, wording=3),
 }
 
 
@@ -71,7 +74,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         name="aider_edit",
         revision=DATA.revision,
         problems=tuple(make_problem(row, "python", CLOSING) for row in read_rows(DATA)),
-        protocols=make_protocols(FAILURE, max_lines=50) | SEED,
+        protocols=make_protocols(FAILURE, max_lines=50) | REPORTED,
         licence="MIT (Exercism)",
         citation="Aider's code editing leaderboard (aider.chat/docs/leaderboards/edit.html); "
         "exercises by Exercism",

@@ -264,6 +264,12 @@ _SEED = replace(
     source="The Seed reports: the complete prompt, greedy, one sample. Unknown, and chosen here: "
     "no prefilled answer, calibrated, data v0.1.4.",
 )
+_SEED_INSTRUCT = replace(
+    _SEED,
+    source="The Seed reports use the complete prompt; an erratum of Seed-Coder's says that an "
+    "earlier table had mixed it with this one. Asked in the same way, for rows of that kind.",
+    ask=ask_instruct,
+)
 COMPLETE: Mapping[str, Preset] = {
     "base": _BASE,
     **spread_wordings("chat", _CHAT, evalplus.ask_chat_briefly, evalplus.ask_chat_after),
@@ -278,5 +284,6 @@ INSTRUCT: Mapping[str, Preset] = {
     ),
     "chat-prefilled": replace(_PREFILLED, ask=ask_instruct_prefilled),
     "paper": replace(_PREFILLED, ask=ask_instruct_prefilled, source=_PAPER),
+    **spread_wordings("seed", _SEED_INSTRUCT, ask_instruct_briefly, ask_instruct_as_task),
     "script": _SCRIPT,
 }

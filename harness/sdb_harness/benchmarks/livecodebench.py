@@ -13,6 +13,9 @@ right programs (`livecodebench_compat.py` lists them); what it accepts, this acc
 `judge=lcb-compat` judges as it does, for numbers that are to match published ones;
 `sdbench benchmarks judge-modes STORE` prints how many verdicts the two change.
 
+Hidden tests are read and decoded when a program of their problem is judged, and the last few kept:
+unpacked they are many times the files.
+
 What it does not do: the base-model prompt with its solved example. The problems of upstream's
 ERRATA.md, which no one judges fairly, are judged as upstream judges them, and noted by id.
 """
@@ -27,6 +30,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
+from functools import lru_cache
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage
@@ -62,6 +68,11 @@ FILES = (
     _describe("test6.jsonl", "bb4c364f71921c4495a6ad15abe1a927350b720009f4933e2e71f8af0f6fd1f5"),
 )
 """The hashes are those that public projects record for this commit; we have not fetched them."""
+FIELDS = (
+    *("question_id", "question_title", "question_content", "contest_date", "starter_code"),
+    *("difficulty", "public_test_cases", "private_test_cases", "metadata"),
+)
+"""What is used of a row: texts, all of them."""
 JUDGES = ("process", "lcb-compat")
 """How a program is executed: as a process of its own, or as upstream's runner does."""
 RELEASES = ("v1", "v2", "v3", "v4", "v5", "v6")
@@ -125,12 +136,14 @@ def load(options: Mapping[str, str]) -> Benchmark:
     start = read_date(options.get("start", "0001-01-01"))
     end = read_date(options.get("end", "9999-12-31"))
     digest = hashlib.sha256()
-    problems, notes = [], {}
+    problems, notes, places = [], {}, dict[str, tuple[Path, int]]()
     for file in FILES[: RELEASES.index(release) + 1]:
-        for line, row in read_lines(file):
+        path = locate_file(file)
+        for place, line, row in read_lines(file, path):
             if start <= read_date(row["contest_date"][:10]) <= end:
                 digest.update(line)
                 problems.append(make_problem(row, f"{file.path}, {row['question_id']}"))
+                places[row["question_id"]] = path, place
                 if erratum := find_erratum(row):
                     notes[row["question_id"]] = erratum
     if not problems:
@@ -144,6 +157,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         licence="cc (no version named); statements belong to LeetCode, AtCoder and Codeforces",
         citation="Jain et al., LiveCodeBench, arXiv 2403.07974",
         limits=LIMITS,
+        read_check=lambda problem: read_check(*places[problem.problem_id]),
         notes=notes,
     )
 
@@ -162,46 +176,72 @@ def read_date(text: str) -> date:
         raise UserError(f"livecodebench date {text!r}; write it as 2024-10-01") from None
 
 
-def read_lines(file: DataFile) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each line of a file with its parsed row, and at the end the check of the file's hash.
+def open_lines(path: Path) -> BufferedIOBase:
+    """A file of lines, packed or not."""
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def read_lines(file: DataFile, path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Each line of a file with its place and its parsed row, then the check of the file's hash.
 
     Raises:
-        UserError: the file is missing, a line is not JSON (with its number), or the hash is wrong.
+        UserError: a line is not JSON or no problem (with its number), or the hash is wrong.
     """
-    path = locate_file(file)
-    digest = hashlib.sha256()
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+    digest, place = hashlib.sha256(), 0
+    with open_lines(path) as lines:
         for number, line in enumerate(lines, 1):
             digest.update(line)
+            start, place = place, place + len(line)
             if not line.strip():
                 continue
             try:
-                yield line, json.loads(line)
+                row = json.loads(line)
             except ValueError as error:
                 raise UserError(f"{path}:{number}: not JSON: {error}; fetch it again") from None
+            texts = row if isinstance(row, dict) else {}
+            if lacking := [name for name in FIELDS if not isinstance(texts.get(name), str)]:
+                raise UserError(f"{path}:{number}: no text {lacking[0]!r}; fetch it again")
+            yield start, line, row
     if digest.hexdigest() != file.sha256:
         remedy = file.describe_replacing()
         raise UserError(describe_mismatch(str(path), digest.hexdigest(), file.sha256, remedy))
 
 
 def make_problem(row: Mapping[str, Any], where: str) -> Problem:
-    """Turn one row into a problem. Raises UserError if its tests cannot be read."""
+    """Turn one row into a problem without its tests. Raises UserError if that cannot be read."""
     try:
-        tests = json.loads(row["public_test_cases"]) + read_private_tests(row["private_test_cases"])
         method = json.loads(row["metadata"]).get("func_name", "")
-        check = make_check(tests, is_functional=bool(method))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{where}: its tests cannot be read: {error}; fetch it again") from None
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{where}: its metadata cannot be read: {error}; fetch it again") from None
     return Problem(
         problem_id=row["question_id"],
         prompt="",
         reference="",
         entry_point=method,
-        check=check,
+        check=make_check([], is_functional=bool(method)),
         group=row["difficulty"],
         statement=row["question_content"],
         starter=row["starter_code"],
     )
+
+
+@lru_cache(maxsize=4)  # samples of one problem are mostly judged one after the other
+def read_check(path: Path, place: int) -> Check:
+    """Read the tests of the row that starts at a byte of a file. Raises UserError if none can be.
+
+    A packed file is read from its beginning each time.
+    """
+    try:
+        with open_lines(path) as lines:
+            lines.seek(place)
+            row = json.loads(lines.readline())
+        tests = json.loads(row["public_test_cases"]) + read_private_tests(row["private_test_cases"])
+        method = json.loads(row["metadata"]).get("func_name", "")
+        return make_check(tests, is_functional=bool(method))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}, byte {place}: its tests cannot be read: {error}; fetch it again"
+        ) from None
 
 
 def read_private_tests(text: str) -> list[dict[str, str]]:

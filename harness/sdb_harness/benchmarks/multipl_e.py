@@ -12,6 +12,7 @@ What is put in place of upstream's tools, so that an exit code tells the truth:
 - Go: tests of package `testing` are called from a `main` of ours instead of by `go test`.
 - C#: `Debug.Assert`, which Mono ignores, is a class of ours that throws.
 - Java: javatuples are classes of ours in the same file (`Pair` to `Quintet`).
+- Racket: a failed check is raised; rackunit prints it and leaves with 0, so upstream reads stderr.
 Limits are 15 seconds of CPU time for every language; upstream's are wall time, 5 to 30 seconds.
 The data's licence forbids training on it.
 """
@@ -57,11 +58,8 @@ ENDINGS = {
 """Language -> what upstream's files call it."""
 RUNS_AS = {"typescript": "typescript-esnext"}
 """Language -> row of `LANGUAGES`, where another one than its own: upstream compiles for ESNext."""
-FILE_NAMES = {
-    **{"java": "Problem.java", "scala": "Problem.scala"},
-    **{name: f"main.{ENDINGS[name]}" for name in ("d", "julia", "lua", "r", "racket")},
-}
-"""What a program is called: after its class, or where no sandbox runs the language yet."""
+FILE_NAMES = {"java": "Problem.java", "scala": "Problem.scala"}
+"""What a program is called where it is called after its class."""
 SETS: dict[str, dict[str, str]] = {
     "humaneval": {
         "cpp": "9530fe4030d1d9bcdcc6ff6dd0ec89896d561116d416d4c4707302572821d5a6",
@@ -217,15 +215,18 @@ class Debug {
     public static void Assert(bool holds) { if (!holds) throw new System.Exception("wrong"); }
 }
 """
+RACKUNIT = "(require rackunit)"
 
 
 def adapt_tests(tests: str, language: str) -> str:
-    """The tests, and behind them what stands for upstream's tools."""
+    """The tests with what stands for upstream's tools."""
     if language == "go":
         found = re.search(r"func (Test\w+)\(", tests)
         return tests + GO_MAIN.format(name=found[1]) if found else tests
     if language == "csharp":
         return tests + CSHARP_DEBUG
+    if language == "racket":
+        return tests.replace(RACKUNIT, f"{RACKUNIT}\n(current-check-handler raise)", 1)
     if language == "java":
         return tests + "".join(write_tuple(name, size) for name, size in TUPLES.items())
     return tests
@@ -298,14 +299,25 @@ def replace_tools(problem: Problem, program: str) -> str:
     return program
 
 
-BODY_ENDS = {"javascript": "\n}", "typescript": "\n}", "php": "\n}", "perl": "\n}", "ruby": "\nend"}
+BODY_ENDS = {
+    **dict.fromkeys(("go", "javascript", "typescript", "php", "perl", "r"), "\n}"),
+    **dict.fromkeys(("ruby", "julia", "lua"), "\nend"),
+}
 """Language -> what ends a function that the tests do not end themselves."""
-RUST_EXIT = "    std::process::exit(0);"
+MORE_EXITS = {
+    "d": "{\n    import core.stdc.stdlib;\n    exit(0);\n    assert(0);\n}",
+    "julia": "    exit(0)",
+    "lua": "    lu.assertEquals = function() end",
+    "r": "    quit(status = 0)",
+    "racket": "  (exit 0))",
+    "rust": "    std::process::exit(0);",
+}
+"""As `EXITS`, of languages that MBXP lacks; LuaUnit takes an exit for a failure."""
 
 
 def write_cheat(problem: Problem) -> str | None:
     """The prompt with a body that ends the process in the first test."""
-    body = RUST_EXIT if problem.group == "rust" else EXITS.get(problem.group)
+    body = (EXITS | MORE_EXITS).get(problem.group)
     if body is None:
         return None
     return continue_prompt(problem, body + BODY_ENDS.get(problem.group, ""))

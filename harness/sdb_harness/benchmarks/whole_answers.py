@@ -15,11 +15,14 @@ not compile, and counts as the model's failure.
 import re
 
 ENTRY_POINTS = {
-    **dict.fromkeys(("cpp", "go", "java", "kotlin", "rust", "scala"), "main"),
+    **dict.fromkeys(("cpp", "d", "go", "java", "kotlin", "rust", "scala"), "main"),
     "csharp": "Main",
 }
 """Language -> the function at which a program starts."""
-HEADERS = {"cpp": r"^#include.*", "csharp": r"^using .*;", "java": r"^import .*;"}
+HEADERS = {
+    **{"cpp": r"^#include.*", "csharp": r"^using .*;"},
+    **dict.fromkeys(("d", "java"), r"^import .*;"),
+}
 """Language -> lines of the prompt that the tests need; that they stand twice does no harm."""
 PUBLIC_CLASS = re.compile(
     r"^public[ \t]+(?=(?:\w+[ \t]+)*(?:class|interface|enum|record)\b)", re.MULTILINE
@@ -60,6 +63,8 @@ def put_before_tests(
     if language == "php":
         code = code.rstrip().removesuffix("?>")
         code = code if "<?php" in code else f"<?php\n{code}"
+    if language == "racket" and "#lang" not in code:
+        code = f"#lang racket\n{code}"
     for _ in range(num_classes):
         code = code[: max(code.rfind("}"), 0)]
     code = code if code.endswith("\n") else f"{code}\n"

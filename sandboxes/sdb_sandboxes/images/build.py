@@ -62,7 +62,7 @@ IMAGES = {
             Image(name, name)
             for name in (
                 *("cpp", "java", "kotlin", "scala", "javascript", "typescript", "go", "php"),
-                *("ruby", "perl", "csharp", "rust", "bash"),
+                *("ruby", "perl", "csharp", "rust", "bash", "d", "julia", "lua", "r", "racket"),
             )
         ),
         Image("swift", "swift", needs_registry=True),

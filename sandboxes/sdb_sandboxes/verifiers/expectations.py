@@ -17,22 +17,25 @@ NAMED = re.compile(
     re.MULTILINE,
 )
 """What stands before an expected value in MBXP and multilingual HumanEval."""
-FIRST = re.compile(r"^.*?(?:assert_equal\(|\bexpected: )", re.MULTILINE)
-"""Ruby's and Go's order in MultiPL-E: the expected value comes next."""
+FIRST = re.compile(r"^.*?(?:assert_equal\(|\bexpected: |\.get == )", re.MULTILINE)
+"""Ruby's and Go's order in MultiPL-E, and D's nullables: the expected value comes next."""
 CALL = re.compile(
-    r"(?:\bassert\(|\bassert_eq!\(|Assert\(|[eE]qual\(|eq_deeply\(|\bif \()\s*\$?[\w.]+(?:->)?\("
-    r"|\[\[ \$\("
+    r"(?:\bassert\(|\bassert_eq!\(|Assert\(|[eE]quals?\(|eq_deeply\(|\bif \(|@test\()"
+    r"\s*\$?[\w.]+(?:->)?\("
+    r"|\[\[ \$\(|\(check-within \("
 )
 """The beginning of a compared call in MultiPL-E: after its end the expected value comes."""
-MESSAGE = re.compile(r"\bthrow\b|\bprint\b|, candidate\b|//")
-"""From here on a line holds no expected value."""
+MESSAGE = re.compile(r"\bthrow\b|\bprint\b|, candidate\b|//| 0\.001\)$", re.MULTILINE)
+"""From here on a line holds no expected value, but words or Racket's tolerance."""
 LITERAL = re.compile(
     r'(?P<text>"(?:\\.|[^"\\\n])*")'
     r"|(?P<quoted>'(?:\\.|[^'\\\n])*')"
-    r"|(?P<truth>\b(?:true|false|True|False|TRUE|FALSE)\b)"
+    r"|(?P<truth>\b(?:true|false|True|False|TRUE|FALSE)\b|#[tf]\b)"
     r"|(?P<number>(?<![\w.$])\d[\d_]*(?:\.\d+)?)"
 )
-CHARACTER_LANGUAGES = {"cpp", "java", "kotlin", "scala", "go", "csharp", "rust", "swift"}
+CHARACTER_LANGUAGES = frozenset(
+    ("cpp", "java", "kotlin", "scala", "go", "csharp", "rust", "swift", "d", "julia")
+)
 """Where single quotes hold one character, not a text."""
 
 
@@ -100,6 +103,8 @@ def change_literal(literal: str, language: str) -> str:
             return f"'{letter}'"
         place = secrets.choice((1, len(literal) - 1))
         return literal[:place] + letter + literal[place:]
+    if literal in ("#t", "#f"):
+        return "#f" if literal == "#t" else "#t"
     if literal.lower() in ("true", "false"):
         other = "false" if literal.lower() == "true" else "true"
         return other.upper() if literal.isupper() else other.title() if literal.istitle() else other
