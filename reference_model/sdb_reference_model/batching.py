@@ -66,7 +66,7 @@ def sample_queue(
         if new:
             padded = pad_left([prompts[i] for i in new], tokenizer.pad_id).to(device)
             lengths = torch.tensor([len(prompts[i]) for i in new], device=device)
-            fresh = Cached(model, padded, lengths, canvas)
+            fresh = Cached(model, padded, lengths, canvas, is_folded=False)
             if context is None:
                 context = fresh
             else:

@@ -71,6 +71,8 @@ def choose_past(attention: AttentionMode, is_shifted: bool, block_size: int) -> 
 class Cached:
     """Keys and values of a block-causal model. One prefill, then only the block is computed.
 
+    The prefill counts as a forward of its own, also where it is the first step's.
+
     Rows without a wanted position are left out of a forward: who is done costs nothing.
     """
 
@@ -91,23 +93,26 @@ class Cached:
         Under `ModelConfig.causal_past` it is causal, and its last token is read with the block.
 
         With `is_folded` a finished block is computed together with the first step of the next one,
-        which does not see less for it: one forward of 2b positions instead of two of b.
+        which does not see less for it: one forward of 2b positions instead of two of b. So is the
+        prompt, as long as it is one block or causal.
         """
         self.model, self.is_causal = model, model.config.causal_past
         self.keeps_reads = not self.is_causal
         if self.is_causal:
             self.last, prompt, lengths = prompt[:, -1:], prompt[:, :-1], lengths - 1
-            prompt_block_size = 1
         width, capacity = prompt.shape[1], prompt.shape[1] + canvas.shape[1]
         self.is_folded, self.num_append = is_folded, 0 if is_folded else 1
         self.cache = KVCache(model.config, len(prompt), capacity, model.embedding.weight)
         self.lay_out(lengths, width, capacity)
         self.pending: tuple[Tensor, Tensor] | None = None
-        columns = torch.arange(width, device=prompt.device) + (lengths - width)[:, None]  # [B, P]
-        staircase = None if prompt_block_size is None else see_blocks(columns // prompt_block_size)
-        if width:
-            self.compute(prompt, None, None, staircase)
-        self.cache.commit(width)
+        if width and prompt_block_size is None:
+            self.pending = prompt, torch.ones_like(lengths, dtype=torch.bool)
+            if not is_folded:
+                self.settle()
+        elif width:
+            columns = torch.arange(width, device=prompt.device) + (lengths - width)[:, None]
+            self.compute(prompt, None, None, see_blocks(columns // prompt_block_size))  # [B, P]
+            self.cache.commit(width)
 
     def lay_out(self, lengths: Tensor, width: int, capacity: int) -> None:
         """Positions and padding of all columns, for prompts that end at column `width`."""
@@ -166,18 +171,25 @@ class Cached:
         return hidden
 
     def append(self, block: Tensor, is_due: Tensor) -> None:
-        finished = self.shift(block)
+        self.settle()
+        finished = self.shift(block).clone()
         if self.is_causal:
             self.last = block[:, -1:].clone()
         if not bool(is_due.any()):
             self.cache.commit(block.shape[1])
-        elif self.is_folded:
-            self.pending = finished.clone(), is_due
-        else:
-            rows = find_rows(is_due)
-            mask = self.see_causally(block.shape[1]) if self.is_causal else None
+            return
+        self.pending = finished, is_due
+        if not self.is_folded:
+            self.settle()
+
+    def settle(self) -> None:
+        """Compute what waits for the next step now, if anything does."""
+        if self.pending is not None:
+            (finished, is_due), self.pending = self.pending, None
+            rows, width = find_rows(is_due), finished.shape[1]
+            mask = self.see_causally(width) if self.is_causal else None
             self.compute(finished if rows is None else finished[rows], None, rows, mask)
-            self.cache.commit(block.shape[1])
+            self.cache.commit(width)
 
     def see_causally(self, num_new: int) -> Tensor:
         """Attention bool [1, 1, L, S] of `num_new` columns behind the past, each seeing its own."""

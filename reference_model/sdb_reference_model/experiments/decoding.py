@@ -107,7 +107,7 @@ def time_forwards(config: BlockSizeConfig, checkpoint: Checkpoint) -> list[float
     prompt = torch.full((1, config.past_tokens), checkpoint.tokenizer.end_id)
     lengths = torch.tensor([config.past_tokens])
     canvas = torch.full((1, max(config.forward_sizes)), mask_id)
-    context = Cached(checkpoint.model, prompt, lengths, canvas)
+    context = Cached(checkpoint.model, prompt, lengths, canvas, is_folded=False)
     seconds: dict[int, list[float]] = {size: [] for size in config.forward_sizes}
     for _ in range(config.num_repeats + 3):
         for size, own in seconds.items():
