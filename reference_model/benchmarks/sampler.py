@@ -30,16 +30,26 @@ from sdb_kernels.benchmarking import describe_run
 from sdb_reference_model.autoregressive import sample_tokens
 from sdb_reference_model.checkpoint import Checkpoint, load_checkpoint
 from sdb_reference_model.past import Cached, Uncached
-from sdb_reference_model.policies import commit_above
+from sdb_reference_model.policies import Policy, commit_above, commit_prefix
 from sdb_reference_model.sampler import Generation, sample_blocks
-from sdb_reference_model.speculative import sample_speculatively
+from sdb_reference_model.speculative import DiffusionDraft, sample_speculatively
 
-NUM_PROBLEMS = 20
+NUM_PROBLEMS = 40
 NUM_ROUNDS = 5
 MAX_NEW_TOKENS = 128
-SETTINGS = [(4, 1.0), (16, 1.0), (16, 0.9), (32, 1.0), (32, 0.9)]
-"""(block_size, threshold)"""
+SETTINGS = {
+    f"block {block_size}, {name}": (block_size, policy)
+    for block_size in (4, 16, 32)
+    for name, policy in (
+        ("one by one", commit_above(1.0)),
+        ("threshold 0.99", commit_above(0.99)),
+        ("prefix 0.95", commit_prefix(0.95)),
+        ("prefix 0.9", commit_prefix(0.9)),
+    )
+}
 OUT = Path(__file__).parent / "results" / "sampler.json"
+
+TWIN = "autoregressive, cached"
 
 Contestant = Callable[[list[int]], Generation]
 
@@ -54,6 +64,7 @@ class Row:
     tokens_per_forward: float
     forwards_per_s: float
     speed_over_uncached: float | None
+    speed_over_twin: float
 
 
 def build_contestants(
@@ -64,7 +75,7 @@ def build_contestants(
     def sample_one(
         prompt: list[int],
         block_size: int,
-        threshold: float,
+        policy: Policy,
         use_cache: bool,
         checkpoint: Checkpoint = diffusion,
     ) -> Generation:
@@ -73,26 +84,33 @@ def build_contestants(
             checkpoint.tokenizer,
             [prompt],
             block_size=block_size,
-            policy=commit_above(threshold),
+            policy=policy,
             max_new_tokens=MAX_NEW_TOKENS,
             past=Cached if use_cache else Uncached,
         )[0]
 
     contestants: dict[str, Contestant] = {}
-    for block_size, threshold in SETTINGS:
-        for use_cache in (True, False):
-            name = f"block {block_size}, threshold {threshold}, {'' if use_cache else 'un'}cached"
-            contestants[name] = partial(
-                sample_one, block_size=block_size, threshold=threshold, use_cache=use_cache
+    for name, (block_size, policy) in SETTINGS.items():
+        for cached in (True, False):
+            contestants[f"{name}, {'' if cached else 'un'}cached"] = partial(
+                sample_one, block_size=block_size, policy=policy, use_cache=cached
             )
-    contestants["block 16, threshold 0.9, cached, bfloat16"] = partial(
-        sample_one, block_size=16, threshold=0.9, use_cache=True, checkpoint=narrow
+    contestants["block 16, prefix 0.9, cached, bfloat16"] = partial(
+        sample_one, block_size=16, policy=commit_prefix(0.9), use_cache=True, checkpoint=narrow
     )
-    contestants["autoregressive, cached"] = lambda prompt: sample_tokens(
+    contestants[TWIN] = lambda prompt: sample_tokens(
         twin.model, twin.tokenizer, [prompt], max_new_tokens=MAX_NEW_TOKENS
     )[0]
     contestants["autoregressive, prompt lookup"] = lambda prompt: sample_speculatively(
         twin.model, twin.tokenizer, [prompt], max_new_tokens=MAX_NEW_TOKENS
+    )[0]
+    contestants["autoregressive, diffusion drafts"] = lambda prompt: sample_speculatively(
+        twin.model,
+        twin.tokenizer,
+        [prompt],
+        draft=DiffusionDraft(diffusion.model, diffusion.tokenizer),
+        num_draft=16,
+        max_new_tokens=MAX_NEW_TOKENS,
     )[0]
     return contestants
 
@@ -101,9 +119,9 @@ def check_equal(contestants: dict[str, Contestant], prompts: list[list[int]]) ->
     """Compare the tokens of each cached contestant with its definition."""
     for name, contestant in contestants.items():
         slow = contestants.get(name.replace(", cached", ", uncached"))
-        if name.endswith(", prompt lookup"):
-            slow = contestants[name.replace(", prompt lookup", ", cached")]
-        if name.endswith((", cached", ", prompt lookup")) and slow is not None:
+        if name.endswith((", prompt lookup", ", diffusion drafts")):
+            slow = contestants[TWIN]
+        if slow is not None and slow is not contestant:
             for prompt in prompts:
                 if contestant(prompt).token_ids != slow(prompt).token_ids:
                     raise SystemExit(
@@ -121,7 +139,7 @@ def measure(contestants: dict[str, Contestant], prompts: list[list[int]]) -> lis
             generations = [contestant(prompt) for prompt in prompts]
             seconds = time.perf_counter() - started
             num_tokens = sum(len(g.token_ids) for g in generations)
-            num_forwards = sum(g.nfe_denoise + g.nfe_commit for g in generations)
+            num_forwards = sum(g.nfe_denoise + g.nfe_commit + g.nfe_draft for g in generations)
             counts[name] = num_tokens, num_forwards
             speeds[name].append(num_tokens / seconds)
     rows = []
@@ -141,6 +159,7 @@ def measure(contestants: dict[str, Contestant], prompts: list[list[int]]) -> lis
                 tokens_per_forward,
                 speed / tokens_per_forward,
                 ratio,
+                statistics.median(a / b for a, b in zip(values, speeds[TWIN], strict=True)),
             )
         )
     return rows
@@ -148,8 +167,8 @@ def measure(contestants: dict[str, Contestant], prompts: list[list[int]]) -> lis
 
 def main() -> None:
     """Check, measure, print, write."""
-    diffusion, twin = load_checkpoint("demo-diffusion"), load_checkpoint("demo-ar")
-    narrow = load_checkpoint("demo-diffusion", torch.bfloat16)
+    diffusion, twin = load_checkpoint("demo-onpolicy"), load_checkpoint("demo-ar")
+    narrow = load_checkpoint("demo-onpolicy", torch.bfloat16)
     problems = load_problems(split="test", levels=(1,), num_problems=NUM_PROBLEMS, seed=1)
     prompts = [diffusion.tokenizer.encode(problem.prompt) for problem in problems]
     for checkpoint in (diffusion, narrow, twin):
@@ -157,7 +176,9 @@ def main() -> None:
     contestants = build_contestants(diffusion, narrow, twin)
     check_equal(contestants, prompts)
     rows = measure(contestants, prompts)
-    table = Table("sampler", "tokens/s", "range", "tokens/forward", "forwards/s", "x uncached")
+    table = Table(
+        "sampler", "tokens/s", "range", "tokens/forward", "forwards/s", "x uncached", "x twin"
+    )
     for row in rows:
         low, high = row.tokens_per_s_range
         ratio = f"{row.speed_over_uncached:.2f}" if row.speed_over_uncached else ""
@@ -168,6 +189,7 @@ def main() -> None:
             f"{row.tokens_per_forward:.2f}",
             f"{row.forwards_per_s:.0f}",
             ratio,
+            f"{row.speed_over_twin:.2f}",
         )
     Console().print(table)
     record = {
