@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     "config_name",
-    help="demo-mask, demo-diffusion, demo-edit, demo-ar, or a TOML file in the form of these.",
+    help="demo-diffusion, demo-edit, demo-ar, demo-mask, demo-scratch, or a TOML file in the form of these.",
 )
 @click.option(
     "--out",

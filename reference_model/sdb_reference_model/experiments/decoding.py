@@ -214,6 +214,7 @@ BLOCK_SIZE = Experiment(
 class TwinConfig(ExperimentConfig):
     """Of `ar-vs-diffusion`."""
 
+    checkpoint: str = "demo-onpolicy"
     twin: str = "demo-ar"
     thresholds: tuple[float, ...] = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 

@@ -66,7 +66,7 @@ class MixConfig(TuningConfig):
     batch_size: int = 16
     block_sizes: tuple[int, ...] = (4, 8, 16, 32)
     weighting: Weighting = "uniform"
-    """As `demo-diffusion` was trained."""
+    """As `demo-scratch` was trained."""
     muon_lr: float = 0.005
     adam_lr: float = 0.00075
     edit_threshold: float = 0.9
