@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     "config_name",
-    help="demo-diffusion, demo-edit, demo-ar, demo-mask, demo-scratch, or a TOML file in the form of these.",
+    help="demo-diffusion, demo-edit, demo-ar, demo-mask, demo-scratch, or a TOML file like these.",
 )
 @click.option(
     "--out",

@@ -94,7 +94,7 @@ class ExperimentConfig:
     """What every experiment needs to know; small enough for a processor."""
 
     checkpoint: str = "demo-scratch"
-    """Shipped name or folder of the diffusion model; this one comes from no autoregressive start."""
+    """Shipped name or folder of the diffusion model; this one has no autoregressive start."""
     num_seeds: int = 3
     num_problems: int = 34
     """Held-out problems per seed, each seed another sample."""
