@@ -105,14 +105,14 @@ class Cached:
         self.cache = KVCache(model.config, len(prompt), capacity, model.embedding.weight)
         self.lay_out(lengths, width, capacity)
         self.pending: tuple[Tensor, Tensor] | None = None
-        if width and prompt_block_size is None:
-            self.pending = prompt, torch.ones_like(lengths, dtype=torch.bool)
-            if not is_folded:
-                self.settle()
-        elif width:
+        if prompt_block_size is not None:
             columns = torch.arange(width, device=prompt.device) + (lengths - width)[:, None]
             self.compute(prompt, None, None, see_blocks(columns // prompt_block_size))  # [B, P]
             self.cache.commit(width)
+        elif width:
+            self.pending = prompt, torch.ones_like(lengths, dtype=torch.bool)
+            if not is_folded:
+                self.settle()
 
     def lay_out(self, lengths: Tensor, width: int, capacity: int) -> None:
         """Positions and padding of all columns, for prompts that end at column `width`."""
