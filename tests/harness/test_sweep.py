@@ -184,8 +184,9 @@ def test_shipped_demo_has_the_promised_cells() -> None:
     sweep = read_sweep(Path("sweeps/demo.toml"))
     points = [point.sampling for point in expand_grid(sweep, DIFFUSION)]
     assert {point.block_size for point in points} == {4, 8, 16, 32}
-    assert {point.threshold for point in points} == {1.0, 0.99, 0.9, 0.7, 0.5}
-    assert len(points) == 20
+    assert {point.threshold for point in points} == {1.0, 0.99, 0.9, 0.7, 0.5, None}
+    assert {point.policy for point in points} == {"prefix:0.9", None}
+    assert len(points) == 24
     assert len(expand_grid(sweep, "autoregressive:demo")) == 1
 
 
