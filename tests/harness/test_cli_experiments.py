@@ -36,7 +36,7 @@ ARMS = {
     "trajectory-quality": 4,
     "edit-distribution": 6,
     "verifier-robustness": 6,
-    "ar-vs-diffusion": 3,
+    "ar-vs-diffusion": 4,
 }
 
 
