@@ -169,7 +169,8 @@ train.add_command(onpolicy)
 @click.option(
     "--threshold",
     type=click.FloatRange(0.0, 1.0),
-    help="Commit tokens more probable than this; 1.0 = one token per forward.  [default: 0.99]",
+    help="Commit tokens more probable than this; 1.0 = one token per forward.  [default: 0.99, but "
+    "--policy prefix:0.9 for the shipped models and others on a causal past]",
 )
 @click.option("--num-steps", type=click.IntRange(min=1), help="Or: so many steps per block.")
 @click.option("--policy", help="Or another one: entropy:0.2, edit:0.9:0.9:4, remdm-cap:0.1:8, ...")
@@ -236,8 +237,13 @@ def generate(
 
     if suffix is not None and block_size is not None:
         raise UserError("a gap and its suffix share one block; leave --block-size out")
+    loaded = load_checkpoint(checkpoint, torch.bfloat16 if weights == "bfloat16" else torch.float32)
     if threshold is None and num_steps is None and policy is None:
-        threshold = 0.99
+        # Surest from the left, as its autoregressive start was; a gap knows its right side too.
+        if loaded.attention == "causal_past" and suffix is None and sampler in (None, "blocks"):
+            policy = "prefix:0.9"
+        else:
+            threshold = 0.99
     sampling = Sampling(
         block_size=block_size or 16,
         max_new_tokens=max_new_tokens or (64 if suffix is None else 24),
@@ -250,7 +256,6 @@ def generate(
     source = prompt.replace("\\n", "\n")
     if "def " not in source:
         source = f'def solve(nums):\n    """{source}"""\n'
-    loaded = load_checkpoint(checkpoint, torch.bfloat16 if weights == "bfloat16" else torch.float32)
     place(loaded.model)
     if weights == "e4m3":
         loaded.model.quantise()
