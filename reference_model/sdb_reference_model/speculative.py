@@ -90,12 +90,13 @@ class DiffusionDraft:
         num_tokens = min(num_tokens, self.model.config.max_seq_len - len(text))
         if num_tokens < 1:
             return []
-        if list(text[: len(self.read)]) != self.read:
-            self.read, self.cache.length = [], 0
         # On a causal past the last token is read with the masks, one of which is then not needed.
         num_past = len(text) - self.model.config.causal_past
+        if self.read != list(text[: min(len(self.read), num_past)]):
+            self.read, self.cache.length = [], 0
+        num_new = num_past - len(self.read)
         ids = list(text[len(self.read) :]) + [self.tokenizer.mask_id] * num_tokens
-        ids, num_new = ids[: num_past - len(self.read) + num_tokens], num_past - len(self.read)
+        ids = ids[: num_new + num_tokens]
         device = self.model.embedding.weight.device
         mask = torch.ones(len(ids), self.cache.length + len(ids), dtype=torch.bool)
         mask[:num_new, -num_tokens:] = False  # text does not see the masks behind it

@@ -96,6 +96,8 @@ def test_a_diffusion_draft_is_a_block_of_masks_read_against_the_blocks_before(
         model, tokenizer, [text], block_size=4, policy=commit_above(0.0), max_new_tokens=4
     )
     assert DiffusionDraft(model, tokenizer)(text, 4) == alone.token_ids
+    draft(PROMPTS[0] + [50], 4)
+    assert draft(PROMPTS[0], 4) == DiffusionDraft(model, tokenizer)(PROMPTS[0], 4)  # begun again
     assert draft(list(range(20, 20 + model.config.max_seq_len)), 4) == []
 
 
