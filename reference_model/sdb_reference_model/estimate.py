@@ -58,7 +58,10 @@ def count_positions(
     if config.attention == "full":
         return copies * (prompts + np.maximum(answers, config.canvas_size))
     width = -(-answers // block_size) * block_size
-    return prompts + (width - block_size) + copies * width
+    # Next-token prediction reads all of the clean answer, masks look at all but its last block; a
+    # causal past leaves its last token to the blocks.
+    past = width if config.past_weight else width - block_size
+    return prompts + past - (config.attention == "causal_past") + copies * width
 
 
 def count_judged(
@@ -70,7 +73,7 @@ def count_judged(
     # Half of the masked copy is masked; an edited copy is judged whole, or where it is visible.
     share = 0.5 + config.edit_fraction * (1.0 if config.edit_place == "separate" else 0.5)
     width = answers if config.attention == "full" else -(-answers // block_size) * block_size
-    return share * width
+    return share * width + (config.past_weight > 0) * answers
 
 
 def measure_padding(

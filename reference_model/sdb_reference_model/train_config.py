@@ -118,6 +118,8 @@ def check_config(config: TrainConfig, name: str) -> None:
             f"{name}: size={config.size!r}; use one of {', '.join(SIZES)}; "
             "or leave it out where init_from brings its own"
         )
+    if config.attention == "causal_past" and config.objective != "diffusion":
+        raise ValueError(f"{name}: attention='causal_past' needs objective='diffusion'")
     is_blockwise = config.objective == "diffusion" and config.attention != "full"
     if is_blockwise != bool(config.block_sizes):
         raise ValueError(

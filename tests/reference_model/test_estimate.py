@@ -19,6 +19,7 @@ from sdb_reference_model.estimate import (
 )
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.objective import (
+    Attention,
     EditTerm,
     compute_autoregressive_loss,
     compute_diffusion_loss,
@@ -60,25 +61,42 @@ def test_arithmetic_is_what_a_counter_counts(stream: BatchStream) -> None:
 
 
 @pytest.mark.parametrize("edit_fraction", [0.0, 1.0])
-def test_arithmetic_of_diffusion_is_what_a_counter_counts(edit_fraction: float) -> None:
+@pytest.mark.parametrize(
+    ("attention", "past_weight"),
+    [("block_causal", 0.0), ("causal_past", 0.0), ("causal_past", 1.0)],
+)
+def test_arithmetic_of_diffusion_is_what_a_counter_counts(
+    attention: Attention, past_weight: float, edit_fraction: float
+) -> None:
     """All but attention, which the counter does not know under a mask on a processor."""
     rows = Dataset.from_dict({"prompt": ["red\n"] * 64, "completion": ["    return red\n"] * 64})
     tokenized = tokenize(rows, CodeTokenizer.train(rows["prompt"], 300))
     stream = BatchStream(tokenized, 64, seed=0)
     config = replace(CONFIG, objective="diffusion", block_sizes=(16,), batch_size=64)
-    config = replace(config, edit_fraction=edit_fraction)
+    config = replace(
+        config, edit_fraction=edit_fraction, attention=attention, past_weight=past_weight
+    )
     batch = stream.collate(stream.select(0), 0, 1, 16)
     process = EditProcess(torch.ones(SIZES["demo"].vocab_size))
     edit = EditTerm(process) if edit_fraction else None
-    model = Transformer(SIZES["demo"])
+    model = Transformer(replace(SIZES["demo"], causal_past=attention == "causal_past"))
     generator = torch.Generator().manual_seed(0)
     with FlopCounterMode(display=False) as counter:
-        terms = compute_diffusion_loss(model, batch, 16, 2, generator, edit=edit)
-        (terms.mask + terms.edit).backward()  # type: ignore[no-untyped-call]
+        terms = compute_diffusion_loss(
+            model,
+            batch,
+            16,
+            2,
+            generator,
+            edit=edit,
+            attention=attention,
+            reads_answer=past_weight > 0,
+        )
+        terms.stack().sum().backward()  # type: ignore[no-untyped-call]
     found, shape = estimate(config, stream, 1), SIZES["demo"]
     length = found.positions_per_step / 64
-    attention = 12 * shape.num_layers * shape.d_model * length * found.positions_per_step
-    assert found.flops_per_step - attention == pytest.approx(counter.get_total_flops(), rel=0.005)
+    scores = 12 * shape.num_layers * shape.d_model * length * found.positions_per_step
+    assert found.flops_per_step - scores == pytest.approx(counter.get_total_flops(), rel=0.005)
 
 
 def test_memory_follows_optimizer_shards_and_recomputation(stream: BatchStream) -> None:

@@ -548,6 +548,7 @@ def test_both_demo_configurations_differ_only_in_the_objective() -> None:
         ("mask_warmup_steps = -1", "mask_warmup_steps=-1 must be 0 or more"),
         ("warmup_steps = -1", "warmup_steps=-1 must be 0 or more"),
         ("seed = -1", "seed=-1 must be 0 or more"),
+        ('objective = "autoregressive"', "attention='causal_past' needs objective='diffusion'"),
         ("past_weight = -1", "past_weight=-1 must be 0 or more"),
         ('attention = "block_causal"', "past_weight needs attention='causal_past'"),
         ("weight_decay = nan", "weight_decay=nan must be 0 or more"),
