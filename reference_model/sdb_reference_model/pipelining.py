@@ -50,8 +50,11 @@ def sample_pipelined(
     `prompt_block_size` is that of `past.Cached`. Every forward counts as a denoising one.
 
     Raises:
-        ValueError: as `sample_blocks`, or a share outside [0, 1], or no block.
+        ValueError: as `sample_blocks`, or a share outside [0, 1], or no block, or a model that
+            reads its past causally.
     """
+    if model.config.causal_past:
+        raise ValueError("blocks at once know no causal past; use sample_blocks")
     started = time.perf_counter()
     check_canvas(model, prompts, block_size, max_new_tokens)
     if not 0.0 <= start_share <= 1.0 or num_blocks < 1 or not threshold >= 0.0:

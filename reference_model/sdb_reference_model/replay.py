@@ -139,8 +139,10 @@ class Replayer:
                 kernels.
 
         Raises:
-            ValueError: no replays between polls.
+            ValueError: no replays between polls, or a model that reads its past causally.
         """
+        if model.config.causal_past:
+            raise ValueError("replays know no causal past; use sample_blocks")
         if poll_every < 1:
             raise ValueError(f"poll_every={poll_every} must be at least 1")
         self.model, self.tokenizer = model, tokenizer

@@ -1,11 +1,13 @@
 """Blocks that start early, against a loop without a cache, and against the sampler that waits."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 from tests.reference_model.tiny import make_model, make_tokenizer
 
+from sdb_reference_model.model import SIZES
 from sdb_reference_model.past import Cached
 from sdb_reference_model.pipelining import sample_pipelined
 from sdb_reference_model.policies import commit_above
@@ -127,3 +129,9 @@ def test_impossible_settings_are_refused() -> None:
         sample(-1.0, 1.5)
     with pytest.raises(ValueError, match="num_blocks=0 at least 1"):
         sample(-1.0, 1.0, 0)
+    model = make_model(config=replace(SIZES["test"], causal_past=True))
+    with pytest.raises(ValueError, match="blocks at once know no causal past; use sample_blocks"):
+        sample_pipelined(
+            model, make_tokenizer(), PROMPTS, block_size=BLOCK_SIZE, threshold=0.5,
+            start_share=1.0, max_new_tokens=LENGTH,
+        )  # fmt: skip

@@ -265,6 +265,8 @@ def test_what_cannot_be_replayed_is_one_line() -> None:
     model, tokenizer = make_model(), make_tokenizer()
     with pytest.raises(ValueError, match="poll_every=0 must be at least 1"):
         Replayer(model, tokenizer, poll_every=0)
+    with pytest.raises(ValueError, match="replays know no causal past; use sample_blocks"):
+        Replayer(make_model(config=replace(SIZES["test"], causal_past=True)), tokenizer)
     sample = partial(Replayer(model, tokenizer).sample, threshold=0.5)
     with pytest.raises(ValueError, match="block_size=8 does not divide max_new_tokens=12"):
         sample([[1]], block_size=8, max_new_tokens=12)
