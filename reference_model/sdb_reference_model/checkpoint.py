@@ -136,15 +136,14 @@ def load_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
     tensors = load_tensors(folder / "model.safetensors")
     check_tensors(folder, model, tensors)
     model.load_state_dict({k: w.to(dtype) for k, w in tensors.items()}, assign=True)
+    attention = training.get("config", {}).get("attention", "block_causal")
     return Checkpoint(
         model.eval().requires_grad_(False),
         tokenizer,
         objective,
         digest.hexdigest()[:16],
         training,
-        "causal_past"
-        if model_config.causal_past
-        else training.get("config", {}).get("attention", "block_causal"),
+        "causal_past" if model_config.causal_past else attention,
     )
 
 

@@ -8,6 +8,7 @@ for whoever wants to watch.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -106,29 +107,17 @@ def sample_answers(
             prompt_block_size=sampling.block_size if is_in_blocks else None,
         )
     plan, past = choose_plan(sampling, spec), checkpoint.choose_past(sampling.block_size)
+    model, tokenizer, num_tokens = checkpoint.model, checkpoint.tokenizer, sampling.max_new_tokens
+    sample: Callable[..., list[Generation]]
     if suffixes is not None:
-        return infill(
-            checkpoint.model,
-            checkpoint.tokenizer,
-            prompts,
-            suffixes,
-            num_tokens=sampling.max_new_tokens,
-            policy=plan.policy,
-            revision=plan.revision,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            measure=plan.measure,
-            seeds=seeds,
-            past=past,
-            on_step=on_step,
+        sample = partial(infill, model, tokenizer, prompts, suffixes, num_tokens=num_tokens)
+    else:
+        size = sampling.block_size
+        sample = partial(
+            sample_blocks, model, tokenizer, prompts, block_size=size, max_new_tokens=num_tokens
         )
-    return sample_blocks(
-        checkpoint.model,
-        checkpoint.tokenizer,
-        prompts,
-        block_size=sampling.block_size,
+    return sample(
         policy=plan.policy,
-        max_new_tokens=sampling.max_new_tokens,
         revision=plan.revision,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
