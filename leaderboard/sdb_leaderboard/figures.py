@@ -29,6 +29,8 @@ SPEED_TITLE = "Median speed of one user, tokens per second (log) →"
 QUALITY_TITLE = "pass@1 →"
 BAND_COLOR = "rgba(110, 125, 142, 0.16)"
 FRONTIER_COLOR = "#7b8896"
+LABEL_WIDTH, LABEL_HEIGHT = 0.0125, 0.035
+"""Of a label's letter, as parts of the axes."""
 
 _CURVE_COLUMNS = [
     "generator",
@@ -58,6 +60,7 @@ def draw_frontier(
     """
     drawn = panel.table[panel.table["is_timed"]]
     left, right, bottom, top = compute_limits(drawn, reported)
+    drawn = drawn.assign(label_place=place_labels(drawn, left, right, bottom, top))
     figure = go.Figure()
     _add_band(figure, panel, left, bottom)
     _add_curves(figure, drawn, looks)
@@ -133,6 +136,27 @@ def label_point(line: pd.Series) -> str:
     if not math.isnan(line["num_steps"]):
         return f"{line['num_steps']:.0f} steps"
     return str(line["policy"])
+
+
+def place_labels(
+    drawn: pd.DataFrame, left: float, right: float, bottom: float, top: float
+) -> pd.Series:
+    """Where each point's label stands: above right, or below left if the one before is in its way.
+
+    Args:
+        drawn: Cells with a speed.
+        left, right, bottom, top: Of the axes, as `compute_limits` gives them.
+    """
+    places = pd.Series("top right", drawn.index)
+    end_x, end_y = -math.inf, -math.inf  # of the last label above, as parts of the axes
+    for index, line in drawn[drawn["is_on_frontier"]].sort_values("tok_s_user").iterrows():
+        x = math.log(line["tok_s_user"] / left) / math.log(right / left)
+        y = (line["pass_at_1"] - bottom) / (top - bottom)
+        if x < end_x and abs(y - end_y) < LABEL_HEIGHT:
+            places[index] = "bottom left"
+        else:
+            end_x, end_y = x + LABEL_WIDTH * (1 + len(label_point(line))), y
+    return places
 
 
 def describe_cell(line: pd.Series, num_problems: int) -> list[tuple[str, str]]:
@@ -235,7 +259,7 @@ def _add_points(
             y=points["pass_at_1"].tolist(),
             mode="markers+text" if is_front else "markers",
             text=[label_point(line) if is_front else "" for _, line in points.iterrows()],
-            textposition="top right",
+            textposition=points["label_place"].tolist(),
             textfont={"size": 11},
             marker={
                 "symbol": symbols,

@@ -15,7 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from sdb_leaderboard.figures import NOTHING_TIMED, compute_limits, label_point, list_speed_ticks
+from sdb_leaderboard.figures import (
+    NOTHING_TIMED,
+    compute_limits,
+    label_point,
+    list_speed_ticks,
+    place_labels,
+)
 from sdb_leaderboard.panel import Panel
 from sdb_leaderboard.pareto import trace_staircase
 from sdb_leaderboard.reported import Reported
@@ -63,6 +69,7 @@ def _draw_panel(
 ) -> None:
     drawn = panel.table[panel.table["is_timed"]]
     left, right, bottom, top = compute_limits(drawn, reported)
+    drawn = drawn.assign(label_place=place_labels(drawn, left, right, bottom, top))
     axes.set_xscale("log")
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
@@ -149,11 +156,14 @@ def _draw_series(axes: Axes, of_series: pd.DataFrame, look: Series) -> None:
         )
         for _, point in points.iterrows():
             if is_front:
+                is_above = point["label_place"] == "top right"
                 axes.annotate(
                     label_point(point),
                     (point["tok_s_user"], point["pass_at_1"]),
-                    xytext=(5, 4),
+                    xytext=(5, 4) if is_above else (-5, -4),
                     textcoords="offset points",
+                    ha="left" if is_above else "right",
+                    va="bottom" if is_above else "top",
                     fontsize=8,
                 )
     axes.scatter(
