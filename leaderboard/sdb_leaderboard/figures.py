@@ -59,8 +59,8 @@ def draw_frontier(
         reported: Quoted points of this benchmark; drawn, not ranked.
     """
     drawn = panel.table[panel.table["is_timed"]]
-    left, right, bottom, top = compute_limits(drawn, reported)
-    drawn = drawn.assign(label_place=place_labels(drawn, left, right, bottom, top))
+    left, right, bottom, top = limits = compute_limits(drawn, reported)
+    drawn = drawn.assign(label_place=place_labels(drawn, limits))
     figure = go.Figure()
     _add_band(figure, panel, left, bottom)
     _add_curves(figure, drawn, looks)
@@ -138,16 +138,15 @@ def label_point(line: pd.Series) -> str:
     return str(line["policy"])
 
 
-def place_labels(
-    drawn: pd.DataFrame, left: float, right: float, bottom: float, top: float
-) -> pd.Series:
+def place_labels(drawn: pd.DataFrame, limits: tuple[float, float, float, float]) -> pd.Series:
     """Where each point's label stands: above right, or below left if the one before is in its way.
 
     Args:
         drawn: Cells with a speed.
-        left, right, bottom, top: Of the axes, as `compute_limits` gives them.
+        limits: Of the axes, from `compute_limits`.
     """
-    places = pd.Series("top right", drawn.index)
+    left, right, bottom, top = limits
+    places = dict.fromkeys(drawn.index, "top right")
     end_x, end_y = -math.inf, -math.inf  # of the last label above, as parts of the axes
     for index, line in drawn[drawn["is_on_frontier"]].sort_values("tok_s_user").iterrows():
         x = math.log(line["tok_s_user"] / left) / math.log(right / left)
@@ -156,7 +155,7 @@ def place_labels(
             places[index] = "bottom left"
         else:
             end_x, end_y = x + LABEL_WIDTH * (1 + len(label_point(line))), y
-    return places
+    return pd.Series(places, drawn.index, dtype=str)
 
 
 def describe_cell(line: pd.Series, num_problems: int) -> list[tuple[str, str]]:

@@ -68,8 +68,8 @@ def _draw_panel(
     reported: Sequence[Reported],
 ) -> None:
     drawn = panel.table[panel.table["is_timed"]]
-    left, right, bottom, top = compute_limits(drawn, reported)
-    drawn = drawn.assign(label_place=place_labels(drawn, left, right, bottom, top))
+    left, right, bottom, top = limits = compute_limits(drawn, reported)
+    drawn = drawn.assign(label_place=place_labels(drawn, limits))
     axes.set_xscale("log")
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)

@@ -8,7 +8,7 @@ from sdb_leaderboard.figures import place_labels
 def place(points: list[tuple[float, float, bool]]) -> list[str]:
     drawn = pd.DataFrame(points, columns=["tok_s_user", "pass_at_1", "is_on_frontier"])
     drawn = drawn.assign(threshold=float("nan"), num_steps=float("nan"), policy="prefix:0.9")
-    return place_labels(drawn, 100.0, 10_000.0, 0.0, 1.0).tolist()
+    return place_labels(drawn, (100.0, 10_000.0, 0.0, 1.0)).tolist()
 
 
 def test_a_label_in_the_way_of_the_last_one_goes_below() -> None:
