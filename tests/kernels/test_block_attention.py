@@ -1,5 +1,6 @@
 """`block_attention`: every backend against a loop over queries in float64, on odd sizes."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import pytest
@@ -41,6 +42,7 @@ def attend_one_by_one(
     num_keys: list[int],
     first_key: list[int],
     block_size: int | None,
+    num_causal: Sequence[int] = (0, 0, 0),
 ) -> Tensor:
     """Attend in float64, one query after the other, over nothing but the keys it sees."""
     attended = torch.zeros(queries.shape, dtype=torch.float64, device=queries.device)
@@ -53,6 +55,8 @@ def attend_one_by_one(
                 if block_size is not None:
                     own_block = query // block_size
                     end = min(end, end - num_queries + (own_block + 1) * block_size)
+                if query < num_causal[row]:
+                    end = num_keys[row] - num_queries + query + 1
                 seen = slice(first_key[row], end)
                 if first_key[row] < end:
                     k, v = keys[row, group, seen].double(), values[row, group, seen].double()
@@ -78,16 +82,24 @@ def test_a_full_block_is_softmax_attention(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("block_size", [None, 1, 3, 4, 20])
-def test_blocks_and_padding_and_lengths_per_row(block_size: int | None, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("block_size", "num_causal"),
+    [(None, None), (1, None), (3, None), (4, None), (20, None), (None, [0, 4, 9]), (4, [6, 0, 3])],
+)
+def test_blocks_and_padding_and_lengths_per_row(
+    block_size: int | None, num_causal: list[int] | None, backend: str
+) -> None:
     queries, keys, values = inputs((3, 4, 2, 9, 300, 8))
     # The last row's padding reaches into its queries: some of them see nothing.
     num_keys, first_key = [300, 9, 20], [0, 0, 16]
     for row in range(3):  # what is not in use was never written
         keys[row, :, num_keys[row] :] = torch.nan
         values[row, :, num_keys[row] :] = torch.nan
-    expected = attend_one_by_one(queries, keys, values, num_keys, first_key, block_size).float()
-    assert bool((expected[2] == 0).all(dim=-1).any()) == (block_size in (1, 3, 4))
+    expected = attend_one_by_one(
+        queries, keys, values, num_keys, first_key, block_size, num_causal or [0, 0, 0]
+    ).float()
+    is_blind = block_size in (1, 3, 4) or num_causal is not None
+    assert bool((expected[2] == 0).all(dim=-1).any()) == is_blind
     with nan_filled_outputs():
         actual = block_attention(
             queries,
@@ -95,6 +107,9 @@ def test_blocks_and_padding_and_lengths_per_row(block_size: int | None, backend:
             values,
             num_keys=torch.tensor(num_keys, dtype=torch.int32, device=DEVICE),
             first_key=torch.tensor(first_key, dtype=torch.int32, device=DEVICE),
+            num_causal=None
+            if num_causal is None
+            else torch.tensor(num_causal, dtype=torch.int32, device=DEVICE),
             block_size=block_size,
             backend=backend,
         )
@@ -162,6 +177,7 @@ INT = torch.zeros(2, dtype=torch.int32)
         ({"num_keys": INT.long()}, r"num_keys is torch.int64 \[2\]; pass torch.int32 \[2\]"),
         ({"first_key": INT[:1]}, r"first_key is torch.int32 \[1\]; pass torch.int32 \[2\]"),
         ({"first_key": INT.to("meta")}, r"\['cpu', 'meta'\]; move them to one device"),
+        ({"num_causal": INT.long()}, r"num_causal is torch.int64 \[2\]; pass torch.int32 \[2\]"),
         ({"block_size": 0}, "block_size=0 must be at least 1, or None"),
     ],
 )
@@ -193,3 +209,6 @@ def test_flash_attn_agrees() -> None:
         torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.01)
     with pytest.raises(ValueError, match=r"flash_attn cannot attend in .* with block_size=4"):
         block_attention(queries, keys, values, num_keys=290, block_size=4, backend="flash_attn")
+    two = torch.tensor([2, 2], dtype=torch.int32, device=DEVICE)
+    with pytest.raises(ValueError, match=r"flash_attn cannot attend in .* with num_causal"):
+        block_attention(queries, keys, values, num_keys=290, num_causal=two, backend="flash_attn")

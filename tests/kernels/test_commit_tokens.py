@@ -1,5 +1,6 @@
 """`commit_tokens`: its rules by hand, progress, and Triton against PyTorch."""
 
+import functools
 import math
 from importlib.util import find_spec
 
@@ -25,6 +26,7 @@ def step(
     end_id: int | None = None,
     is_infill: bool = False,
     steps_left: int | None = None,
+    is_prefix: bool = False,
 ) -> tuple[list[int], int, bool]:
     """Run one row and return its block, the tokens committed and whether it is done."""
     row = torch.tensor([block], device=DEVICE)
@@ -35,6 +37,7 @@ def step(
             torch.tensor([confidence], device=DEVICE),
             mask_id=M,
             threshold=threshold,
+            is_prefix=is_prefix,
             end_id=end_id,
             is_infill=torch.tensor([is_infill], device=DEVICE) if is_infill else None,
             steps_left=None
@@ -78,6 +81,28 @@ def test_a_quota_spreads_the_masks_over_the_steps_left(backend: str) -> None:
         assert block == expected
         assert num_committed == sum(token != M for token in expected)
         assert is_done is (expected == ids)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_from_the_left_no_mask_is_left_in_front(backend: str) -> None:
+    run = functools.partial(step, backend=backend, is_prefix=True)
+    ids = [10, 11, 12, 13]
+    assert run([M] * 4, ids, [0.9, 0.9, 0.5, 0.9]) == ([10, 11, M, M], 2, False)
+    # The first one always, what is written already counts as sure.
+    assert run([M] * 4, ids, [0.1, 0.9, 0.2, 0.9]) == ([10, 11, M, M], 2, False)
+    assert run([1, M, 3, M], ids, [0.0, 0.1, 0.0, 0.9]) == ([1, 11, 3, 13], 2, True)
+    assert run([M] * 4, ids, [math.nan] * 4) == ([10, M, M, M], 1, False)
+    # A quota counts from the left as well, and is no end.
+    assert run([M] * 4, ids, [0.1, 0.2, 0.9, 0.3], steps_left=2) == ([10, 11, 12, M], 3, False)
+    # Nothing behind the start of the tail.
+    tail = [10, E, E, E]
+    assert run([M] * 4, tail, [0.9] * 4, end_id=E) == ([10, E, E, E], 2, True)
+    assert run([M] * 4, tail, [0.9, 0.1, 0.9, 0.9], end_id=E) == ([10, M, M, M], 1, False)
+    assert run([M, M, 3], tail[:3], [0.1, 0.9, 0.0], end_id=E, is_infill=True) == (
+        [10, M, 3],
+        1,
+        False,
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -178,16 +203,19 @@ def random_inputs(num_rows: int, block_size: int) -> dict[str, Tensor]:
 
 
 @needs_triton
+@pytest.mark.parametrize("is_prefix", [False, True])
 @pytest.mark.parametrize("options", ["plain", "end", "end and infill", "steps", "all"])
 @pytest.mark.parametrize("size", [(40, 1), (40, 5), (40, 32), (7, 100)], ids=str)
-def test_triton_writes_what_the_reference_writes(size: tuple[int, int], options: str) -> None:
+def test_triton_writes_what_the_reference_writes(
+    size: tuple[int, int], options: str, is_prefix: bool
+) -> None:
     results = []
     for backend in ("reference", "triton"):
         given = random_inputs(*size)
         with nan_filled_outputs():
             outputs = commit_tokens(
                 given["block"], given["proposals"], given["confidence"], mask_id=M,
-                threshold=0.75, backend=backend,
+                threshold=0.75 - 0.5 * is_prefix, is_prefix=is_prefix, backend=backend,
                 end_id=None if options in ("plain", "steps") else E,
                 is_infill=given["is_infill"] if options in ("end and infill", "all") else None,
                 steps_left=given["steps_left"] if options in ("steps", "all") else None,

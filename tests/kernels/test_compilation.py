@@ -32,8 +32,8 @@ for size in (1, 32, 256):
         (None, None, None),
         (7, torch.zeros(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int32)),
     ):
-        commit_tokens(block, block, block.float(), mask_id=9, threshold=0.9, end_id=end_id,
-            is_infill=is_infill, steps_left=steps_left)
+        commit_tokens(block, block, block.float(), mask_id=9, threshold=0.9,
+            is_prefix=end_id is None, end_id=end_id, is_infill=is_infill, steps_left=steps_left)
 """,
     "norm_gate_up_silu": """
 from sdb_kernels.norm_gate_up_silu.kernel import norm_gate_up_silu
@@ -79,14 +79,15 @@ for dtype in (torch.bfloat16, torch.float32):
     "block_attention": """
 from sdb_kernels.block_attention.kernel import block_attention
 lengths = torch.zeros(1, dtype=torch.int32)
-for dtype, num_heads, num_groups, width, num_keys, first_key, block_size in (
+for dtype, num_heads, num_groups, width, num_keys, lengths_of_rows, block_size in (
     (torch.bfloat16, 32, 8, 128, 4096, None, None),  # 8b
     (torch.bfloat16, 14, 2, 64, lengths, lengths, 4),  # 0.5b
     (torch.float32, 4, 2, 64, 200, None, 1),
 ):
     queries = torch.zeros(1, num_heads, 32, width, dtype=dtype)
     keys = torch.zeros(1, num_groups, 4096, width, dtype=dtype)
-    block_attention(queries, keys, keys, num_keys, first_key, block_size, 0.1)
+    block_attention(queries, keys, keys, num_keys, lengths_of_rows, lengths_of_rows, block_size,
+        0.1)
 """,
 }
 

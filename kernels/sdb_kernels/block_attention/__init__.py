@@ -25,6 +25,7 @@ def block_attention(
     *,
     num_keys: int | Tensor,
     first_key: Tensor | None = None,
+    num_causal: Tensor | None = None,
     block_size: int | None = None,
     scale: float | None = None,
     backend: str | None = None,
@@ -32,8 +33,10 @@ def block_attention(
     """Attend from L queries to the keys of a cache, of which the last L are their own.
 
     Query i of L sits at key `num_keys - L + i`. It sees all of [first_key, num_keys), or, with a
-    block size b, those before the end of its own block: block-causal, and causal with b = 1. A
-    query that sees nothing gives zeros. What the cache holds outside that range is never read.
+    block size b, those before the end of its own block: block-causal, and causal with b = 1. The
+    first `num_causal` queries see nothing behind themselves, whatever b is: a finished block that a
+    causal past takes in, in front of one that sees all of itself. A query that sees nothing gives
+    zeros. What the cache holds outside that range is never read.
 
     Args:
         queries: [B, H, L, E] float32 or bfloat16.
@@ -41,10 +44,12 @@ def block_attention(
         values: [B, G, S, E].
         num_keys: Keys in use, at least L: a number for all rows, or int32 [B] on the device.
         first_key: int32 [B], where the row's padding ends; None for 0.
+        num_causal: int32 [B] from 0 to L on the device; None for 0.
         block_size: b, counted from the first query; None sees everything.
         scale: Of the scores; default 1 / sqrt(E).
         backend: `"triton"`, `"sdpa"`, `"flash_attn"`, `"reference"` or None; see
-            `sdb_kernels.backend.choose`. flash-attn takes bfloat16, and no block size but 1.
+            `sdb_kernels.backend.choose`. flash-attn takes bfloat16, no block size but 1 and
+            no `num_causal`.
 
     Returns:
         [B, H, L, E], same dtype; a view of memory in the order B, L, H, E, so that joining the
@@ -54,7 +59,7 @@ def block_attention(
         ValueError: An argument does not fit the description above.
         RuntimeError: The requested backend cannot run here.
     """
-    _check(queries, keys, values, num_keys, first_key, block_size)
+    _check(queries, keys, values, num_keys, first_key, num_causal, block_size)
     name = kernel_backend.choose("block_attention", backend, queries.device)
     if name == "triton":
         # Imported here: Triton is optional, and reads TRITON_INTERPRET on import of the module.
@@ -68,7 +73,7 @@ def block_attention(
     if block_size is not None and block_size >= queries.shape[2]:
         block_size = None  # one block
     scale = queries.shape[3] ** -0.5 if scale is None else scale
-    return run(queries, keys, values, num_keys, first_key, block_size, scale)
+    return run(queries, keys, values, num_keys, first_key, num_causal, block_size, scale)
 
 
 def _check(
@@ -77,6 +82,7 @@ def _check(
     values: Tensor,
     num_keys: int | Tensor,
     first_key: Tensor | None,
+    num_causal: Tensor | None,
     block_size: int | None,
 ) -> None:
     if queries.dim() != 4 or keys.dim() != 4 or keys.shape != values.shape:
@@ -103,7 +109,8 @@ def _check(
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size={block_size} must be at least 1, or None")
     tensors = {"queries": queries, "keys": keys, "values": values}
-    for name, tensor in (("num_keys", num_keys), ("first_key", first_key)):
+    lengths = {"num_keys": num_keys, "first_key": first_key, "num_causal": num_causal}
+    for name, tensor in lengths.items():
         if isinstance(tensor, Tensor):
             tensors[name] = tensor
             if tensor.dtype != torch.int32 or tensor.shape != (rows,):

@@ -32,6 +32,7 @@ def block_attention(
     values: Tensor,
     num_keys: int | Tensor,
     first_key: Tensor | None,
+    num_causal: Tensor | None,
     block_size: int | None,
     scale: float,
 ) -> Tensor:
@@ -43,6 +44,7 @@ def block_attention(
         values: [B, G, S, E].
         num_keys: A number or int32 [B].
         first_key: int32 [B], or None.
+        num_causal: int32 [B], or None.
         block_size: b < L, or None.
         scale: Of the scores.
 
@@ -71,12 +73,14 @@ def block_attention(
     tile_e = max(16, triton.next_power_of_2(width))
     lengths = num_keys.contiguous() if isinstance(num_keys, Tensor) else None
     starts = None if first_key is None else first_key.contiguous()
+    causal = None if num_causal is None else num_causal.contiguous()
     block_attention_split_kernel[(triton.cdiv(num_packed, tile_m), rows * num_groups, num_splits)](
         queries,
         keys,
         values,
         lengths,
         starts,
+        causal,
         attended,
         sums,
         statistics,
@@ -93,6 +97,7 @@ def block_attention(
         WIDTH=width,
         HAS_LENGTHS=lengths is not None,
         HAS_STARTS=starts is not None,
+        HAS_CAUSAL=causal is not None,
         HAS_BLOCKS=block_size is not None,
         IS_SPLIT=is_split,
         # The interpreter multiplies bfloat16 operands as if their bits were integers.
@@ -126,6 +131,7 @@ def block_attention_split_kernel(
     values_ptr,  # [B, G, S, E]
     lengths_ptr,  # [B] int32, None unless HAS_LENGTHS
     starts_ptr,  # [B] int32, None unless HAS_STARTS
+    causal_ptr,  # [B] int32, None unless HAS_CAUSAL
     attended_ptr,  # [B, L, H, E], written unless IS_SPLIT
     sums_ptr,  # [B, L, H, P, E] float32, written if IS_SPLIT
     statistics_ptr,  # [B, L, H, P, 2] float32: largest score in bits, sum of exponentials
@@ -151,6 +157,7 @@ def block_attention_split_kernel(
     WIDTH: tl.constexpr,
     HAS_LENGTHS: tl.constexpr,
     HAS_STARTS: tl.constexpr,
+    HAS_CAUSAL: tl.constexpr,
     HAS_BLOCKS: tl.constexpr,
     IS_SPLIT: tl.constexpr,
     IS_WIDENED: tl.constexpr,
@@ -177,6 +184,9 @@ def block_attention_split_kernel(
     if HAS_BLOCKS:
         block_end = num_keys - num_queries + (query // block_size + 1) * block_size
         end = tl.minimum(end, block_end)
+    if HAS_CAUSAL:
+        is_causal = query < tl.load(causal_ptr + row)
+        end = tl.where(is_causal, num_keys - num_queries + query + 1, end)
     end = tl.where(is_query, end, 0)
 
     channel = tl.arange(0, TILE_E)

@@ -13,6 +13,7 @@ def block_attention_sdpa(
     values: Tensor,
     num_keys: int | Tensor,
     first_key: Tensor | None,
+    num_causal: Tensor | None,
     block_size: int | None,
     scale: float,
 ) -> Tensor:
@@ -21,10 +22,11 @@ def block_attention_sdpa(
     if isinstance(num_keys, int):
         keys, values = keys[:, :, :num_keys], values[:, :, :num_keys]
     mask = None
-    if isinstance(num_keys, Tensor) or first_key is not None or block_size is not None:
-        mask = find_visible(
-            rows, num_queries, keys.shape[2], num_keys, first_key, block_size, queries.device
-        )[:, None]  # [B, 1, L, S]
+    options = (first_key, num_causal, block_size)
+    if isinstance(num_keys, Tensor) or any(option is not None for option in options):
+        mask = find_visible(rows, num_queries, keys.shape[2], num_keys, *options, queries.device)[
+            :, None
+        ]  # [B, 1, L, S]
         is_read = mask.any(dim=2)[..., None]  # [B, 1, S, 1]: the rest may hold NaN
         keys, values = keys.masked_fill(~is_read, 0.0), values.masked_fill(~is_read, 0.0)
     attended = F.scaled_dot_product_attention(
@@ -46,17 +48,19 @@ def block_attention_flash(
     values: Tensor,
     num_keys: int | Tensor,
     first_key: Tensor | None,
+    num_causal: Tensor | None,
     block_size: int | None,
     scale: float,
 ) -> Tensor:
     """Attend with `flash_attn_with_kvcache`, which has causal and full attention only.
 
     Raises:
-        ValueError: Float32, or a block size that is neither 1 nor the whole.
+        ValueError: Float32, a block size that is neither 1 nor the whole, or some causal queries.
     """
-    if queries.dtype != torch.bfloat16 or block_size not in (None, 1):
+    if queries.dtype != torch.bfloat16 or block_size not in (None, 1) or num_causal is not None:
+        option = f"block_size={block_size}" if num_causal is None else "num_causal"
         raise ValueError(
-            f"flash_attn cannot attend in {queries.dtype} with block_size={block_size}; it takes "
+            f"flash_attn cannot attend in {queries.dtype} with {option}; it takes "
             "torch.bfloat16 and block_size 1 or None; use 'triton'"
         )
     from flash_attn import flash_attn_with_kvcache

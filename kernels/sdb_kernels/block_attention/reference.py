@@ -14,6 +14,7 @@ def block_attention(
     values: Tensor,
     num_keys: int | Tensor,
     first_key: Tensor | None,
+    num_causal: Tensor | None,
     block_size: int | None,
     scale: float,
 ) -> Tensor:
@@ -24,7 +25,7 @@ def block_attention(
     rows, num_heads, num_queries, width = queries.shape
     num_groups, capacity = keys.shape[1:3]
     sees = find_visible(
-        rows, num_queries, capacity, num_keys, first_key, block_size, queries.device
+        rows, num_queries, capacity, num_keys, first_key, num_causal, block_size, queries.device
     )
     # Memory that was never written may hold NaN, and zero times NaN is NaN.
     is_read = sees.any(dim=1)[:, None, :, None]  # [B, 1, S, 1]
@@ -45,6 +46,7 @@ def find_visible(
     capacity: int,
     num_keys: int | Tensor,
     first_key: Tensor | None,
+    num_causal: Tensor | None,
     block_size: int | None,
     device: torch.device,
 ) -> Tensor:
@@ -52,9 +54,12 @@ def find_visible(
     end = torch.as_tensor(num_keys, device=device).expand(rows)[:, None, None]  # [B, 1, 1]
     key = torch.arange(capacity, device=device)
     sees = (key < end).expand(rows, num_queries, capacity)
+    query = torch.arange(num_queries, device=device)[:, None]
     if block_size is not None:
-        query = torch.arange(num_queries, device=device)[:, None]
         sees = sees & (key < end - num_queries + (query // block_size + 1) * block_size)
+    if num_causal is not None:
+        is_causal = query < num_causal[:, None, None]  # [B, L, 1]
+        sees = sees & ((key <= end - num_queries + query) | ~is_causal)
     if first_key is not None:
         sees = sees & (key >= first_key[:, None, None])
     return sees

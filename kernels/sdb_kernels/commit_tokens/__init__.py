@@ -26,6 +26,7 @@ def commit_tokens(
     *,
     mask_id: int,
     threshold: float,
+    is_prefix: bool = False,
     end_id: int | None = None,
     is_infill: Tensor | None = None,
     steps_left: Tensor | None = None,
@@ -35,6 +36,8 @@ def commit_tokens(
 
     A mask is committed if its confidence is above the threshold, or if it is among the row's
     ceil(masks / steps left) most confident ones; of equals, the one further left. NaN counts as 0.
+    With `is_prefix` text grows from the left: the first ceil(masks / steps left) are committed, and
+    those behind them up to the first that is not above the threshold.
 
     With `end_id`, the tail of a block is one decision: behind the first position from which there
     is nothing but end tokens, committed or proposed, nothing is committed; and everything behind a
@@ -47,6 +50,7 @@ def commit_tokens(
         confidence: [B, b] float32, at least 0; read where `block` is masked.
         mask_id: The id of a mask.
         threshold: Commit strictly above this; infinity leaves the choice to the quota.
+        is_prefix: Leave no mask in front of a token that is committed.
         end_id: The id that ends a text, or None if the model has none.
         is_infill: [B] bool, rows with text given behind a mask; None for no row.
         steps_left: [B] int32, steps in which the row has to be done, this one included; counted
@@ -73,6 +77,7 @@ def commit_tokens(
         confidence,
         mask_id=mask_id,
         threshold=threshold,
+        is_prefix=is_prefix,
         end_id=end_id,
         is_infill=is_infill,
         steps_left=steps_left,

@@ -20,6 +20,7 @@ def commit_tokens(
     *,
     mask_id: int,
     threshold: float,
+    is_prefix: bool,
     end_id: int | None,
     is_infill: Tensor | None,
     steps_left: Tensor | None,
@@ -32,6 +33,7 @@ def commit_tokens(
         confidence: [B, b] float32.
         mask_id: The id of a mask.
         threshold: Commit strictly above this.
+        is_prefix: Leave no mask in front of a token that is committed.
         end_id: The id that ends a text, or None.
         is_infill: [B] bool, or None.
         steps_left: [B] int32, written, or None.
@@ -64,6 +66,7 @@ def commit_tokens(
         mask_id,
         -1 if end_id is None else end_id,
         float(threshold),
+        IS_PREFIX=is_prefix,
         HAS_END=end_id is not None,
         HAS_INFILL=is_infill is not None,
         HAS_STEPS=steps_left is not None,
@@ -94,6 +97,7 @@ def commit_tokens_kernel(
     mask_id,
     end_id,
     threshold,
+    IS_PREFIX: tl.constexpr,
     HAS_END: tl.constexpr,
     HAS_INFILL: tl.constexpr,
     HAS_STEPS: tl.constexpr,
@@ -136,13 +140,16 @@ def commit_tokens_kernel(
         steps = tl.maximum(tl.load(steps_left_ptr + row * steps_left_stride), 1)
         quota = tl.cdiv(tl.sum(is_open.to(tl.int32), axis=0), steps)
         tl.store(steps_left_ptr + row * steps_left_stride, tl.maximum(steps - 1, 1))
-    key = tl.where(is_candidate, score, -1.0)
+    key = tl.where(is_candidate, 0.0 if IS_PREFIX else score, -1.0)
     # [i, j]: does position j go before position i?
     is_before = (key[None, :] > key[:, None]) | (
         (key[None, :] == key[:, None]) & (place[None, :] < place[:, None])
     )
     rank = tl.sum(is_before.to(tl.int32), axis=1)
     is_committed = is_candidate & ((score > threshold) | (rank < quota))
+    if IS_PREFIX:
+        first_left = tl.min(tl.where(is_candidate & (is_committed == 0), place, TILE_L), axis=0)
+        is_committed = is_committed & (place < first_left)
 
     tokens = tl.where(is_committed, proposals, tokens)
     if HAS_END:

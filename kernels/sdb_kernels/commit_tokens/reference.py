@@ -16,6 +16,7 @@ def commit_tokens(
     *,
     mask_id: int,
     threshold: float,
+    is_prefix: bool,
     end_id: int | None,
     is_infill: Tensor | None,
     steps_left: Tensor | None,
@@ -40,10 +41,14 @@ def commit_tokens(
         num_steps = steps_left[:, None].clamp(min=1)
         quota = (is_open.sum(dim=1, keepdim=True) + num_steps - 1) // num_steps
         steps_left.copy_((steps_left - 1).clamp(min=1))
+    key = torch.zeros_like(score) if is_prefix else score
     # Stable, so that of equals the one further left comes first.
-    order = score.masked_fill(~candidate, -1.0).argsort(dim=1, descending=True, stable=True)
+    order = key.masked_fill(~candidate, -1.0).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1)
-    is_committed = candidate & ((score > threshold) | (rank < quota))
+    is_sure = (score > threshold) | (rank < quota)
+    if is_prefix:
+        is_sure = (is_sure | ~candidate).cumprod(dim=1).bool()
+    is_committed = candidate & is_sure
 
     block.copy_(torch.where(is_committed, proposals, block))  # indexing by bool asks the host
     if end_id is not None:
@@ -57,5 +62,5 @@ def commit_tokens(
 
 def _is_behind_tail_start(is_end: Tensor) -> Tensor:
     """Positions inside a row's tail of end tokens, its first position excepted; bool [B, b]."""
-    is_tail = is_end.flip(1).cumprod(dim=1).flip(1).bool()
-    return is_tail & torch.nn.functional.pad(is_tail, (1, 0))[:, :-1]
+    is_tail = is_end.flip(1).cumprod(dim=1).flip(1)
+    return is_tail.cumsum(dim=1) > 1  # Inductor cannot compile a padded mask
