@@ -240,7 +240,7 @@ def generate(
     loaded = load_checkpoint(checkpoint, torch.bfloat16 if weights == "bfloat16" else torch.float32)
     if threshold is None and num_steps is None and policy is None:
         # Surest from the left, as its autoregressive start was; a gap knows its right side too.
-        if loaded.attention == "causal_past" and suffix is None and sampler in (None, "blocks"):
+        if loaded.attention == "causal_past" and suffix is None:
             policy = "prefix:0.9"
         else:
             threshold = 0.99

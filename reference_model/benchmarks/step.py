@@ -137,6 +137,7 @@ def measure(
         model,
         cache,
         block=masks.clone(),
+        before=masks[:, :0],
         num_past=past,
         is_done=torch.zeros(1, dtype=torch.bool, device=like.device),
         mask_id=MASK_ID,

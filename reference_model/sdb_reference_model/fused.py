@@ -6,7 +6,8 @@ positions may live on the device, so that one CUDA graph serves every step of a 
 
     norm_qkv_rope_append, block_attention (2), linear_add, norm_gate_up_silu, linear_add
 
-What it does not do: train, return logits, choose a policy beyond a threshold, read packed weights.
+What it does not do: train, return logits, choose a policy beyond a threshold, in any order or from
+the left, read packed weights.
 
 Choice: the operators round less often than the modules do in bfloat16, so the two agree within
 rounding there, and within 1e-5 in float32.
@@ -36,6 +37,7 @@ def read_block(
     *,
     num_past: Tensor,
     first_key: Tensor | None = None,
+    num_causal: Tensor | None = None,
     block_size: int | None = None,
     backend: str | None = None,
 ) -> Tensor:
@@ -48,6 +50,8 @@ def read_block(
         num_past: int32 [B], finished positions of each row in the cache, padding included.
         first_key: int32 [B], padding on the left of each row; None for none. Rotary positions
             count from there.
+        num_causal: int32 [B], positions of each row that see nothing behind themselves, whatever
+            `block_size` is; None for none.
         block_size: None lets the block see all of itself; b makes it block-causal, 1 causal.
         backend: of every operator: `"triton"`; `"reference"` for PyTorch's calls alone, among them
             its own attention; None chooses by capability.
@@ -94,6 +98,7 @@ def read_block(
             values,
             num_keys=num_keys,
             first_key=first_key,
+            num_causal=num_causal,
             block_size=block_size,
             backend=attention_backend,
         )
@@ -131,6 +136,10 @@ class Step:
     cache: KVCache
     block: Tensor
     """int64 [B, b], written."""
+    before: Tensor
+    """int64 [B, p], the p tokens in front of `block` that are read with it. A finished block among
+    them is blind to `block`, and its keys and values are final from then on. On a causal past the
+    last one is always there: the first of `block` is predicted where it stands."""
     num_past: Tensor
     """int32 [B], finished positions in front of what is read, padding included."""
     is_done: Tensor
@@ -138,29 +147,34 @@ class Step:
     mask_id: int
     end_id: int | None
     threshold: float
+    is_prefix: bool = False
+    """Whether text grows from the left, see `commit_tokens`."""
     first_key: Tensor | None = None
     """int32 [B], padding on the left of each row."""
-    previous: Tensor | None = None
-    """int64 [B, b], a finished block that is read in front of `block`, to which it is blind: its
-    keys and values are final from then on."""
     backend: str | None = None
 
     @torch.no_grad()
     def run(self) -> Tensor:
         """Read the block once and commit what is more probable than the threshold.
 
+        On a causal past a full block is read causally, as text: that makes it past.
+
         Returns:
             Tokens committed, int32 [B].
         """
-        window, size = self.block, self.block.shape[1]
-        if self.previous is not None:
-            window = torch.cat((self.previous, self.block), dim=1)  # [B, 2b]
+        size, num_causal = self.block.shape[1], None
+        window = torch.cat((self.before, self.block), dim=1)  # [B, p + b]
+        if self.model.config.causal_past:
+            window = window[:, :-1]
+            is_full = (self.block != self.mask_id).all(dim=1)
+            num_causal = (window.shape[1] - size * ~is_full).int()
         hidden = read_block(
             self.model,
             window,
             self.cache,
             num_past=self.num_past,
             first_key=self.first_key,
+            num_causal=num_causal,
             block_size=size,
             backend=self.backend,
         )
@@ -176,6 +190,7 @@ class Step:
             confidence.view_as(self.block),
             mask_id=self.mask_id,
             threshold=self.threshold,
+            is_prefix=self.is_prefix,
             end_id=self.end_id,
             backend=self.backend,
         )

@@ -18,7 +18,13 @@ from sdb_reference_model.infill import infill
 from sdb_reference_model.pipelining import sample_pipelined
 from sdb_reference_model.policies import Plan, build_plan, commit_above, commit_evenly
 from sdb_reference_model.policy_specs import PolicySpec, parse_policy
-from sdb_reference_model.replay import COMPILERS, Replayer, choose_sampler, find_obstacle
+from sdb_reference_model.replay import (
+    COMPILERS,
+    Replayer,
+    choose_sampler,
+    find_obstacle,
+    find_rule,
+)
 from sdb_reference_model.sampler import Generation, sample_blocks
 
 MASK_GLYPH = "\N{LIGHT SHADE}"
@@ -203,8 +209,9 @@ def generate_text(
         )
         return GeneratedText(tokenizer.decode(generation.token_ids), generation)
     obstacle = find_obstacle(checkpoint, sampling.block_size, sampling.temperature)
-    if sampling.threshold is None:
-        obstacle = "it commits by a threshold alone"
+    rule = find_rule(sampling.threshold, sampling.policy)
+    if rule is None:
+        obstacle = "it commits by --threshold or --policy prefix:THRESHOLD alone"
     elif suffix is not None:
         obstacle = "it fills no gaps"
     elif on_frame is not None:
@@ -212,11 +219,11 @@ def generate_text(
     device = checkpoint.model.embedding.weight.device
     name = choose_sampler(sampler, obstacle, device)
     if name in COMPILERS:
-        assert sampling.threshold is not None, "nothing else is replayed"
+        assert rule is not None, "nothing else is replayed"
         (generation,) = Replayer(checkpoint.model, tokenizer, compiler=COMPILERS[name]).sample(
             prompts,
             block_size=sampling.block_size,
-            threshold=sampling.threshold,
+            rule=rule,
             max_new_tokens=sampling.max_new_tokens,
         )
         return GeneratedText(tokenizer.decode(generation.token_ids), generation)

@@ -5,10 +5,11 @@
               makes it past and goes on to a block of masks, by itself
     poll      ask the device how far every row is; when all are done, read what was written
 
-Place in the flow: `sampler.sample_blocks` for its plainest case, a threshold and greedy tokens
-under the exact cache. The step is captured once per shape as a CUDA graph on a CUDA device, and
-called as it is elsewhere. `sample_blocks` is the definition: same tokens, same reasons to finish,
-same counts of forwards. `replay_tokens.py` is the same for the autoregressive twin.
+Place in the flow: `sampler.sample_blocks` for its plainest case, greedy tokens by a threshold, in
+any order or from the left, under the exact cache. The step is captured once per shape as a CUDA
+graph on a CUDA device, and called as it is elsewhere. `sample_blocks` is the definition: same
+tokens, same reasons to finish, same counts of forwards. `replay_tokens.py` is the same for the
+autoregressive twin.
 
 Who makes the kernels of a step is a choice of its own: the operators, which take Triton's on a GPU,
 or torch.compile, which fuses the same step of PyTorch's calls (`compiler="inductor"`).
@@ -20,7 +21,8 @@ shape), gain anything on a processor, capture or compile ahead: the first call o
 Choice: the window is the block and the one before it, whose keys and values are thereby written in
 final form with the next block's first step, as `Cached` does it. Every step then reads 2b tokens,
 which costs nothing where a forward is bound by its weights (`roofline.py`: below the knee). Above
-it, `is_folded=False` reads b tokens and spends one forward more per block.
+it, `is_folded=False` reads b tokens and spends one forward more per block. On a causal past the
+window begins and ends one token earlier, where the block is predicted.
 """
 
 import time
@@ -37,6 +39,7 @@ from sdb_kernels.commit_tokens import MAX_BLOCK_SIZE
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.fused import Step, read_block
 from sdb_reference_model.model import KVCache, Transformer
+from sdb_reference_model.policy_specs import parse_policy
 from sdb_reference_model.sampler import Generation, check_canvas
 from sdb_reference_model.tokenizer import SpecialIds, pad_left
 
@@ -73,8 +76,12 @@ def find_obstacle(
     checkpoint: Checkpoint, block_size: int | None = None, temperature: float = 0.0
 ) -> str | None:
     """Say what keeps a checkpoint from being sampled by replays, or None if nothing does."""
-    if checkpoint.objective != "diffusion" or checkpoint.attention != "block_causal":
-        return f"the model is {checkpoint.objective} and {checkpoint.attention}, not block_causal"
+    is_read = checkpoint.attention in ("block_causal", "causal_past")
+    if checkpoint.objective != "diffusion" or not is_read:
+        return (
+            f"the model is {checkpoint.objective} and {checkpoint.attention}, not block_causal or "
+            "causal_past"
+        )
     if checkpoint.tokenizer.control_ids is not None:
         return "the model knows DELETE and INSERT, and `head_select` forbids one token only"
     if block_size is not None and block_size > MAX_BLOCK_SIZE:
@@ -105,13 +112,29 @@ def choose_sampler(
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What a step commits: `commit_above`, or `commit_prefix` of `policies.py`."""
+
+    threshold: float
+    is_prefix: bool = False
+
+
+def find_rule(threshold: float | None, policy: str | None) -> Rule | None:
+    """The rule that a threshold or the text of a policy names; None of what replays do not do."""
+    if policy is None:
+        return None if threshold is None else Rule(threshold)
+    spec = parse_policy(policy)
+    return Rule(spec.values[0], is_prefix=True) if spec.name == "prefix" else None
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What a captured step cannot change."""
 
     num_rows: int
     block_size: int
     max_new_tokens: int
-    threshold: float
+    rule: Rule
     capacity: int
     """Positions of the cache."""
 
@@ -128,7 +151,7 @@ class Replayer:
         poll_every: int = POLL_EVERY,
         compiler: str | None = None,
     ) -> None:
-        """Bind a block-causal diffusion model that is not packed; nothing is captured yet.
+        """Bind a diffusion model that is not packed; nothing is captured yet.
 
         Args:
             model: its weights must stay where they are.
@@ -139,10 +162,8 @@ class Replayer:
                 kernels.
 
         Raises:
-            ValueError: no replays between polls, or a model that reads its past causally.
+            ValueError: no replays between polls.
         """
-        if model.config.causal_past:
-            raise ValueError("replays know no causal past; use sample_blocks")
         if poll_every < 1:
             raise ValueError(f"poll_every={poll_every} must be at least 1")
         self.model, self.tokenizer = model, tokenizer
@@ -160,10 +181,10 @@ class Replayer:
         prompts: Sequence[Sequence[int]],
         *,
         block_size: int,
-        threshold: float,
+        rule: Rule,
         max_new_tokens: int,
     ) -> list[Generation]:
-        """Generate one answer per prompt: `sample_blocks` with `commit_above(threshold)`.
+        """Generate one answer per prompt: `sample_blocks` with the policy that `rule` names.
 
         Commit times are those of the poll that saw the block full. The clock starts when the shape
         is captured: that is warm-up, which whichever prompt comes first is not to pay.
@@ -173,12 +194,11 @@ class Replayer:
                 cannot be compiled here.
         """
         check_canvas(self.model, prompts, block_size, max_new_tokens)
-        width = max(map(len, prompts))
-        if self.is_folded:  # the first window begins within the prompt
-            width = max(width, block_size)
+        # The first window begins within the prompt.
+        width = max(*map(len, prompts), count_before(self.model, block_size, self.is_folded))
         capacity = -(-(width + max_new_tokens) // CAPACITY_STEP) * CAPACITY_STEP
         canvas, replay = self.prepare(
-            Shape(len(prompts), block_size, max_new_tokens, threshold, capacity)
+            Shape(len(prompts), block_size, max_new_tokens, rule, capacity)
         )
         started = time.perf_counter()
         prompt = pad_left(prompts, self.tokenizer.pad_id)  # [B, P]
@@ -224,6 +244,11 @@ class Replayer:
             result.step_remasks = [0] * len(step_commits)
 
 
+def count_before(model: Transformer, block_size: int, is_folded: bool) -> int:
+    """Tokens p that are read in front of a block: the one before it, the token that predicts it."""
+    return block_size * is_folded + model.config.causal_past
+
+
 class Canvas:
     """The buffers of one shape on the model's device, and the step that moves them on.
 
@@ -240,18 +265,21 @@ class Canvas:
     ) -> None:
         """Allocate rows that are finished, so that a step may run before there is a prompt."""
         device, rows, size = model.embedding.weight.device, shape.num_rows, shape.block_size
-        block = torch.full((rows, size), tokenizer.end_id, device=device)
+        self.is_folded = is_folded
+        width = count_before(model, size, is_folded) + size
+        tokens = torch.full((rows, width), tokenizer.end_id, device=device)
         self.step = Step(
             model,
             KVCache(model.config, rows, shape.capacity, model.embedding.weight),
-            block,
+            block=tokens[:, -size:].clone(),
+            before=tokens[:, :-size],
             num_past=torch.zeros(rows, dtype=torch.int32, device=device),
             is_done=torch.ones(rows, dtype=torch.bool, device=device),
             mask_id=tokenizer.mask_id,
             end_id=tokenizer.end_id,
-            threshold=shape.threshold,
+            threshold=shape.rule.threshold,
+            is_prefix=shape.rule.is_prefix,
             first_key=torch.zeros(rows, dtype=torch.int32, device=device),
-            previous=block.clone() if is_folded else None,
             backend=backend,
         )
         self.end_id, self.last = tokenizer.end_id, shape.max_new_tokens // size - 1
@@ -271,15 +299,20 @@ class Canvas:
     @torch.no_grad()
     def load(self, prompt: Tensor, first_key: Tensor) -> None:
         """Begin texts behind prompts [B, P], left-padded by `first_key` [B]; one forward."""
-        step, width = self.step, prompt.shape[1]
+        step, width, num_before = self.step, prompt.shape[1], self.step.before.shape[1]
         prompt = prompt.to(self.text.device)
         step.first_key.copy_(first_key)  # type: ignore[union-attr]
         step.num_past.zero_()
-        read_block(step.model, prompt, step.cache, num_past=step.num_past, first_key=step.first_key)
-        step.num_past.fill_(width)
-        if step.previous is not None:
-            step.num_past -= step.block.shape[1]
-            step.previous.copy_(prompt[:, -step.block.shape[1] :])
+        read_block(
+            step.model,
+            prompt,
+            step.cache,
+            num_past=step.num_past,
+            first_key=step.first_key,
+            block_size=1 if step.model.config.causal_past else None,
+        )
+        step.num_past.fill_(width - num_before)
+        step.before.copy_(prompt[:, width - num_before :])
         step.block.fill_(step.mask_id)
         for buffer in (self.index, self.num_steps, self.step_commits):
             buffer.zero_()
@@ -298,9 +331,9 @@ class Canvas:
         is_last = (step.block == self.end_id).any(dim=1) | (self.index == self.last)
         self.progress.copy_(torch.stack((self.index + is_full, is_full & is_last), dim=1))
         # Unfolded, a full block is read once more: that writes its keys and values.
-        is_past = (was_full if step.previous is None else is_full) & ~is_last
-        if step.previous is not None:
-            step.previous.copy_(torch.where(is_past[:, None], step.block, step.previous))
+        is_past = (is_full if self.is_folded else was_full) & ~is_last
+        behind = torch.cat((step.before, step.block), dim=1)[:, size:]  # [B, p]
+        step.before.copy_(torch.where(is_past[:, None], behind, step.before))
         step.block.masked_fill_(is_past[:, None], step.mask_id)
         step.num_past.add_(size * is_past)
         self.index.add_(is_past)

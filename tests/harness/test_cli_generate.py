@@ -61,7 +61,7 @@ def test_a_gap_is_filled_and_shown_between_both_sides(show: list[str]) -> None:
         (["--suffix", "x", "--block-size", "8"], "leave --block-size out"),
         (["--suffix", "x", "--policy", "pipelined:0.9:0.5"], "needs a block-causal model and a t"),
         (["--suffix", "x", "--sampler", "replayed"], "replayed cannot run: it fills no gaps"),
-        (["--policy", "top:2", "--sampler", "replayed"], "it commits by a threshold alone"),
+        (["--policy", "top:2", "--sampler", "replayed"], "it commits by --threshold or --policy p"),
         (["--policy", "pipelined:0.9:0.5"], "needs a block-causal model and a t"),
         (["--policy", "pipelined:1:1", "--show", "--model", "demo-scratch"], "two blocks at once"),
         (["--model", "demo-ar", "--policy", "top:2"], "fills no gaps and has no policies"),

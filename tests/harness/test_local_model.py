@@ -139,9 +139,16 @@ def test_replays_are_asked_for_recorded_and_the_same_answer(tmp_path: Path) -> N
     problem = Problem("p/0", "def f():\n", "    pass\n", "f", FunctionCheck("f", ()))
     batch = [Prompted(problem, text, i, seed=i) for i, text in enumerate(("def f():\n", "x"))]
     answers = []
+    from_left = DIFFUSION.model_copy(update={"threshold": None, "policy": "prefix:0.5"})
     for generator in (plain, replayed):
         generator.warm_up(batch, DIFFUSION)
-        answers.append([completion for _, completion in generator.generate(batch, DIFFUSION)])
+        answers.append(
+            [
+                completion
+                for sampling in (DIFFUSION, from_left)
+                for _, completion in generator.generate(batch, sampling)
+            ]
+        )
     how = "CUDA graph" if torch.cuda.is_available() else "eager"
     attention = choose("block_attention", None, "cuda" if torch.cuda.is_available() else "cpu")
     assert replayed.implementations["sampler"] == (
@@ -159,6 +166,7 @@ def test_replays_that_cannot_run_are_one_line_if_asked_for(tmp_path: Path) -> No
     for suffixes, update, message in (
         (None, {"temperature": 0.5}, "temperature=0.5, and it takes the most probable token"),
         (None, {"threshold": None, "num_steps": 2}, "it commits by a threshold alone; set"),
+        (None, {"threshold": None, "policy": "top:2"}, "it commits by a threshold alone; set"),
         (None, {"block_size": 512, "max_new_tokens": 512}, "block_size=512 is above 256"),
         ([[2]], {}, "it fills no gaps"),
     ):
@@ -214,7 +222,9 @@ def test_a_model_that_cannot_be_replayed_says_so_when_it_is_loaded(
         load_checkpoint(spec.partition(":")[2]), attention="block_causal_prompt"
     )
     monkeypatch.setattr("sdb_harness.generators.local_model.load_checkpoint", lambda *_: checkpoint)
-    with pytest.raises(ValueError, match=r"is diffusion and block_causal_prompt, not block_causal"):
+    with pytest.raises(
+        ValueError, match=r"is diffusion and block_causal_prompt, not block_causal or"
+    ):
         load_generator(f"{spec},sampler=replayed")
     assert load_generator(spec).implementations["sampler"] == "blocks"
 

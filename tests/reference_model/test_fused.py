@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 import torch
@@ -112,22 +113,27 @@ def test_blocks_in_one_call_are_blocks_one_after_the_other() -> None:
         torch.testing.assert_close(at_once[:, start : start + 4], hidden, rtol=1e-4, atol=1e-5)
 
 
-def make_step(backend: str | None, is_quantised: bool = False) -> Step:
-    model = build(CONFIGS["bias"])
+def make_step(
+    backend: str | None, is_quantised: bool = False, is_causal: bool = False, num_before: int = 0
+) -> Step:
+    model = build(dataclasses.replace(CONFIGS["bias"], causal_past=is_causal))
     if is_quantised:
         model.quantise()
     cache = KVCache(model.config, 1, 20, model.embedding.weight)
     prompt = torch.randint(0, 48, (1, 7), generator=torch.Generator().manual_seed(4))
-    read_block(model, prompt, cache, num_past=torch.zeros(1, dtype=torch.int32))
+    zero = torch.zeros(1, dtype=torch.int32)
+    read_block(model, prompt, cache, num_past=zero, block_size=1 if is_causal else None)
     return Step(
         model,
         cache,
         block=torch.full((1, 6), MASK_ID),
-        num_past=torch.tensor([7], dtype=torch.int32),
+        before=prompt[:, 7 - num_before :],
+        num_past=torch.tensor([7 - num_before], dtype=torch.int32),
         is_done=torch.zeros(1, dtype=torch.bool),
         mask_id=MASK_ID,
         end_id=None,
         threshold=0.5,
+        is_prefix=is_causal,
         backend=backend,
     )
 
@@ -163,13 +169,16 @@ def test_steps_fill_a_block_as_the_rule_says_and_then_change_nothing(is_quantise
     find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
     reason="needs Triton and TRITON_INTERPRET=1, which tests set where there is no GPU",
 )
-@pytest.mark.parametrize("is_quantised", [False, True])
-def test_a_step_on_the_interpreter_writes_the_same_block(is_quantised: bool) -> None:
-    expected = make_step("reference", is_quantised)
-    expected.run()
-    actual = make_step("triton", is_quantised)
-    actual.run()
-    assert torch.equal(expected.block, actual.block)
-    torch.testing.assert_close(
-        actual.cache.keys[..., 7:13, :], expected.cache.keys[..., 7:13, :], rtol=1e-4, atol=1e-5
-    )
+@pytest.mark.parametrize(
+    "arguments", [(False,), (True,), (False, True, 1), (False, True, 7)], ids=str
+)
+def test_a_step_on_the_interpreter_writes_the_same_block(arguments: tuple[Any, ...]) -> None:
+    expected, actual = make_step("reference", *arguments), make_step("triton", *arguments)
+    for _ in range(8):  # the last of them on a full block
+        expected.run()
+        actual.run()
+        assert torch.equal(expected.block, actual.block)
+        torch.testing.assert_close(
+            actual.cache.keys[..., :12, :], expected.cache.keys[..., :12, :], rtol=1e-4, atol=1e-5
+        )
+    assert bool(actual.is_done)

@@ -16,12 +16,22 @@ from tests.reference_model.questions import Questions
 from tests.reference_model.tiny import make_model, make_tokenizer
 
 from sdb_reference_model.autoregressive import sample_tokens
+from sdb_reference_model.checkpoint import load_checkpoint
 from sdb_reference_model.model import SIZES, Transformer
 from sdb_reference_model.past import Cached, Uncached
-from sdb_reference_model.policies import commit_above
-from sdb_reference_model.replay import MAX_SHAPES, Canvas, Replayer, capture, find_step
+from sdb_reference_model.policies import commit_above, commit_prefix
+from sdb_reference_model.replay import (
+    MAX_SHAPES,
+    Canvas,
+    Replayer,
+    Rule,
+    capture,
+    find_obstacle,
+    find_step,
+)
 from sdb_reference_model.replay_tokens import TokenCanvas, TokenReplayer
 from sdb_reference_model.sampler import Generation, sample_blocks
+from sdb_reference_model.tokenizer import SpecialIds
 
 TEST = SIZES["test"]
 CONFIGS = {
@@ -30,6 +40,8 @@ CONFIGS = {
     "every head": replace(TEST, num_kv_heads=4),
     "norms": replace(TEST, qk_norm=True, head_width=10),
     "bias": replace(TEST, qkv_bias=True, tie_embeddings=False),
+    "causal past": replace(TEST, causal_past=True),
+    "causal past, norms": replace(TEST, qk_norm=True, head_width=10, causal_past=True),
 }
 PROMPTS = [[10, 11, 12, 13, 14], [20, 21], [30, 31, 32, 33, 34, 35, 36, 37, 38], [40]]
 needs_gpu = pytest.mark.skipif(
@@ -38,14 +50,20 @@ needs_gpu = pytest.mark.skipif(
 
 
 def define(
-    model: Transformer, prompts: list[list[int]], threshold: float, is_folded: bool = True
+    model: Transformer,
+    prompts: list[list[int]],
+    rule: Rule,
+    is_folded: bool = True,
+    block_size: int = 8,
+    tokenizer: SpecialIds | None = None,
 ) -> list[Generation]:
+    policy = commit_prefix if rule.is_prefix else commit_above
     return sample_blocks(
         model,
-        make_tokenizer(),
+        tokenizer or make_tokenizer(),
         prompts,
-        block_size=8,
-        policy=commit_above(threshold),
+        block_size=block_size,
+        policy=policy(rule.threshold),
         max_new_tokens=32,
         past=partial(Cached, is_folded=is_folded),
     )
@@ -69,16 +87,53 @@ def test_replays_write_what_the_sampler_writes(
         model = copy.deepcopy(model)
         model.quantise()
     replayer = Replayer(model, make_tokenizer(), is_folded=is_folded, poll_every=3)
-    for threshold, num_rows in ((1.0, 1), (0.9, 3), (0.5, 4)):
+    for rule, num_rows in (
+        (Rule(1.0), 1),
+        (Rule(0.9), 3),
+        (Rule(0.5), 4),
+        (Rule(0.5, is_prefix=True), 4),
+    ):
         prompts = PROMPTS[-num_rows:]
-        actual = replayer.sample(prompts, block_size=8, threshold=threshold, max_new_tokens=32)
-        expected = define(model, prompts, threshold, is_folded)
+        actual = replayer.sample(prompts, block_size=8, rule=rule, max_new_tokens=32)
+        expected = define(model, prompts, rule, is_folded)
         assert strip(actual) == strip(expected)  # tokens, reasons, every count and every step
         for generation in actual:
             times = generation.commit_times_s
             assert len(times) == len(generation.commit_tokens)
             assert times == sorted(times)
             assert times[0] > 0
+
+
+@pytest.mark.parametrize("is_folded", [True, False])
+@pytest.mark.parametrize("end_bias", [-1.0, 0.35])
+@pytest.mark.parametrize("rule", [Rule(0.5), Rule(0.3, is_prefix=True)], ids=str)
+@pytest.mark.parametrize("block_size", [1, 2, 16, 32])
+def test_a_causal_past_is_replayed_at_every_block_and_length_of_prompt(
+    block_size: int, rule: Rule, end_bias: float, is_folded: bool
+) -> None:
+    model = make_model(end_bias, config=CONFIGS["causal past"])
+    replayer = Replayer(model, make_tokenizer(), is_folded=is_folded)
+    for prompts in (PROMPTS[3:], PROMPTS[:1] * 2, [PROMPTS[2] * 4], [[40], PROMPTS[2] * 4, [3, 4]]):
+        actual = replayer.sample(prompts, block_size=block_size, rule=rule, max_new_tokens=32)
+        assert strip(actual) == strip(define(model, prompts, rule, is_folded, block_size))
+
+
+@pytest.mark.parametrize("rule", [Rule(1.0), Rule(0.9), Rule(0.9, is_prefix=True)], ids=str)
+@pytest.mark.parametrize("name", ["demo-diffusion", "demo-onpolicy"])
+def test_a_shipped_model_is_replayed(name: str, rule: Rule) -> None:
+    checkpoint = load_checkpoint(name)
+    assert checkpoint.attention == "causal_past"
+    assert find_obstacle(checkpoint, 16) is None
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    prompts = [
+        tokenizer.encode(f'def solve(nums):\n    """{task}"""\n')
+        for task in ("Keep the even numbers, then take their sum.", "Reverse the list.")
+    ]
+    replayer = Replayer(model, tokenizer)
+    for rows in (prompts, prompts[:1]):
+        actual = replayer.sample(rows, block_size=16, rule=rule, max_new_tokens=32)
+        assert strip(actual) == strip(define(model, rows, rule, True, 16, tokenizer))
+        assert all(generation.token_ids for generation in actual)
 
 
 IMPORTS_OLD_TORCH = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -88,12 +143,17 @@ IMPORTS_OLD_TORCH = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWa
 @pytest.mark.parametrize(
     "compiler", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, IMPORTS_OLD_TORCH])]
 )
-def test_a_compiled_step_writes_what_the_sampler_writes(compiler: str) -> None:
-    model = make_model(0.35, config=CONFIGS["norms"])
+@pytest.mark.parametrize(
+    ("config", "rule"), [("norms", Rule(0.9)), ("causal past, norms", Rule(0.5, is_prefix=True))]
+)
+def test_a_compiled_step_writes_what_the_sampler_writes(
+    config: str, rule: Rule, compiler: str
+) -> None:
+    model = make_model(0.35, config=CONFIGS[config])
     replayer = Replayer(model, make_tokenizer(), compiler=compiler)
     for prompts in (PROMPTS, PROMPTS[::-1]):  # the second time from the kept step
-        actual = replayer.sample(prompts, block_size=8, threshold=0.9, max_new_tokens=32)
-        assert strip(actual) == strip(define(model, prompts, 0.9))
+        actual = replayer.sample(prompts, block_size=8, rule=rule, max_new_tokens=32)
+        assert strip(actual) == strip(define(model, prompts, rule))
     assert f"torch.compile ({compiler})" in replayer.implementation
     assert len(replayer.steps) == 1
 
@@ -115,22 +175,22 @@ def test_a_full_gpu_keeps_no_shapes() -> None:
         raise torch.OutOfMemoryError
 
     replayer = Replayer(make_model(), make_tokenizer())
-    replayer.sample([[1]], block_size=1, threshold=0.5, max_new_tokens=1)
+    replayer.sample([[1]], block_size=1, rule=Rule(0.5), max_new_tokens=1)
     (shape,) = replayer.steps
     with pytest.raises(torch.OutOfMemoryError):
-        find_step(replayer.steps, replace(shape, threshold=0.6), fail, None)
+        find_step(replayer.steps, replace(shape, rule=Rule(0.6)), fail, None)
     assert replayer.steps == {}
 
 
 @pytest.mark.parametrize("is_folded", [True, False])
 def test_a_shape_is_used_again_and_remembers_nothing(is_folded: bool) -> None:
     replayer = Replayer(make_model(0.35), make_tokenizer(), is_folded=is_folded)
-    sample = partial(replayer.sample, block_size=8, threshold=0.5, max_new_tokens=32)
+    sample = partial(replayer.sample, block_size=8, rule=Rule(0.5), max_new_tokens=32)
     first, longer = sample(PROMPTS[:1]), sample([PROMPTS[2] * 5])
     assert len(replayer.steps) == 1
     assert strip(sample(PROMPTS[:1])) == strip(first) != strip(longer)
     sample(PROMPTS[:2])
-    sample([PROMPTS[2] * 5 for _ in range(2)], threshold=0.6)
+    sample([PROMPTS[2] * 5 for _ in range(2)], rule=Rule(0.6))
     assert len(replayer.steps) == 3
 
 
@@ -149,7 +209,7 @@ def test_no_answer_pays_for_the_capture(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sdb_reference_model.replay.capture", capture)
     monkeypatch.setattr("sdb_reference_model.replay.time.perf_counter", read_clock)
     replayer = Replayer(make_model(0.35), make_tokenizer())
-    replayer.sample(PROMPTS[:1], block_size=8, threshold=0.5, max_new_tokens=32)
+    replayer.sample(PROMPTS[:1], block_size=8, rule=Rule(0.5), max_new_tokens=32)
     assert events[:2] == ["capture", "clock"]
     events.clear()
     twin = TokenReplayer(make_model(0.35), make_tokenizer())
@@ -160,8 +220,8 @@ def test_no_answer_pays_for_the_capture(monkeypatch: pytest.MonkeyPatch) -> None
 def test_only_so_many_shapes_are_kept() -> None:
     replayer = Replayer(make_model(), make_tokenizer())
     for step in range(MAX_SHAPES + 2):
-        replayer.sample([[1]], block_size=1, threshold=step / 100, max_new_tokens=1)
-    assert [shape.threshold for shape in replayer.steps] == [
+        replayer.sample([[1]], block_size=1, rule=Rule(step / 100), max_new_tokens=1)
+    assert [shape.rule.threshold for shape in replayer.steps] == [
         step / 100 for step in range(2, MAX_SHAPES + 2)
     ]
 
@@ -170,15 +230,18 @@ def test_only_so_many_shapes_are_kept() -> None:
 def test_polling_moves_times_and_nothing_else(poll_every: int) -> None:
     model = make_model(config=CONFIGS["bias"])
     replayer = Replayer(model, make_tokenizer(), poll_every=poll_every)
-    actual = replayer.sample(PROMPTS, block_size=8, threshold=0.5, max_new_tokens=32)
-    assert strip(actual) == strip(define(model, PROMPTS, 0.5))
+    actual = replayer.sample(PROMPTS, block_size=8, rule=Rule(0.5), max_new_tokens=32)
+    assert strip(actual) == strip(define(model, PROMPTS, Rule(0.5)))
     assert actual[-1].finish_reason == "stop"
     if poll_every == 40:
         assert len({time for g in actual for time in g.commit_times_s}) == 1
 
 
+@pytest.mark.parametrize("config", ["grouped heads", "causal past"])
 @pytest.mark.parametrize("is_folded", [True, False])
-def test_nothing_is_asked_between_polls(is_folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_between_polls(
+    is_folded: bool, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     questions, num_runs, runs_at_poll = Questions(), [0], list[int]()
     asked_by: list[tuple[str, str]] = []
     run, poll, read = Canvas.run, Canvas.poll, Canvas.read
@@ -204,9 +267,10 @@ def test_nothing_is_asked_between_polls(is_folded: bool, monkeypatch: pytest.Mon
     monkeypatch.setattr(Canvas, "run", count)
     monkeypatch.setattr(Canvas, "poll", watch("poll", note))
     monkeypatch.setattr(Canvas, "read", watch("read", read))
-    replayer = Replayer(make_model(), make_tokenizer(), is_folded=is_folded, poll_every=3)
+    model, rule = make_model(config=CONFIGS[config]), Rule(0.9, config == "causal past")
+    replayer = Replayer(model, make_tokenizer(), is_folded=is_folded, poll_every=3)
     with questions:
-        replayer.sample(PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32)
+        replayer.sample(PROMPTS, block_size=8, rule=rule, max_new_tokens=32)
     assert questions.asked == []
     assert asked_by == [("poll", "tolist")] * len(runs_at_poll) + [("read", "tolist")]
     assert runs_at_poll == list(range(3, num_runs[0] + 1, 3))
@@ -214,7 +278,7 @@ def test_nothing_is_asked_between_polls(is_folded: bool, monkeypatch: pytest.Mon
 
 def test_the_sampler_itself_asks_in_every_step() -> None:
     with Questions() as questions:
-        (generation,) = define(make_model(), PROMPTS[:1], 0.9)
+        (generation,) = define(make_model(), PROMPTS[:1], Rule(0.9))
     assert len(questions.asked) > 3 * generation.nfe_denoise
 
 
@@ -247,7 +311,7 @@ def test_a_question_is_seen(ask: Callable[[torch.Tensor], object]) -> None:
 def test_cached_definition_is_that_of_no_cache_at_all() -> None:
     model = make_model(0.35)
     actual = Replayer(model, make_tokenizer()).sample(
-        PROMPTS, block_size=8, threshold=0.5, max_new_tokens=32
+        PROMPTS, block_size=8, rule=Rule(0.5), max_new_tokens=32
     )
     expected = sample_blocks(
         model,
@@ -265,9 +329,7 @@ def test_what_cannot_be_replayed_is_one_line() -> None:
     model, tokenizer = make_model(), make_tokenizer()
     with pytest.raises(ValueError, match="poll_every=0 must be at least 1"):
         Replayer(model, tokenizer, poll_every=0)
-    with pytest.raises(ValueError, match="replays know no causal past; use sample_blocks"):
-        Replayer(make_model(config=replace(SIZES["test"], causal_past=True)), tokenizer)
-    sample = partial(Replayer(model, tokenizer).sample, threshold=0.5)
+    sample = partial(Replayer(model, tokenizer).sample, rule=Rule(0.5))
     with pytest.raises(ValueError, match="block_size=8 does not divide max_new_tokens=12"):
         sample([[1]], block_size=8, max_new_tokens=12)
     with pytest.raises(ValueError, match="every prompt needs at least one token"):
@@ -278,10 +340,13 @@ def test_what_cannot_be_replayed_is_one_line() -> None:
 @needs_gpu
 @pytest.mark.parametrize("is_folded", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("config", "rule"), [("grouped heads", Rule(0.9)), ("causal past", Rule(0.5, is_prefix=True))]
+)
 def test_a_graph_writes_what_eager_steps_write(
-    dtype: torch.dtype, is_folded: bool, monkeypatch: pytest.MonkeyPatch
+    config: str, rule: Rule, dtype: torch.dtype, is_folded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = copy.deepcopy(make_model(0.35)).to("cuda", dtype)
+    model = copy.deepcopy(make_model(0.35, config=CONFIGS[config])).to("cuda", dtype)
     texts = []
     for is_captured in (True, False):
         if not is_captured:
@@ -289,25 +354,28 @@ def test_a_graph_writes_what_eager_steps_write(
         replayer = Replayer(model, make_tokenizer(), is_folded=is_folded)
         for prompts in (PROMPTS, PROMPTS[::-1]):  # the second one from the kept graph
             texts.append(
-                strip(replayer.sample(prompts, block_size=8, threshold=0.9, max_new_tokens=32))
+                strip(replayer.sample(prompts, block_size=8, rule=rule, max_new_tokens=32))
             )
     assert texts[:2] == texts[2:]
     if dtype == torch.float32:
-        assert [g.token_ids for g in texts[0]] == [g.token_ids for g in define(model, PROMPTS, 0.9)]
+        assert [g.token_ids for g in texts[0]] == [
+            g.token_ids for g in define(model, PROMPTS, rule)
+        ]
 
 
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype, it warns
 def test_a_gpu_is_not_waited_for_within_a_step() -> None:
-    model = copy.deepcopy(make_model()).to("cuda")
-    blocks, tokens = Replayer(model, make_tokenizer()), TokenReplayer(model, make_tokenizer())
-    blocks.sample(PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32)
+    canvases: list[tuple[Canvas | TokenCanvas, Callable[[], object]]] = []
+    for config in ("grouped heads", "causal past"):
+        model = copy.deepcopy(make_model(config=CONFIGS[config])).to("cuda")
+        blocks = Replayer(model, make_tokenizer())
+        blocks.sample(PROMPTS, block_size=8, rule=Rule(0.9), max_new_tokens=32)
+        canvases += blocks.steps.values()
+    tokens = TokenReplayer(model, make_tokenizer())
     tokens.sample(PROMPTS, max_new_tokens=8)
-    canvases: list[tuple[Canvas | TokenCanvas, Callable[[], object]]] = [
-        *blocks.steps.values(),
-        *tokens.steps.values(),
-    ]
+    canvases += tokens.steps.values()
     for canvas, replay in canvases:
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -326,7 +394,7 @@ def test_a_compiled_step_can_be_captured() -> None:
     texts = [
         strip(
             Replayer(model, make_tokenizer(), compiler=compiler).sample(
-                PROMPTS, block_size=8, threshold=0.9, max_new_tokens=32
+                PROMPTS, block_size=8, rule=Rule(0.9), max_new_tokens=32
             )
         )
         for compiler in ("inductor", None)

@@ -26,7 +26,7 @@ from sdb_reference_model.policies import (
     remask_on_schedule,
     start_revision,
 )
-from sdb_reference_model.replay import Replayer
+from sdb_reference_model.replay import Replayer, Rule
 from sdb_reference_model.sampler import (
     Generation,
     denoise_block,
@@ -439,7 +439,7 @@ def test_greedy_tokens_are_equal_at_batch_1_2_and_8(is_replayed: bool, end_bias:
 
     def run(rows: list[list[int]]) -> list[list[int]]:
         if is_replayed:
-            generations = replayer.sample(rows, block_size=8, threshold=0.6, max_new_tokens=32)
+            generations = replayer.sample(rows, block_size=8, rule=Rule(0.6), max_new_tokens=32)
         else:
             generations = sample(rows, commit_above(0.6), end_bias=end_bias)
         return [generation.token_ids for generation in generations]

@@ -22,18 +22,34 @@ def benchmark() -> ModuleType:
 
 
 def test_it_compares_and_times(benchmark: ModuleType) -> None:
-    row = benchmark.measure(CONFIG, torch.device("cpu"), torch.float32, 32, 1)
+    task = benchmark.draw_task(CONFIG, torch.device("cpu"), 32)
+    row = benchmark.measure(task, torch.float32, 1)
     assert row["tokens_per_s"].keys() == {"replayed", "blocks", "twin", "twin, plain"}
     per_forward = row["tokens_per_forward"]
     assert 1 < per_forward["replayed"] == per_forward["blocks"] <= 32
     assert row["implementation"].startswith("replayed, eager")
+    assert row["policy"] == "threshold:0.9"
+
+
+def test_the_shipped_models_are_compared_and_timed(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "NUM_PROBLEMS", 2)
+    task = benchmark.load_task(torch.device("cpu"))
+    assert task.model.config.causal_past
+    row = benchmark.measure(task, torch.float32, 1)
+    per_forward = row["tokens_per_forward"]
+    assert 1 < per_forward["replayed"] == per_forward["blocks"] <= 16
+    assert per_forward["twin"] == per_forward["twin, plain"]
+    assert (row["policy"], row["num_texts"]) == ("prefix:0.9", 2)
 
 
 def test_other_tokens_end_the_run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     other = benchmark.Generation(token_ids=[5] * 32)
-    monkeypatch.setattr(benchmark, "run_blocks", lambda *_: other)
+    monkeypatch.setattr(benchmark, "run_blocks", lambda *_: [other])
+    task = benchmark.draw_task(CONFIG, torch.device("cpu"), 32)
     with pytest.raises(SystemExit, match="of 32 tokens agree; nothing timed"):
-        benchmark.measure(CONFIG, torch.device("cpu"), torch.float32, 32, 1)
+        benchmark.measure(task, torch.float32, 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and the run takes minutes")

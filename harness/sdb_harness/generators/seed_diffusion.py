@@ -1,17 +1,23 @@
 """Our diffusion model as a generator: `seed_diffusion:demo`, `:FOLDER`, or `:hf:FOLDER_OR_ID`.
 
 Place in the flow: the second stage of a run. The sampler is `sdb_reference_model.sampler`, or on a
-CUDA device, for a threshold and greedy tokens, its twin of replayed steps, `replay.py`. Behind the
-checkpoint's name, `sampler=blocks` refuses the twin, and `sampler=replayed` asks for it, on a
-processor too: then what it cannot do is an error. `sampler=compiled` is the twin of a step that
-torch.compile made. Which one ran is recorded.
+CUDA device, for greedy tokens by a threshold or `prefix:P`, its twin of replayed steps,
+`replay.py`. Behind the checkpoint's name, `sampler=blocks` refuses the twin, and `sampler=replayed`
+asks for it, on a processor too: then what it cannot do is an error. `sampler=compiled` is the twin
+of a step that torch.compile made. Which one ran is recorded.
 """
 
 from sdb_harness.generators.local_model import WEIGHTS, Ids, LocalModel, Sample, parse_argument
 from sdb_harness.records import SamplingConfig
 from sdb_reference_model.checkpoint import Checkpoint
 from sdb_reference_model.generate import Sampling, sample_answers
-from sdb_reference_model.replay import COMPILERS, Replayer, choose_sampler, find_obstacle
+from sdb_reference_model.replay import (
+    COMPILERS,
+    Replayer,
+    choose_sampler,
+    find_obstacle,
+    find_rule,
+)
 from sdb_reference_model.sampler import Generation
 
 CHECKPOINTS = {"demo": "demo-onpolicy"}
@@ -61,20 +67,24 @@ def replay_where_possible(model: LocalModel, request: str | None, compiler: str 
         sampling: SamplingConfig,
     ) -> list[Generation]:
         obstacle = find_obstacle(checkpoint, sampling.block_size, sampling.temperature)
-        if sampling.threshold is None:
-            obstacle = "it commits by a threshold alone; set --block-size and --threshold"
+        rule = find_rule(sampling.threshold, sampling.policy)
+        if rule is None:
+            obstacle = (
+                "it commits by a threshold alone; set --block-size and --threshold, or --policy "
+                "prefix:THRESHOLD"
+            )
         elif suffixes is not None:
             obstacle = "it fills no gaps"
         if choose_sampler(request, obstacle, device) == "blocks":
             model.implementations["sampler"] = "blocks"
             return sample(checkpoint, prompts, suffixes, seeds, sampling)
-        assert sampling.threshold is not None
+        assert rule is not None
         assert sampling.block_size is not None, "SamplingConfig pairs every policy with a block"
         model.implementations["sampler"] = replayer.implementation
         return replayer.sample(
             prompts,
             block_size=sampling.block_size,
-            threshold=sampling.threshold,
+            rule=rule,
             max_new_tokens=sampling.max_new_tokens,
         )
 
