@@ -12,7 +12,7 @@ time in four with one control. Rewards from L1 are to be reported apart.
 """
 
 import secrets
-from signal import SIGABRT
+from signal import SIGABRT, SIGILL, SIGTRAP, Signals
 
 from sdb_sandboxes.languages import find_language
 from sdb_sandboxes.sandbox import Sandbox
@@ -30,6 +30,9 @@ from sdb_sandboxes.verifiers.verdicts import build_verdict
 FORGED = "forged: passes the tests with a wrong expected value too"
 LOOSE = "loose: the tests' own comparison takes its answer for a wrong expected value too"
 """As PHP's `true == "text"`: wrong as well, but the tests ran and no one cheated."""
+OWN_ENDS = (None, SIGABRT, SIGILL, SIGTRAP)
+"""How a failed test ends the process: by a code, in C++ by SIGABRT, in Swift by a trap, which is
+SIGILL on x86 and SIGTRAP on ARM."""
 UNCONTROLLED = "no expected value could be made wrong: passed without a control"
 
 
@@ -59,11 +62,12 @@ def run_tests(
 def name_end(result: ExecutionResult) -> tuple[Status, str]:
     """Status and one line of the run that counts.
 
-    A failed test and an error of the program end alike: with a code, or in C++ with SIGABRT.
+    A failed test and an error of the program end alike.
     """
-    is_own_end = result.status is Status.RUNTIME_ERROR and result.signal in (None, SIGABRT)
+    is_own_end = result.status is Status.RUNTIME_ERROR and result.signal in OWN_ENDS
     if is_own_end and result.runs:
-        end = f"exit code {result.exit_code}" if result.signal is None else "SIGABRT"
+        signal = result.signal
+        end = f"exit code {result.exit_code}" if signal is None else Signals(signal).name
         return Status.WRONG_ANSWER, f"{end}: a failed test or an error"
     return result.status, result.detail
 
