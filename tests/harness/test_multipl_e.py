@@ -155,7 +155,7 @@ def test_a_whole_answer_is_left_open_where_the_tests_go_on() -> None:
 def test_cheats_leave_with_exit_code_0() -> None:
     ruby = make_problem(make_row(prompt="def f(x)\n"), "ruby")
     assert write_cheat(ruby) == "def f(x)\n  exit!(0)\nend"
-    assert write_cheat(make_problem(make_row(), "swift")) is None
+    assert write_cheat(make_problem(make_row(), "bash")) is None
 
 
 JAVA = """
@@ -221,11 +221,11 @@ SOLUTIONS = {
     "ruby": "s = 0; p = 1; numbers.each { |x| s += x; p *= x }; [s, p]\nend",
     "rust": "let (mut s, mut p) = (0, 1); for x in numbers { s += x; p *= x; } (s, p)",
     "scala": "var s = 0L; var p = 1L; for (x <- numbers) { s += x; p *= x }; (s, p)",
+    "swift": "var s = 0, p = 1; for x in numbers { s += x; p *= x }; return (s, p)",
     "typescript": "let s = 0, p = 1; for (const x of numbers) { s += x; p *= x; } "
     "return [s, p];\n}",
 }
-"""Language -> sum and product of a list, as HumanEval's task 8 wants them, written by hand; without
-Swift, whose image needs a registry."""
+"""Language -> sum and product of a list, as HumanEval's task 8 wants them, written by hand."""
 
 
 @needs_data
@@ -271,6 +271,7 @@ def close_answer(code: str, language: str) -> str:
         "rust": "\n}\nfn main() { }",
         "scala": "\n    }\n    def main(args: Array[String]) = { }\n}",
         "bash": "\n}",
+        "swift": "\n}",
     }
     return code + mains.get(language, "")
 
