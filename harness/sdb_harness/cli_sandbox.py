@@ -38,8 +38,7 @@ def build(names: tuple[str, ...], airgapped: bool) -> None:
     from sdb_sandboxes.engine import Engine
     from sdb_sandboxes.images.build import build_image, find_images
 
-    # Without names: all that can be made this way.
-    images = [i for i in find_images(names) if names or not (airgapped and i.needs_registry)]
+    images = find_images(names)
     engine = Engine()
     console = Console(stderr=True)
     for image in images:

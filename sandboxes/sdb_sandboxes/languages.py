@@ -292,13 +292,15 @@ LANGUAGES: dict[str, Language] = {
     "swift": Language(
         image="swift",
         file_name="main.swift",
-        compile=("/usr/bin/swiftc", "-o", "program", "{files}"),
+        compile=(
+            *("/usr/bin/swiftc", "-module-cache-path", "/opt/sdbench/swift"),
+            *("-o", "program", "{files}"),
+        ),
         run=("./program",),
         num_tasks=16,
-        is_address_space_bound=False,
         version=("/usr/bin/swiftc", "--version"),
         published_as="mbswp",
-        note="by its official image only: Debian has no Swift",
+        note="6.0, of Debian's release after: bookworm has none",
     ),
 }
 """Every language, by the name that `ProgramRequest.language` uses."""

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from sdb_harness.cli_sandbox import build_language_table, sandbox
+from sdb_sandboxes.images.build import IMAGES, Image
 from sdb_sandboxes.language_check import LanguageReport
 
 
@@ -35,8 +36,9 @@ def test_languages_are_checked_and_a_missing_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("SDBENCH_DATA", raising=False)
+    monkeypatch.setitem(IMAGES, "swift", Image("no-swift", "swift"))
     result = CliRunner().invoke(sandbox, ["check", "--languages", "python", "swift"])
     assert "works" in result.output
     assert "swift cannot be judged here" in result.output
-    assert "sdbench sandbox build swift" in " ".join(result.output.split())
+    assert "sdbench sandbox build no-swift" in " ".join(result.output.split())
     assert result.exit_code == 1

@@ -694,9 +694,9 @@ def test_images_are_found_by_name_and_by_language() -> None:
 def test_every_image_has_a_recipe_with_a_pinned_base() -> None:
     for image in IMAGES.values():
         lines = (build.FOLDER / image.language / "Dockerfile").read_text().splitlines()
-        if image.language != "swift":  # by its official image alone, whose exact tag is named
-            (base,) = [line for line in lines if line.startswith("ARG BASE=")]
-            assert len(base.partition("@sha256:")[2]) == 64, image
+        (base,) = [line for line in lines if line.startswith("ARG BASE=")]
+        assert base.startswith(f"ARG BASE=debian:{image.release}-slim@sha256:"), image
+        assert len(base.partition("@sha256:")[2]) == 64, image
         assert f"AS {image.name}" in " ".join(lines), image
         assert not image.requirements or (build.FOLDER / image.language / image.requirements)
 

@@ -1,6 +1,6 @@
 """Every language in its image: it runs, it is limited, it sees nothing, and it cannot forge.
 
-The images come from `sdbench sandbox build`; where an engine must be, so must they (but Swift's).
+The images come from `sdbench sandbox build`; where an engine must be, so must they.
 """
 
 import gzip
@@ -36,7 +36,6 @@ from sdb_sandboxes.verifiers.exit_code import FORGED, LOOSE, UNCONTROLLED
 
 pytestmark = pytest.mark.docker
 LIMITS = ResourceLimits(cpu_s=5.0, wall_s=600.0, memory_bytes=512 << 20)
-BY_IMAGE = [name for name in LANGUAGES if name != "swift"]
 SHELL_IMAGES = ("bash", "cpp", "java")
 
 
@@ -55,7 +54,7 @@ def test_every_language_has_its_image_and_programs() -> None:
     assert list_languages("java") == ("python", "bash", "java", "java-junit")
 
 
-@pytest.mark.parametrize("language", BY_IMAGE)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_small_programs_do_as_they_should(images: Sandboxes, language: str) -> None:
     report = check_small(images.open(language), language)
     assert report.faults == ()
@@ -79,6 +78,7 @@ LOOPS = {
     "lua": "while true do end",
     "r": "repeat { }",
     "racket": "#lang racket/base\n(let loop () (loop))",
+    "swift": "while true { }",
 }
 FLOODS = {
     "cpp": '#include <cstdio>\nint main() { while (true) puts("xxxxxxxxxxxxxxxxxxxxxxx"); }',
@@ -89,6 +89,7 @@ FLOODS = {
     "php": "<?php while (true) echo str_repeat('x', 9999);",
     "ruby": "loop { puts 'x' * 9999 }",
     "perl": "print 'x' x 9999 while 1;",
+    "swift": 'while true { print(String(repeating: "x", count: 9999)) }',
 }
 EATERS = {
     "cpp": "#include <vector>\n#include <string>\nint main() { std::vector<std::string> v;"
@@ -106,6 +107,8 @@ EATERS = {
     "lua": "local a = {} while true do a[#a + 1] = string.rep('x', 1048576 + #a) end",
     "r": "a <- list(); repeat a[[length(a) + 1]] <- rep(1.5, 1e6)",
     "racket": "#lang racket/base\n(let loop ([a '()]) (loop (cons (make-bytes 1048576 1) a)))",
+    "swift": "var a: [[UInt8]] = []\n"
+    "while true { a.append([UInt8](repeating: 1, count: 1 << 20)) }",
 }
 
 
@@ -311,6 +314,23 @@ TWICE: dict[str, tuple[str, str, str, dict[str, str]]] = {
             "exits in the call": "#lang racket\n(define (twice n) (exit 0))\n",
             "handles the error": "#lang racket\n(define (twice n) 0)\n"
             "(uncaught-exception-handler (lambda (e) (exit 0)))\n",
+        },
+    ),
+    "swift": (
+        "func twice(n : Int) -> Int { return 2 * n }\n",
+        "func twice(n : Int) -> Int { return n }\n",
+        'var x0 : Int = twice(n : 4)\nvar v0 : Int = 8\nassert(x0 == v0, "no")\n',
+        {
+            "exits": "import Glibc\nexit(0)\nfunc twice(n : Int) -> Int { return 0 }\n",
+            "exits in the call": "func twice(n : Int) -> Int { exit(0) }\nimport Glibc\n",
+            "overrides the assertion": "func assert(_ holds: Bool, _ words: String) { }\n"
+            "func twice(n : Int) -> Int { return 0 }\n",
+            "overrides the type": "struct Int: ExpressibleByIntegerLiteral {\n"
+            "init(integerLiteral: Swift.Int) { }\n"
+            "static func == (a: Int, b: Int) -> Bool { return true }\n}\n"
+            "func twice(n : Int) -> Int { return 0 }\n",
+            "handles the signal": "import Glibc\nsignal(SIGILL) { _ in exit(0) }\n"
+            "func twice(n : Int) -> Int { return 0 }\n",
         },
     ),
 }

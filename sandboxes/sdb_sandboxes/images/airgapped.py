@@ -16,9 +16,7 @@ from pathlib import Path
 from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxError
 
-RELEASE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
-BASE_TAG = f"sdbench/base:{RELEASE}"
 BASE_LABEL = "org.sdbench.base"
 DPKG_SETTINGS = """force-unsafe-io
 path-exclude=/usr/share/doc/*
@@ -36,35 +34,35 @@ DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };
 """As there: nothing that apt could make or fetch again stays in a layer."""
 
 
-def build_base(engine: Engine, report: Callable[[str], None]) -> str:
-    """Make the base unless the engine has it; returns its id.
+def build_base(engine: Engine, release: str, report: Callable[[str], None]) -> str:
+    """Make the base of a Debian release unless the engine has it; returns its tag.
 
     Raises:
         SandboxError: Not root, no debootstrap, or debootstrap failed.
     """
-    found = engine.list_images(f"{BASE_LABEL}={RELEASE}")
-    if found:
-        return str(found[0].id)
+    tag = f"sdbench/base:{release}"
+    if engine.list_images(f"{BASE_LABEL}={release}"):
+        return tag
     if os.geteuid() != 0:
         raise SandboxError("an air-gapped build makes a root file system: run it as root")
     if shutil.which("debootstrap") is None:
         raise SandboxError("an air-gapped build needs debootstrap: apt-get install debootstrap")
-    report(f"making {BASE_TAG} with debootstrap")
+    report(f"making {tag} with debootstrap")
     with tempfile.TemporaryDirectory(prefix="sdb-base-") as folder:
-        for line in run_lines(["debootstrap", "--variant=minbase", RELEASE, folder, MIRROR]):
+        for line in run_lines(["debootstrap", "--variant=minbase", release, folder, MIRROR]):
             report(line)
         (Path(folder) / "etc/dpkg/dpkg.cfg.d/sdbench").write_text(DPKG_SETTINGS)
         (Path(folder) / "etc/apt/apt.conf.d/sdbench").write_text(APT_SETTINGS)
         for pattern in ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*", "var/log/*.log"):
             for path in Path(folder).glob(pattern):
                 path.unlink()
-        report(f"importing {BASE_TAG}")
+        report(f"importing {tag}")
         with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
             assert tar.stdout is not None
-            engine.import_image(tar.stdout, BASE_TAG, BASE_LABEL, RELEASE)
+            engine.import_image(tar.stdout, tag, BASE_LABEL, release)
         if tar.returncode:
             raise SandboxError(f"tar ended with status {tar.returncode}")
-    return str(engine.find_image(BASE_TAG).id)
+    return tag
 
 
 def run_lines(command: list[str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxError
-from sdb_sandboxes.images.airgapped import BASE_TAG, build_base
+from sdb_sandboxes.images.airgapped import build_base
 
 FOLDER = Path(__file__).parent
 LABEL = "org.sdbench.recipe"
@@ -43,8 +43,8 @@ class Image:
     """Folder below `images/`; also what `sdbench sandbox build LANGUAGE` selects."""
     requirements: str = ""
     """File in that folder with the Python packages of this image."""
-    needs_registry: bool = False
-    """Whether its base is a published image that no package of the distribution can replace."""
+    release: str = "bookworm"
+    """Debian's, that of its base."""
 
     @property
     def tag(self) -> str:
@@ -65,7 +65,7 @@ IMAGES = {
                 *("ruby", "perl", "csharp", "rust", "bash", "d", "julia", "lua", "r", "racket"),
             )
         ),
-        Image("swift", "swift", needs_registry=True),
+        Image("swift", "swift", release="trixie"),
     )
 }
 """Name -> image; the name is also the stage in its Dockerfile."""
@@ -105,11 +105,6 @@ def build_image(
     Raises:
         BuildFailed: The build ended early; the message holds its last lines.
     """
-    if is_airgapped and image.needs_registry:
-        raise BuildFailed(
-            f"{image.tag} has a published base and cannot be built air-gapped; build it where a "
-            f"registry answers: sdbench sandbox build {image.name}"
-        )
     recipe = compute_recipe(image)
     for found in engine.list_images(f"{LABEL}={recipe}"):
         if f"{image.tag}:latest" in (found.tags or ()):
@@ -118,7 +113,7 @@ def build_image(
     arguments: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="sdb-build-") as wheels:
         if is_airgapped:
-            arguments["BASE"] = build_base(engine, report) and BASE_TAG
+            arguments["BASE"] = build_base(engine, image.release, report)
             if image.requirements:
                 arguments["PIP_OPTIONS"] = "--no-index --find-links /wheels"
                 fetch_wheels(FOLDER / image.language / image.requirements, Path(wheels), report)
