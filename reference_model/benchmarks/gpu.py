@@ -2,7 +2,7 @@
 
     make bench-gpu          or    python reference_model/benchmarks/gpu.py
 
-    texts        whole texts: replayed steps, `sample_blocks`, the autoregressive twin
+    texts        whole texts of `demo-onpolicy`, 0.5b, 1b: replayed steps, `sample_blocks`, the twin
     step         one denoising step at 1b, 8b, 0.5b, blocks of 1 to 128, against the roofline
     operators    each kernel at 1b and 0.5b against its peers and its floor in bytes
     tests        the GPU's: kernels against their definitions, graphs against eager steps
@@ -32,9 +32,9 @@ ROOT = Path(__file__).parents[2]
 NO_GPU = "bench-gpu: needs a CUDA device and found none; the CPU has `make bench-sampler`"
 TESTS = ["tests/kernels", "tests/reference_model/test_fused.py"]
 PARTS: Mapping[str, tuple[float, Sequence[str]]] = {
-    "texts": (100, ["reference_model/benchmarks/texts.py"]),
-    "step": (240, ["reference_model/benchmarks/step.py"]),
-    "operators": (370, ["kernels/benchmarks/operators.py", "--sizes", "1b", "0.5b"]),
+    "texts": (120, ["reference_model/benchmarks/texts.py"]),
+    "step": (255, ["reference_model/benchmarks/step.py"]),
+    "operators": (380, ["kernels/benchmarks/operators.py", "--sizes", "1b", "0.5b"]),
     "tests": (
         465,
         ["-m", "pytest", "-q", "-m", "not slow", "tests/reference_model/test_replay.py", *TESTS],
