@@ -2,18 +2,32 @@
 
 import gzip
 import hashlib
+import importlib.util
 import json
 import os
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 
-from sdb_harness.benchmarks import Benchmark, humaneval_plus, load_benchmark, mbpp, mbpp_plus
+from sdb_harness.benchmarks import (
+    Benchmark,
+    humaneval_plus,
+    load_benchmark,
+    mbpp,
+    mbpp_plus,
+    mbpp_shots,
+)
 from sdb_harness.benchmarks.data_files import DataFile
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted
 from sdb_harness.generators.canonical import write_answer
-from sdb_harness.verification import verify_judging
+from sdb_harness.verification import judge_programs, verify_judging
 from sdb_sandboxes.open import open_sandbox
 from sdb_sandboxes.types import FunctionCheck, ReferenceCheck
 
@@ -40,12 +54,14 @@ def make_row(number: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benchmark:
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Benchmark]:
     file = pin(tmp_path, "mbpp.jsonl", [make_row(n) for n in (2, 3, 4, 11, 510, 511)])
     monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
     monkeypatch.setattr(mbpp, "FULL", file)
-    mbpp.write_shots.cache_clear()
-    return load_benchmark("mbpp")
+    monkeypatch.setattr(mbpp_shots, "FULL", file)
+    mbpp_shots.write_shots.cache_clear()
+    yield load_benchmark("mbpp")
+    mbpp_shots.write_shots.cache_clear()
 
 
 class TestFull:
@@ -124,6 +140,104 @@ class TestPlus:
         program, _ = benchmark.protocols["seed"].extract(benchmark.problems[0], text)
         assert program == "def first(a, b):\n    return (a[0], b[0])"
 
+    @pytest.fixture
+    def listed(
+        self, plus: None, full: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[None]:
+        tests = [f"assert first(({n},), (3,)) == ({n}, 3)" for n in range(4)]
+        row: dict[str, object] = {
+            **{"task_id": 2, "prompt": "The two first.", "code": "def first(a, b): ..."},
+            **{"test_list": tests, "test_imports": []},
+        }
+        monkeypatch.setattr(mbpp_plus, "LISTED", pin(tmp_path, "listed.jsonl", [row]))
+        mbpp_plus.read_listed.cache_clear()
+        yield
+        mbpp_plus.read_listed.cache_clear()
+
+    @pytest.mark.usefixtures("listed")
+    def test_lm_eval_shows_and_judges_by_three_assertions(self) -> None:
+        benchmark = load_benchmark("mbpp_plus:tests=listed")
+        (problem,), preset = benchmark.problems, benchmark.protocols["lm-eval"]
+        prompt = preset.build_prompt(problem)
+        assert isinstance(prompt, str)
+        assert prompt.startswith(mbpp_shots.write_shots())
+        assert prompt.endswith(
+            "\n[DONE]\n\nYou are an expert Python programmer, and here is your task: The two first."
+            " Your code should pass these tests:\n\nassert first((0,), (3,)) == (0, 3)\nassert "
+            "first((1,), (3,)) == (1, 3)\nassert first((2,), (3,)) == (2, 3)\n[BEGIN]\n"
+        )
+        code = "def first(a, b):\n    return (a[0], 3) if a[0] < 3 else None\n"
+        program, _ = preset.extract(problem, f"{code}[DONE]\n[BEGIN]")
+        assert program == code
+        with open_sandbox(num_slots=1) as sandbox:
+            plus = load_benchmark("mbpp_plus")
+            verdicts = [
+                judge_programs(one, sandbox, [(one.problems[0], code)])[0].is_passed
+                for one in (benchmark, plus)
+            ]
+        assert verdicts == [True, False]  # what is right where lm-eval looks is wrong for EvalPlus
+        assert (benchmark.split, benchmark.revision) != (plus.split, plus.revision)
+
+    def test_the_first_version_has_no_listed_assertions(self) -> None:
+        assert "lm-eval" not in mbpp_plus.PROTOCOLS_OF_FIRST
+        with pytest.raises(UserError, match=r"the hub lists no assertions of v0\.1\.0"):
+            load_benchmark("mbpp_plus:version=v0.1.0,tests=listed")
+
+
+needs_lm_eval = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
+)
+
+
+@needs_data
+@needs_lm_eval
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "spec"), [("mbpp", "mbpp"), ("mbpp_plus", "mbpp_plus")])
+def test_prompts_are_those_of_lm_eval(
+    name: str, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each prompt of the real package's own task, whose judge alone is left out."""
+    import datasets
+    import lm_eval.tasks
+    from lm_eval.api.task import ConfigurableTask
+
+    # The task's module fetches its judge, metric code_eval, from the hub when it is imported.
+    fetched = SimpleNamespace(compute=lambda **_: ({"pass@1": 0.0}, {}))
+    monkeypatch.setitem(sys.modules, "evaluate", SimpleNamespace(load=lambda _: fetched))
+    folder = Path(str(lm_eval.tasks.__file__)).parent / "mbpp"
+    found = importlib.util.spec_from_file_location("mbpp_utils", folder / "utils.py")
+    assert found is not None
+    assert found.loader is not None
+    utils = importlib.util.module_from_spec(found)
+    found.loader.exec_module(utils)
+
+    def read_config(file: str) -> dict[str, Any]:
+        text = re.sub(r"!function utils\.", "", (folder / file).read_text())
+        return dict(yaml.safe_load(text))
+
+    config = read_config("mbpp.yaml") | (read_config(f"{name}.yaml"))
+    rows = list(mbpp_plus.read_listed().values())
+    if name == "mbpp":
+        rows = [row for row in mbpp.read_rows(mbpp.FULL) if row["task_id"] in mbpp.TEST_TASKS]
+    for key in ("include", "metric_list", "dataset_path", "dataset_name", "unsafe_code"):
+        config.pop(key, None)
+    shown = [{key: value for key, value in row.items() if key != "test"} for row in rows]
+    config |= {
+        "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(shown)},
+        "fewshot_config": {"sampler": "first_n", "samples": utils.list_fewshot_samples()},
+        "metric_list": [{"metric": "exact_match"}],
+    }
+    task = ConfigurableTask(config=config)
+    benchmark = load_benchmark(spec)
+    preset = benchmark.protocols["lm-eval"]
+    wanted = {f"Mbpp/{doc['task_id']}": task.fewshot_context(doc, 3) for doc in task.test_docs()}
+    assert {one.problem_id: preset.build_prompt(one) for one in benchmark.problems} == wanted
+    assert list(preset.choose_stop(benchmark.problems[0])) == config["generation_kwargs"]["until"]
+    judged = {f"Mbpp/{doc['task_id']}": task.doc_to_target(doc) for doc in task.test_docs()}
+    if name == "mbpp_plus":
+        listed = mbpp_plus.read_listed()
+        assert judged == {key: "\n".join(row["test_list"][:3]) for key, row in listed.items()}
+
 
 @needs_data
 @pytest.mark.parametrize(
@@ -134,6 +248,7 @@ class TestPlus:
         ("mbpp:set=plus-399", 399),
         ("mbpp:set=plus-378", 378),
         ("mbpp_plus", 378),
+        ("mbpp_plus:tests=listed", 378),
         ("humaneval_plus", 164),
         ("humaneval_plus:version=v0.1.9,tests=base", 164),
     ],

@@ -17,12 +17,12 @@ test process.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from sdb_harness.benchmarks import Benchmark, ChatMessage, read_options
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.mbpp_plus import BIGCODE_STOP, load_version
+from sdb_harness.benchmarks.mbpp_shots import FULL, write_shots, write_task
 from sdb_harness.benchmarks.protocols import (
     SCRIPT,
     Preset,
@@ -35,12 +35,6 @@ from sdb_harness.records import Problem
 from sdb_sandboxes.types import ResourceLimits
 from sdb_sandboxes.verifiers.conversion import build_assertion_check
 
-FULL = DataFile(
-    "mbpp/mbpp.jsonl",
-    "ccf64ceae9c5403bf50a044cb6d505bfd2a2963ee58338ba268fd65beab92a9f",
-    "https://github.com/deepseek-ai/DeepSeek-Coder/raw/2f9fd85927c6/Evaluation/MBPP/data/mbpp.jsonl",
-)
-"""The first upstream version, which is the one on the hub; google-research holds a later one."""
 SANITIZED = DataFile(
     "mbpp/sanitized-mbpp.json",
     "ca95deaa9a01ef0a6f439f88bcf0dd3db3563d22f22aad6cae04ebb9a8d8c8e9",
@@ -49,9 +43,6 @@ SANITIZED = DataFile(
 SETS = ("full-500", "sanitized-427", "plus-399", "plus-378")
 PLUS_VERSIONS = {"plus-399": "v0.1.0", "plus-378": "v0.2.0"}
 TEST_TASKS = range(11, 511)
-SHOTS = (2, 3, 4)
-"""Tasks that stand solved in front of the paper's prompt."""
-
 LIMITS = ResourceLimits(cpu_s=10.0, wall_s=60.0, memory_bytes=1 << 30)
 """The reference of task 123 needs 3.4 seconds, more than the 3 that others allow."""
 FAULTS = {
@@ -126,24 +117,6 @@ def find_entry_point(code: str, tests: Sequence[str]) -> str:
 # Prompts.
 
 
-def write_task(text: str, tests: Sequence[str]) -> str:
-    """The paper's wording of one task, up to where the answer begins."""
-    return (
-        f"You are an expert Python programmer, and here is your task: {text} Your code should "
-        "pass these tests:\n\n" + "\n".join(tests) + "\n[BEGIN]\n"
-    )
-
-
-@cache
-def write_shots() -> str:
-    """The three solved tasks, their code with the file's own line ends."""
-    rows = {row["task_id"]: row for row in read_rows(FULL)}
-    shots = (rows[number] for number in SHOTS)
-    return "".join(
-        f"{write_task(row['text'], row['test_list'])}{row['code']}\n[DONE]\n\n" for row in shots
-    )
-
-
 def ask_three_shots(problem: Problem) -> str:
     """Three solved tasks, then this one."""
     return write_shots() + write_task(problem.statement, problem.examples)
@@ -205,7 +178,9 @@ _CHAT = Preset(
 PROTOCOLS: Mapping[str, Preset] = {
     "paper": _PAPER,
     "lm-eval": replace(
-        _PAPER, source="lm-evaluation-harness `mbpp`: the steps of `paper`, greedy, on full-500."
+        _PAPER,
+        source="lm-evaluation-harness `mbpp`: the steps of `paper` on full-500, "
+        "greedy, 256 new tokens (its default).",
     ),
     "bigcode": Preset(
         source="bigcode-evaluation-harness `mbpp`, after InCoder; temperature 0.1, 15 samples, "
