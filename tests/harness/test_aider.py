@@ -1,5 +1,6 @@
 """Aider's benchmarks: two tries in one chat, trusted tests, and the exercises' own references."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from sdb_harness.benchmarks.aider import (
     score_tries,
     write_cheat,
 )
-from sdb_harness.benchmarks.aider_messages import RULES, SYSTEM, LeaderboardProtocol
+from sdb_harness.benchmarks.aider_messages import RULES, make_leaderboard, open_chat
 from sdb_harness.benchmarks.exercises import activate_tests
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Generator, Prompted
@@ -108,7 +109,7 @@ def make_benchmark() -> Benchmark:
         problems=(make_problem(ROW, "python", CLOSING),),
         protocols={
             **make_protocols(FAILURE, 50),
-            "leaderboard": LeaderboardProtocol("whole", FAILURE, 50),
+            **make_leaderboard(FAILURE, 50),
         },
         licence="ours",
         citation="none",
@@ -172,11 +173,11 @@ class TestPrompts:
         first = protocol.build_prompt(problem)
         assert isinstance(first, tuple)
         assert [turn.role for turn in first] == ["system", *("user", "assistant") * 3, "user"]
-        assert first[0].content == f"{SYSTEM}\n{RULES}"
+        assert first[:5] == open_chat("whole")
         assert first[5].content.endswith(
             "files' contents.\n\nleap.py\n```\ndef leap(year):\n    pass\n```\n"
         )
-        assert first[-1].content == f"{problem.statement}\n\n{RULES}"
+        assert first[-1].content == f"{problem.statement}\n\n{RULES['whole']}"
         # Edited: the request goes in front of the files. Not edited: it stays behind them.
         edited = protocol.ask_again(problem, [Try(WRONG, "FAIL: test_1997")])
         assert isinstance(edited, tuple)
@@ -188,13 +189,33 @@ class TestPrompts:
         ]
         assert "return True" in edited[9].content
         assert edited[-1].content.startswith("FAIL: test_1997")
-        assert edited[-1].content.endswith(RULES)
+        assert edited[-1].content.endswith(RULES["whole"])
         kept = protocol.ask_again(problem, [Try("Sorry.", "FAIL")])
         assert isinstance(kept, tuple)
         assert [turn.content for turn in kept[5:-1]] == [
             *(first[5].content, first[6].content),
             *(problem.statement, "Sorry."),
         ]
+
+    @pytest.mark.parametrize(
+        ("edit_format", "digest"),
+        [
+            ("whole", "98f7bbb6de9ed6dd96040654fc83b902a634f2fc7238f46380921589abe9f58a"),
+            ("diff", "0bfc5bb02bdb5384189446459285d227d813f8cd5c78d098e8942c10c9da3b51"),
+            ("udiff", "0a1d85366a6bd4347aace7e87a7e67fb657545405d30834d1767c9f76df7dedc"),
+        ],
+    )
+    def test_aider_s_words_are_those_of_its_release(self, edit_format: str, digest: str) -> None:
+        """Hashes of what the prompt classes of aider 0.70.0 give for a model without settings."""
+        words = [tuple(turn) for turn in open_chat(edit_format)], RULES[edit_format]
+        assert hashlib.sha256(repr(words).encode()).hexdigest() == digest
+        name = "leaderboard" if edit_format == "whole" else f"leaderboard-{edit_format}"
+        protocol, problem = find_protocol(name), make_problem(ROW, "python", CLOSING)
+        prompt = protocol.build_prompt(problem)
+        assert isinstance(prompt, tuple)
+        assert prompt[: len(words[0])] == open_chat(edit_format)
+        assert prompt[-1].content.endswith(f"\n\n{RULES[edit_format]}")
+        assert protocol.extract(problem, "no")[1] == f"{edit_format}_malformed"
 
     def test_later_edits_build_on_earlier_ones(self) -> None:
         problem = make_problem(ROW, "python", CLOSING)

@@ -9,10 +9,12 @@ process of their own (L2b); those that replace parts of the module, or need othe
 share its process (L1), as do those of all other languages (`exercises.py`). All have a negative
 control.
 
-The preset `leaderboard` asks in aider's own words (`aider_messages.py`). Choice: in all others the
-closing sentences of each request are aider's, and the format is explained in this project's words,
-so a score can differ a little from aider's own. Aider's questions back after malformed edits (up to
-three for each try) are left out, and new files that a model adds are not kept.
+The presets `leaderboard`, `leaderboard-diff` and `leaderboard-udiff` ask in aider's own words
+(`aider_messages.py`). Choice: in all others the closing sentences of each request are aider's, and
+the format is explained in this project's words, so a score can differ a little from aider's own.
+Aider's questions back after malformed edits or a linter's finding (up to three for each try) are
+left out, new files that a model adds are not kept, and what a model is shown of failing Python
+tests is unittest's output, where polyglot's own image has pytest.
 """
 
 import ast

@@ -16,7 +16,7 @@ from sdb_harness.benchmarks.aider import (
     make_protocols,
     write_cheat,
 )
-from sdb_harness.benchmarks.aider_messages import LeaderboardProtocol
+from sdb_harness.benchmarks.aider_messages import LeaderboardProtocol, make_leaderboard
 from sdb_harness.benchmarks.choices import check_options
 from sdb_harness.benchmarks.conversions import ExerciseTree
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
@@ -53,8 +53,8 @@ Fix the code in {files} to resolve the errors.
 
 _SEED = "The Seed reports, whose score is pass_rate_2; unknown is the release of aider: "
 REPORTED = {
-    "leaderboard": LeaderboardProtocol("whole", FAILURE, 50),
-    "seed": LeaderboardProtocol("whole", FAILURE, 50, _SEED, version=2),
+    **make_leaderboard(FAILURE, 50),
+    "seed": LeaderboardProtocol("whole", FAILURE, 50, _SEED, version=3),
     "seed/2": EditProtocol("whole", FAILURE, 50, wording=2),
     "seed/3": EditProtocol("whole", FAILURE, 50, wording=3),
 }

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.benchmarks.aider import FIELDS, make_problem, make_protocols, write_cheat
-from sdb_harness.benchmarks.aider_messages import LeaderboardProtocol
+from sdb_harness.benchmarks.aider_messages import make_leaderboard
 from sdb_harness.benchmarks.choices import check_options, choose_names
 from sdb_harness.benchmarks.conversions import ExerciseTree
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
@@ -125,7 +125,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         ),
         protocols={
             **make_protocols(FAILURE, max_lines=None),
-            "leaderboard": LeaderboardProtocol("whole", FAILURE, None),
+            **make_leaderboard(FAILURE, None),
         },
         licence="MIT (Exercism)",
         citation="Aider's polyglot leaderboard (aider.chat/docs/leaderboards); exercises by "
