@@ -2,18 +2,22 @@
 
 Place in the flow: like `extract.py`, but for benchmarks whose answer changes files that exist.
 Every function takes a reply and the files as they are, and returns an `Edited`: the files as they
-become, the rule, and what was malformed. Any reply is accepted and nothing is executed. What could
-be applied is applied, as aider does; one fault makes the reply count as not well formed.
+become, the rule, and what was malformed. Any reply is accepted and nothing is executed. What cannot
+be read is not applied at all, and of what can be read whatever fits, as aider does; one fault makes
+the reply count as not well formed. A reply without any edit is well formed, as aider counts, and
+has a rule of its own.
 
-Source: the formats as aider documents them (`edit-formats`), and what its coder classes forgive: a
-name above the fence in bold or quotes, a last fence left open, lines that are all indented less
-than in the file. What it does not do: aider's further guesses (elided lines written as `...`,
-another file that holds the searched lines, hunks taken apart) and its up to three questions back to
-the model.
+Source: the formats as aider documents them (`edit-formats`), and what its coder classes forgive (at
+commit 5dc9490b): a name above the fence in bold or quotes, a last fence left open, lines that are
+all indented otherwise than in the file, elided ones written as `...`, another file that holds the
+searched lines, hunks with wrong context. What it does not do: for `udiff`, lines that a hunk leaves
+out, and indentation that differs; and aider's up to three questions back to the model.
 """
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
+from itertools import groupby, islice
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -82,21 +86,21 @@ def apply_whole(reply: str, files: Files) -> Edited:
 
     The name stands on the line above the fence; if that is blank, it is the file last named in
     backquotes, or the only one there is. Where two blocks hold the same file, the more surely named
-    one counts, and of equals the last.
+    one counts, and of equals the first. Where a block has no name, nothing of the reply is applied.
     """
     faults: list[str] = []
     blocks = list(_find_whole_blocks(split_lines(reply), files, faults))
+    if faults:
+        return Edited(dict(files), "whole", tuple(faults))
     edited = dict(files)
     best: dict[str, int] = {}
     for block in blocks:
         if not is_safe_path(block.path):
             faults.append(f"no file can be named {block.path[:80]!r}")
-        elif block.source <= best.get(block.path, 2):
+        elif block.source < best.get(block.path, 3):
             best[block.path] = block.source
             edited[block.path] = block.text
-    if not blocks and not faults:
-        faults.append("no fenced block")
-    return Edited(edited, "whole", tuple(faults))
+    return Edited(edited, "whole" if blocks else "whole_no_edit", tuple(faults))
 
 
 def _find_whole_blocks(lines: list[str], files: Files, faults: list[str]) -> Iterator[_Block]:
@@ -107,7 +111,7 @@ def _find_whole_blocks(lines: list[str], files: Files, faults: list[str]) -> Ite
             if is_open:
                 if path:
                     yield _Block(path, "".join(code), source)
-                is_open, named, above = False, "", ""
+                is_open, named, above = False, "", line
                 continue
             path, source = find_path(above, files), 0
             if not path and named:
@@ -133,116 +137,215 @@ def _find_whole_blocks(lines: list[str], files: Files, faults: list[str]) -> Ite
 _HEAD = re.compile(r"<{5,9} SEARCH>?\s*")
 _DIVIDER = re.compile(r"={5,9}\s*")
 _TAIL = re.compile(r">{5,9} REPLACE\s*")
+_SHELL = re.compile(r"\s*```(?:bash|sh|cmd|batch|powershell|ps1|zsh|fish|ksh|csh|tcsh)")
+"""What opens a block of commands, which hold no edits."""
 _NUM_ABOVE = 3
 """Lines above `<<<<<<< SEARCH` in which its file's name may stand, as in aider."""
+_NUM_PLACES = 100
+"""Runs of lines, equal but for their indentation, that are looked at for one search."""
+
+
+class _Edit(NamedTuple):
+    path: str
+    search: str
+    replace: str
 
 
 def apply_diff(reply: str, files: Files) -> Edited:
     """Apply search/replace blocks in order, each to the file as the earlier ones left it.
 
-    A block without a name belongs to the file of the block before it, or to the only file. An empty
-    search part makes a new file, or adds to the end of one.
+    A block without a name belongs to the file of the block before it. One whose lines its file does
+    not hold belongs to the first file that does. An empty search part makes a new file, or adds to
+    the end of one. Where a block has no name or no end, nothing of the reply is applied.
     """
-    lines = split_lines(reply)
-    edited, faults = dict(files), list[str]()
-    path, position, num_blocks = "", 0, 0
+    edits: list[_Edit] = []
+    fault = _read_edits(split_lines(reply), files, edits)
+    if fault:
+        return Edited(dict(files), "diff", (fault,))
+    edited = dict(files)
+    faults = []
+    for number, edit in enumerate(edits, 1):
+        if fault := _apply_edit(edited, edit):
+            faults.append(f"block {number}: {fault}")
+    return Edited(edited, "diff" if edits else "diff_no_edit", tuple(faults))
+
+
+def _read_edits(lines: list[str], files: Files, edits: list[_Edit]) -> str:
+    """Collect the blocks of a reply; returns what is wrong with the first that cannot be read."""
+    path, position = "", 0
     while position < len(lines):
-        if not _HEAD.fullmatch(lines[position]):
+        line = lines[position]
+        if _SHELL.match(line) and not _opens_block(lines, position):
             position += 1
-            continue
-        num_blocks += 1
-        path = _find_path_above(lines[max(0, position - _NUM_ABOVE) : position], edited) or path
-        if not path and len(files) == 1:
-            path = next(iter(files))
-        search, middle = _take_until(lines, position + 1, _DIVIDER)
-        replace, end = _take_until(lines, middle, _TAIL)
-        if middle < 0 or end < 0:
-            faults.append(f"block {num_blocks} has no end")
+            while position < len(lines) and not lines[position].strip().startswith("```"):
+                position += 1
+        elif _HEAD.fullmatch(line.strip()):
+            number = len(edits) + 1
+            is_new = bool(_DIVIDER.fullmatch("".join(lines[position + 1 : position + 2]).strip()))
+            above = lines[max(0, position - _NUM_ABOVE) : position]
+            path = _find_path_above(above, files, is_new=is_new) or path
+            if not path:
+                return f"block {number}: no file's name above it"
+            search, middle = _take_until(lines, position + 1, (_DIVIDER,))
+            replace, end = _take_until(lines, middle, (_TAIL, _DIVIDER))
+            if middle < 0 or end < 0:
+                return f"block {number} has no end"
+            edits.append(_Edit(path, search, replace))
+            position = end - 1
+        position += 1
+    return ""
+
+
+def _opens_block(lines: list[str], position: int) -> bool:
+    """Whether a search/replace block begins in one of the two lines below."""
+    return any(_HEAD.fullmatch(line.strip()) for line in lines[position + 1 : position + 3])
+
+
+def _find_path_above(lines: list[str], files: Files, *, is_new: bool) -> str:
+    """The file that the lines above a block name: fences are passed over, any other line is last.
+
+    Of several a known one counts, by its own name or, unless the block makes a new file, nearly so;
+    else one that looks like a file.
+    """
+    names = []
+    for line in reversed(lines):
+        name = line.strip()
+        if name.startswith("```"):
+            name = name[3:] if set("./") & set(name[3:]) else ""
+        elif name == "...":
+            name = ""
+        else:
+            name = name.rstrip(":").lstrip("#").strip().strip("`").strip("*")
+        if name and len(name) <= MAX_NAME:
+            names.append(name)
+        if not line.startswith("```"):
             break
-        position = end
-        fault = _replace_block(edited, path, search, replace)
-        if fault:
-            faults.append(f"block {num_blocks}: {fault}")
-    if not num_blocks:
-        faults.append("no search/replace block")
-    return Edited(edited, "diff", tuple(faults))
+    known = {PurePosixPath(path).name: path for path in files} | {path: path for path in files}
+    for name in names:
+        if name in known:
+            return known[name]
+    for name in () if is_new else names:
+        if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+            return known[close[0]]
+    return next((name for name in names if "." in name), names[0] if names else "")
 
 
-def _find_path_above(lines: list[str], files: Files) -> str:
-    """The nearest line above a block that names a known file, else one that looks like a path."""
-    names = [
-        find_path(line, files)
-        for line in reversed(lines)
-        if not line.startswith("```") and not _TAIL.fullmatch(line)
-    ]
-    known = next((name for name in names if name in files), "")
-    return known or next((name for name in names if re.fullmatch(r"[\w./+-]+\.\w+", name)), "")
-
-
-def _take_until(lines: list[str], start: int, mark: re.Pattern[str]) -> tuple[str, int]:
+def _take_until(
+    lines: list[str], start: int, marks: tuple[re.Pattern[str], ...]
+) -> tuple[str, int]:
     """The lines from `start` up to the first mark, and the index behind it; -1 if there is none."""
     if start < 0:
         return "", -1
     for position in range(start, len(lines)):
-        if mark.fullmatch(lines[position]):
+        if any(mark.fullmatch(lines[position].strip()) for mark in marks):
             return "".join(lines[start:position]), position + 1
     return "", -1
 
 
-def _replace_block(files: dict[str, str], path: str, search: str, replace: str) -> str:
+def _apply_edit(files: dict[str, str], edit: _Edit) -> str:
     """Apply one block to `files`; returns what was wrong, empty if nothing."""
-    if not path:
-        return "no file's name above it"
-    if not is_safe_path(path):
-        return f"no file can be named {path[:80]!r}"
-    text = files.get(path)
-    if not search.strip():
-        files[path] = (text or "") + replace
-        return ""
-    if text is None:
-        return f"there is no file {path}"
-    found = replace_lines(text, search, replace)
-    if found is None:
-        return f"{path} does not hold the searched lines"
-    files[path] = found
-    return ""
+    if not is_safe_path(edit.path):
+        return f"no file can be named {edit.path[:80]!r}"
+    is_new = not edit.search.strip()
+    for path in (edit.path,) if is_new else dict.fromkeys((edit.path, *files)):
+        search, replace = _unwrap(edit.search, path), _unwrap(edit.replace, path)
+        text = files.get(path, "")
+        found = replace_lines(text, search, replace) if search.strip() else text + replace
+        if found:
+            files[path] = found
+            return ""
+    if is_new:
+        return f"it leaves {edit.path} empty"
+    known = edit.path in files
+    return f"{edit.path} does not hold the searched lines" if known else f"no file {edit.path!r}"
+
+
+def _unwrap(text: str, path: str) -> str:
+    """A part of a block without the file's name and the fences that some models put around it."""
+    lines = text.splitlines()
+    if lines and lines[0].strip().endswith(PurePosixPath(path).name):
+        lines = lines[1:]
+    if lines and lines[0].startswith("```") and lines[-1].startswith("```"):
+        lines = lines[1:-1]
+    # As aider joins them, which drops a blank last line.
+    return _end_line("\n".join(lines))
 
 
 def replace_lines(text: str, search: str, replace: str) -> str | None:
     """The text with the first run of whole lines equal to `search` replaced; None if there is none.
 
-    If no run is equal, one that differs only in being indented further, every line alike, counts,
-    and the replacement is indented as much.
+    If no run is equal, one that differs only in its indentation, every line alike, counts, and the
+    replacement is indented as much. If none is like that, the search is tried without a first line
+    that is blank, and then with each line `...`, in both parts, for any lines between.
     """
     lines, wanted = split_lines(_end_line(text)), split_lines(_end_line(search))
-    new = split_lines(_end_line(replace)) if replace else []
-    at = _find_run(lines, wanted)
-    if at is not None:
-        return "".join(lines[:at] + new + lines[at + len(wanted) :])
-    at = _find_run([line.strip() for line in lines], [line.strip() for line in wanted])
-    if at is None:
-        return None
-    pairs = zip(lines[at : at + len(wanted)], wanted, strict=True)
-    added = {line[: len(line) - len(part)] for line, part in pairs if part.strip()}
-    if len(added) != 1 or not _are_ends(lines[at : at + len(wanted)], wanted):
-        return None
-    (indent,) = added
-    if indent.strip():
-        return None
-    new = [indent + line if line.strip() else line for line in new]
-    return "".join(lines[:at] + new + lines[at + len(wanted) :])
+    new = split_lines(_end_line(replace))
+    starts = [wanted, wanted[1:]] if len(wanted) > 2 and not wanted[0].strip() else [wanted]
+    for part in starts:
+        found = _replace_run(lines, part, new) or _replace_indented(lines, part, new)
+        if found:
+            return found
+    return _replace_elided(_end_line(text), wanted, new)
 
 
-def _are_ends(lines: list[str], ends: list[str]) -> bool:
-    return all(line.endswith(end) for line, end in zip(lines, ends, strict=True))
+def _replace_run(lines: list[str], wanted: list[str], new: list[str]) -> str:
+    """The text with the first equal run replaced; empty if there is none."""
+    at = next(_find_runs(lines, wanted), None)
+    return "" if at is None else "".join(lines[:at] + new + lines[at + len(wanted) :])
+
+
+def _replace_indented(lines: list[str], wanted: list[str], new: list[str]) -> str:
+    """The same for a run whose lines are all indented by as much more or less."""
+    depth = min(
+        (len(line) - len(line.lstrip()) for line in (*wanted, *new) if line.strip()), default=0
+    )
+    wanted = [line[depth:] if line.strip() else line for line in wanted]
+    new = [line[depth:] if line.strip() else line for line in new]
+    places = _find_runs([line.lstrip() for line in lines], [line.lstrip() for line in wanted])
+    for at in islice(places, _NUM_PLACES):
+        pairs = zip(lines[at : at + len(wanted)], wanted, strict=True)
+        added = {line[: len(line) - len(part)] for line, part in pairs if line.strip()}
+        if len(added) == 1:
+            (indent,) = added
+            new = [indent + line if line.strip() else line for line in new]
+            return "".join(lines[:at] + new + lines[at + len(wanted) :])
+    return ""
+
+
+def _replace_elided(text: str, wanted: list[str], new: list[str]) -> str | None:
+    """The text with the pieces between lines `...` replaced, each of which it holds once."""
+    pieces, new_pieces = _split_at_dots(wanted), _split_at_dots(new)
+    if len(pieces) == 1 or pieces[1::2] != new_pieces[1::2] or len(pieces) != len(new_pieces):
+        return None
+    for piece, new_piece in zip(pieces[::2], new_pieces[::2], strict=True):
+        if piece and text.count(piece) != 1:
+            return None
+        text = text.replace(piece, new_piece, 1) if piece else text + new_piece
+    return text
+
+
+def _split_at_dots(lines: list[str]) -> list[str]:
+    """Text, line of dots with the blank ones above it, text, and so on."""
+    pieces, blank = [""], ""
+    for line in lines:
+        if line.lstrip() == "...\n":
+            pieces += [blank + line, ""]
+            blank = ""
+        elif not line.strip():
+            blank += line
+        else:
+            pieces[-1] += blank + line
+            blank = ""
+    pieces[-1] += blank
+    return pieces
 
 
 def _end_line(text: str) -> str:
     return text if text.endswith("\n") or not text else text + "\n"
 
 
-def _find_run(lines: list[str], wanted: list[str]) -> int | None:
-    """Index of the first run of lines equal to `wanted`; Knuth, Morris and Pratt: linear time."""
+def _find_runs(lines: list[str], wanted: list[str]) -> Iterator[int]:
+    """Where runs of lines equal to `wanted` begin; Knuth, Morris and Pratt: linear time."""
     border, borders = 0, [0] * len(wanted)
     for i in range(1, len(wanted)):
         while border and wanted[i] != wanted[border]:
@@ -255,28 +358,52 @@ def _find_run(lines: list[str], wanted: list[str]) -> int | None:
             matched = borders[matched - 1]
         matched += line == wanted[matched]
         if matched == len(wanted):
-            return i + 1 - matched
-    return None
+            yield i + 1 - matched
+            matched = borders[matched - 1]
 
 
 # udiff
+
+_FEW = 10
+"""Characters but white space below which a hunk must say what it changes by more than that."""
+_NUM_TRIES = 1000
+"""Choices of context that are tried for one change."""
 
 
 def apply_udiff(reply: str, files: Files) -> Edited:
     """Apply the hunks of every fenced block marked `diff`; their line numbers are not read.
 
     A hunk's lines without its `+` lines must stand in the file; they become its lines without the
-    `-` ones.
+    `-` ones, wherever they stand. If they do not, each of its changes is tried with less and less
+    of its context. A hunk that changes nothing, or that stood there before, is passed over.
     """
-    edited, faults, num_hunks = dict(files), list[str](), 0
-    for path, hunk in _find_hunks(split_lines(reply), edited):
-        num_hunks += 1
-        fault = _apply_hunk(edited, path, hunk)
-        if fault:
-            faults.append(f"hunk {num_hunks}: {fault}")
-    if not num_hunks:
-        faults.append("no hunk in a block marked diff")
-    return Edited(edited, "udiff", tuple(faults))
+    edited, faults, seen = dict(files), list[str](), set[tuple[str, str]]()
+    last = next(iter(files)) if len(files) == 1 else ""
+    for path, lines in _find_hunks(split_lines(reply), edited):
+        last = path or last
+        hunk = [_sign_line(line) for line in lines]
+        key = last, "".join(sign + text for sign, text in hunk)
+        if key in seen or _keep(hunk, "-") == _keep(hunk, "+"):
+            continue
+        seen.add(key)
+        if fault := _apply_hunk(edited, last, hunk):
+            faults.append(f"hunk {len(seen)}: {fault}")
+    return Edited(edited, "udiff" if seen else "udiff_no_edit", tuple(faults))
+
+
+_Hunk = list[tuple[str, str]]
+"""Lines with their signs."""
+
+
+def _sign_line(line: str) -> tuple[str, str]:
+    """A line's sign and text; one without a sign stays, and white space alone is none."""
+    sign, text = (line[0], line[1:]) if line[0] in " +-" and len(line) > 1 else (" ", line)
+    return sign, text if text.strip() else "\n"
+
+
+def _keep(hunk: _Hunk, sign: str) -> str:
+    """The lines that stay and those of one sign: `-` for what was, `+` for what will be."""
+    return "".join(text for one, text in hunk if one in (" ", sign))
 
 
 def _find_hunks(lines: list[str], files: Files) -> Iterator[tuple[str, list[str]]]:
@@ -287,12 +414,12 @@ def _find_hunks(lines: list[str], files: Files) -> Iterator[tuple[str, list[str]
         if line.startswith("```"):
             if is_open and hunk:
                 yield path, hunk
-            is_open = not is_open and line.strip() == "```diff"
+            is_open = not is_open and line.startswith("```diff")
             path, hunk = "", []
         elif is_open and line.startswith("+++ ") and previous.startswith("--- "):
             if hunk[:-1]:  # the `---` line was taken for a removed one
                 yield path, hunk[:-1]
-            path, hunk = find_path(line[4:].partition("\t")[0], files), []
+            path, hunk = _find_changed(previous[4:].strip(), line[4:].strip(), files), []
         elif is_open and line.startswith("@@"):
             if hunk:
                 yield path, hunk
@@ -302,18 +429,61 @@ def _find_hunks(lines: list[str], files: Files) -> Iterator[tuple[str, list[str]
         previous = line
 
 
-def _apply_hunk(files: dict[str, str], path: str, hunk: list[str]) -> str:
+def _find_changed(old: str, new: str, files: Files) -> str:
+    """The file that the two lines above a hunk name, without git's prefixes."""
+    if (old.startswith("a/") or old == "/dev/null") and new.startswith("b/"):
+        new = new[2:]
+    return next((path for path in files if new in (path, PurePosixPath(path).name)), new)
+
+
+def _apply_hunk(files: dict[str, str], path: str, hunk: _Hunk) -> str:
     """Apply one hunk to `files`; returns what was wrong, empty if nothing."""
-    if not path and len(files) == 1:
-        path = next(iter(files))
     if not path:
         return "no file's name above it"
-    signed = [(line[0], line[1:]) if line[0] in " +-" else (" ", line) for line in hunk]
-    before = "".join(text for sign, text in signed if sign != "+")
-    after = "".join(text for sign, text in signed if sign != "-")
-    if before == after:
-        return "it changes nothing"
-    return _replace_block(files, path, before, after)
+    if not is_safe_path(path):
+        return f"no file can be named {path[:80]!r}"
+    text = files.get(path, "")
+    if not _keep(hunk, "-").strip():
+        files[path] = text + _keep(hunk, "+")
+        return ""
+    if path not in files:
+        return f"there is no file {path}"
+    found = _replace_hunk(text, hunk) or _replace_changes(text, hunk)
+    if not found:
+        return f"{path} does not hold the searched lines"
+    files[path] = found
+    return ""
+
+
+def _replace_hunk(text: str, hunk: _Hunk) -> str:
+    """The text with the hunk applied wherever its lines stand; empty if they stand nowhere."""
+    before, after = _keep(hunk, "-"), _keep(hunk, "+")
+    if not before or (len("".join(before.split())) < _FEW and text.count(before) > 1):
+        return ""
+    if before in text:
+        return text.replace(before, after)
+    text, before, after = (f"{one.strip(chr(10))}\n" for one in (text, before, after))
+    return text.replace(before, after) if before in text else ""
+
+
+def _replace_changes(text: str, hunk: _Hunk) -> str:
+    """The text with each change of a hunk applied, with as much context as it takes; or empty."""
+    parts = [(key, list(lines)) for key, lines in groupby(hunk, key=lambda line: line[0] == " ")]
+    for number, (is_context, change) in enumerate(parts):
+        if is_context:
+            continue
+        above = parts[number - 1][1] if number else []
+        below = parts[number + 1][1] if number + 1 < len(parts) else []
+        choices = (
+            above[len(above) - first :] + change + below[: used - first]
+            for used in range(len(above) + len(below), -1, -1)
+            for first in range(min(used, len(above)), max(0, used - len(below)) - 1, -1)
+        )
+        tried = (_replace_hunk(text, choice) for choice in islice(choices, _NUM_TRIES))
+        text = next(filter(None, tried), "")
+        if not text:
+            return ""
+    return text
 
 
 EDIT_FORMATS = {"whole": apply_whole, "diff": apply_diff, "udiff": apply_udiff}

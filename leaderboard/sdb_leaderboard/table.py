@@ -154,8 +154,16 @@ def _hash_ids(ids: Collection[str]) -> str:
 
 
 def is_malformed(row: SampleRow) -> bool:
-    """Whether an answer held no program: no code block where one is looked for, or no syntax."""
-    return row.extraction_rule.startswith("no_block") or row.status == "compile_error"
+    """Whether an answer held no program: no code block or edit where one is looked for, no syntax.
+
+    An edit that does not fit is one too.
+    """
+    rule = row.extraction_rule
+    return (
+        rule.startswith("no_block")
+        or rule.endswith(("_malformed", "_no_edit"))
+        or row.status == "compile_error"
+    )
 
 
 def summarise_samples(

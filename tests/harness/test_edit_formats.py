@@ -47,8 +47,17 @@ class TestWhole:
         reply = f"leap.py\n```\n{NEW}```\n\n```\nleap(1996)\n```\n"
         assert apply_whole(reply, FILES).files == {"leap.py": NEW}
 
+    def test_of_two_blocks_for_a_file_the_first_counts(self) -> None:
+        reply = f"leap.py\n```\n{NEW}```\n\nleap.py\n```\nleap(1996)\n```\n"
+        assert apply_whole(reply, FILES).files == {"leap.py": NEW}
+
+    def test_a_block_without_a_name_spoils_the_reply(self) -> None:
+        reply = "a.h\n```\nint x;\n```\n\n```\nint y;\n```\n"
+        fault = "a block without a file's name"
+        assert apply_whole(reply, TWO) == Edited(TWO, "whole", (fault,))
+
     def test_faults_are_named(self) -> None:
-        assert apply_whole("I cannot.", FILES).faults == ("no fenced block",)
+        assert apply_whole("I cannot.", FILES) == Edited(FILES, "whole_no_edit", ())
         assert apply_whole("```\nx\n```", TWO).faults == ("a block without a file's name",)
         escaped = apply_whole("../../etc/passwd\n```\nx\n```", TWO)
         assert escaped.files == TWO
@@ -83,16 +92,47 @@ class TestDiff:
     @pytest.mark.parametrize(
         ("reply", "fault"),
         [
-            ("nothing", "no search/replace block"),
+            ("<<<<<<< SEARCH\na\n=======\n>>>>>>> REPLACE", "block 1: no file's name above it"),
             (make_block("absent\n", "x\n"), "block 1: leap.py does not hold the searched lines"),
             ("leap.py\n<<<<<<< SEARCH\n    pass\n", "block 1 has no end"),
             ("leap.py\n<<<<<<< SEARCH\n    pass\n=======\nx\n", "block 1 has no end"),
-            (make_block("a\n", "b\n", "none.py"), "block 1: there is no file none.py"),
+            (make_block("a\n", "b\n", "none.py"), "block 1: no file 'none.py'"),
             (make_block("", "b\n", "../x.py"), "block 1: no file can be named '../x.py'"),
         ],
     )
     def test_faults_are_named_and_leave_the_files(self, reply: str, fault: str) -> None:
         assert apply_diff(reply, FILES) == Edited(FILES, "diff", (fault,))
+
+    @pytest.mark.parametrize(
+        ("search", "replace", "wanted"),
+        [
+            ("int b = 2;\n", "int c;\n", "int a = 1;\nint c;\n"),
+            ("    int a = 1;\n", "    int c;\n", "int c;\nint b = 2;\n"),  # indented more
+            ("\nint a = 1;\nint b = 2;\n", "int c;\n", "int c;\n"),  # a blank line in front
+            ("int a = 1;\n...\n", "int c;\n...\n", "int c;\nint b = 2;\n"),  # elided
+            ("a.cpp\n```\nint a = 1;\n```\n", "int c;\n", "int c;\nint b = 2;\n"),  # wrapped
+        ],
+    )
+    def test_what_aider_forgives(self, search: str, replace: str, wanted: str) -> None:
+        assert apply_diff(make_block(search, replace, "a.cpp"), TWO) == Edited(
+            {**TWO, "src/a.cpp": wanted}, "diff", ()
+        )
+
+    def test_names_and_marks_as_aider_reads_them(self) -> None:
+        wanted = {**TWO, "src/a.cpp": "int c;\nint b = 2;\n"}
+        block = "<<<<<<< SEARCH\nint a = 1;\n=======\nint c;\n>>>>>>> REPLACE\n"
+        for reply in (
+            f"a.cp\n```cpp\n{block}```\n",  # nearly a name
+            f"This changes it:\n{block}",  # no name: the other files are searched
+            f"a.cpp\n  {block.replace('>>>>>>> REPLACE', '=======')}",
+        ):
+            assert apply_diff(reply, TWO) == Edited(wanted, "diff", ()), reply
+        commands = f"```bash\ncd a\ncat <<X\n{block}```\n"
+        assert apply_diff(commands, TWO) == Edited(TWO, "diff_no_edit", ())
+
+    def test_a_block_that_cannot_be_read_spoils_the_reply(self) -> None:
+        reply = make_block("    pass\n", "    return 1\n") + "leap.py\n<<<<<<< SEARCH\nx\n"
+        assert apply_diff(reply, FILES) == Edited(FILES, "diff", ("block 2 has no end",))
 
     def test_what_can_be_applied_is(self) -> None:
         reply = make_block("absent\n", "x\n") + make_block("    pass\n", "    return 1\n")
@@ -119,11 +159,24 @@ class TestUdiff:
         )
 
     def test_faults_are_named(self) -> None:
-        assert apply_udiff("no", FILES).faults == ("no hunk in a block marked diff",)
+        assert apply_udiff("no", FILES) == Edited(FILES, "udiff_no_edit", ())
         missing = "```diff\n--- leap.py\n+++ leap.py\n@@ @@\n-absent\n+x\n```\n"
         assert apply_udiff(missing, FILES).faults == (
             "hunk 1: leap.py does not hold the searched lines",
         )
+
+    def test_what_aider_forgives(self) -> None:
+        head = "```diff\n--- leap.py\n+++ leap.py\n@@ ... @@\n"
+        wrong_context = f"{head} def leap(y):\n-    pass\n+    return 1\n```\n"
+        edited = apply_udiff(wrong_context, FILES)
+        assert edited == Edited({"leap.py": "def leap(year):\n    return 1\n"}, "udiff", ())
+        nothing = f"{head} def leap(year):\n     pass\n```\n"
+        assert apply_udiff(nothing, FILES) == Edited(FILES, "udiff_no_edit", ())
+        twice = {"leap.py": "    return False\nx\n    return False\n"}
+        everywhere = f"{head}-    return False\n+    return True\n```\n"
+        assert apply_udiff(everywhere, twice).files["leap.py"].count("True") == 2
+        too_little = f"{head}-x\n+y\n```\n"
+        assert apply_udiff(too_little, {"leap.py": "x\nx\n"}).faults
 
 
 TEXT = st.text(st.sampled_from(["a", "b", " ", "\n", "`", "é"]), max_size=40)
@@ -165,7 +218,7 @@ LINES = st.lists(st.sampled_from(["a\n", "b\n", "  a\n", "c\n", "\n"]), max_size
 @given(old=LINES, new=LINES)
 def test_a_diff_made_by_difflib_gives_the_new_file(old: list[str], new: list[str]) -> None:
     """One hunk with the whole file as context, so that its place is certain."""
-    if old == new or not "".join(old).strip():
+    if old == new or not "".join(old).strip() or not "".join(new).strip():
         return
     hunk = list(difflib.unified_diff(old, new, n=100))[3:]
     reply = "```diff\n--- leap.py\n+++ leap.py\n@@ @@\n" + "".join(hunk) + "```\n"
@@ -177,7 +230,7 @@ def test_a_run_of_lines_is_replaced_where_it_first_stands(
     old: list[str], new: list[str], start: int, length: int
 ) -> None:
     search = old[start : start + length]
-    if not search:
+    if not "".join(search).strip() or not new:
         return
     text = "".join(old)
     first = next(i for i in range(len(old)) if old[i : i + len(search)] == search)

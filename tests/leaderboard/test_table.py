@@ -168,9 +168,10 @@ def test_policies_are_spelled() -> None:
     assert format_policy(nan, nan, "") == "-"
 
 
-def test_answers_without_text_or_program_are_counted(make_cell: MakeCell) -> None:
+@pytest.mark.parametrize("rule", ["no_block", "diff_malformed", "whole_no_edit"])
+def test_answers_without_text_or_program_are_counted(make_cell: MakeCell, rule: str) -> None:
     cell, rows = make_cell([["wrong_answer"], ["compile_error"]], text=" \n")
-    rows[0] = rows[0].model_copy(update={"extraction_rule": "no_block"})
+    rows[0] = rows[0].model_copy(update={"extraction_rule": rule})
     (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
     assert (line["empty_rate"], line["malformed_rate"]) == (1.0, 1.0)
 

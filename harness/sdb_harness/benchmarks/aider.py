@@ -127,12 +127,15 @@ def drop_skipped(text: str) -> str:
 
 
 RUNNER = """\
-import os, sys, unittest
-sys.path.insert(0, os.getcwd())
+import io, os, sys, unittest
+folder, shown = os.getcwd(), io.StringIO()
+sys.path.insert(0, folder)
 suite = unittest.defaultTestLoader.discover(".", pattern="*_test.py")
-unittest.TextTestRunner(stream=sys.stdout).run(suite)
+unittest.TextTestRunner(stream=shown).run(suite)
+sys.stdout.write(shown.getvalue().replace(folder, NAME))
 """
-"""Shows a model what its tests say; the verdict comes from elsewhere."""
+"""Shows a model what its tests say; the verdict comes from elsewhere. `NAME` is the exercise's, in
+place of the folder, as aider shows it."""
 SHOWN_TESTS = "exercise_test.py"
 """What a test file is called there whose own name the check does not keep."""
 
@@ -153,7 +156,7 @@ class EditProtocol:
     without a turn of the system."""
     num_tries: int = NUM_TRIES
     stop: tuple[str, ...] = ()
-    version: int = 1
+    version: int = 2
 
     @property
     def source(self) -> str:
@@ -208,14 +211,17 @@ class EditProtocol:
         return self.extract_tries(problem, [text])
 
     def extract_tries(self, problem: Problem, texts: Sequence[str]) -> tuple[str, str]:
-        """(the edited files as one program, rule); the rule says if any reply was malformed."""
-        files, is_well_formed = read_files(problem, problem.starter), True
+        """(the edited files as one program, rule).
+
+        The rule says if any reply was malformed, or else if the last one edited nothing.
+        """
+        files, is_well_formed, rule = read_files(problem, problem.starter), True, ""
         for text in texts:
             edited = EDIT_FORMATS[self.edit_format](text, files)
             is_well_formed &= not edited.faults
+            rule = edited.rule
             files = {path: edited.files[path] for path in files}
-        rule = self.edit_format if is_well_formed else f"{self.edit_format}_malformed"
-        return join_files(files), rule
+        return join_files(files), rule if is_well_formed else f"{self.edit_format}_malformed"
 
     def observe(
         self, sandbox: Sandbox, problem: Problem, program: str, limits: ResourceLimits
@@ -227,7 +233,9 @@ class EditProtocol:
             result, _, text = run_project(sandbox, program, check, limits)
         else:
             tests = check.files if isinstance(check, SuiteCheck) else ((SHOWN_TESTS, check.tests),)
-            files = {"main.py": RUNNER, problem.entry_point: program, **dict(tests)}
+            name = problem.problem_id.partition("/")[2]
+            runner = f"NAME = {name!r}\n{RUNNER}"
+            files = {"main.py": runner, problem.entry_point: program, **dict(tests)}
             request = ProgramRequest("python", tuple(files.items()), ("",), limits)
             result = sandbox.run_program(request)
             text = result.runs[0].stdout if result.runs else ""
@@ -254,9 +262,13 @@ def show_files(files: Mapping[str, str]) -> str:
 
 
 def clean_output(text: str, max_lines: int | None) -> str:
-    """Test output without times and folders, as aider shows it."""
-    text = re.sub(r"\bin \d+\.\d+s\b", "", text)
-    text = re.sub(r'(?<=File ")[^"\n]*/(?=[^"/\n]+")', "", text)
+    """Test output without times, as aider shows it; with a limit, as its first benchmark did."""
+    if max_lines is None:
+        text = re.sub(r"\bin \d+\.\d+s\b", "", text)
+    else:
+        text = re.sub(r"^Ran \d+ tests in \d+\.\d+s$", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^===+$", "====", text, flags=re.MULTILINE)
+        text = re.sub(r"^---+$", "----", text, flags=re.MULTILINE)
     lines = text.splitlines()[:max_lines]
     return "\n".join(lines)[:MAX_SHOWN_CHARS]
 

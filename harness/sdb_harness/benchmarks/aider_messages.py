@@ -449,7 +449,7 @@ def make_leaderboard(failure: str, max_lines: int | None) -> dict[str, Leaderboa
     """The three edit formats in aider's words; `leaderboard` is `whole`, as in the Seed reports."""
     return {
         "leaderboard" if name == "whole" else f"leaderboard-{name}": LeaderboardProtocol(
-            name, failure, max_lines, version=2
+            name, failure, max_lines
         )
         for name in RULES
     }
