@@ -15,6 +15,8 @@ to be deep. Only parsing happens here; nothing is compiled or run.
 
 Kept as upstream has it, since published scores do: functions without `return`, decorated
 definitions, `if` blocks and calls at top level are dropped; the first definition of a name wins.
+BigCodeBench's own form of it (`bigcodebench.sanitize` 0.2.5) keeps functions without `return`, and
+drops what stands at the end outside of functions from the first line on that names the entry point.
 
 What it does not do: find a run that begins inside a text of several lines of another statement.
 """
@@ -40,6 +42,24 @@ def sanitise(text: str, entry_point: str) -> str:
     """Reduce an answer to the program that defines `entry_point`; any text gives some text."""
     run = find_longest_run(text)
     return keep_reachable(run, entry_point).strip() or run
+
+
+def sanitise_for_bigcodebench(text: str, entry_point: str) -> str:
+    """The same as BigCodeBench has it; any text gives some text."""
+    run = find_longest_run(text.strip())
+    kept = keep_reachable(run, entry_point, needs_return=False)
+    return drop_outer_lines(kept, entry_point).strip() or find_longest_run(text)
+
+
+def drop_outer_lines(source: str, entry_point: str) -> str:
+    """A source without the lines behind its last indented one that begin with a use of a name.
+
+    What stands between and behind them goes too. A function on one line is such a use to upstream.
+    """
+    lines = source.splitlines()
+    end = next((n for n in range(len(lines), 0, -1) if lines[n - 1].startswith(" ")), 0)
+    first = next((n for n in range(end, len(lines)) if entry_point in lines[n]), None)
+    return source if first is None else "\n".join(lines[:first])
 
 
 def find_longest_run(text: str) -> str:
@@ -130,8 +150,13 @@ def _parse(source: str) -> ast.Module | None:
         return None
 
 
-def keep_reachable(source: str, entry_point: str) -> str:
+def keep_reachable(source: str, entry_point: str, *, needs_return: bool = True) -> str:
     """The imports, and the first definition of each name that `entry_point` reaches.
+
+    Args:
+        source: A module.
+        entry_point: Where reaching begins.
+        needs_return: Whether functions without `return` are dropped.
 
     Returns:
         Source; empty if nothing is left or the source does not parse.
@@ -145,7 +170,9 @@ def keep_reachable(source: str, entry_point: str) -> str:
         if isinstance(node, ast.Import | ast.ImportFrom):
             imports.append(node)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            returns = any(isinstance(inner, ast.Return) for inner in ast.walk(node))
+            returns = not needs_return or any(
+                isinstance(inner, ast.Return) for inner in ast.walk(node)
+            )
             if not node.decorator_list and (returns or isinstance(node, ast.ClassDef)):
                 definitions.setdefault(node.name, node)
         elif isinstance(node, ast.Assign | ast.AnnAssign):

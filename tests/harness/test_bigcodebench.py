@@ -15,6 +15,11 @@ from sdb_harness.generators.canonical import write_answer
 from sdb_harness.verification import verify_judging
 from sdb_sandboxes.open import open_sandbox
 
+needs_data = pytest.mark.skipif(
+    not (Path(os.environ.get("SDBENCH_DATA", "")) / "bigcodebench").is_dir(),
+    reason="the published files are not in $SDBENCH_DATA",
+)
+
 
 def make_row(number: int, module: str) -> dict[str, str]:
     code_prompt = f"import {module}\ndef task_func(x):\n"
@@ -45,6 +50,17 @@ def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benchmark:
     monkeypatch.setattr(bigcodebench, "HARD_IDS", files["hard.json"])
     monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
     return load_benchmark("bigcodebench")
+
+
+@needs_data
+def test_every_reference_survives_the_extraction() -> None:
+    """12 of the 1,140 return nothing; EvalPlus's sanitiser would drop them."""
+    benchmark = load_benchmark("bigcodebench")
+    for name in ("base", "chat"):
+        for problem in benchmark.problems:
+            text = problem.reference if name == "base" else problem.prompt + problem.reference
+            program, _ = benchmark.protocols[name].extract(problem, text)
+            assert program.count("\ndef task_func(") == 2, (name, problem.problem_id)
 
 
 def test_references_pass_and_what_needs_a_missing_module_is_not_judged(
@@ -79,11 +95,12 @@ def test_a_perfect_answer_is_calibrated(benchmark: Benchmark, prompt: str) -> No
 
 
 def test_prompts_are_upstreams(benchmark: Benchmark) -> None:
+    """0.2.5 opens the fence bare, where EvalPlus names the language, and ends with a newline."""
     problem = benchmark.problems[0]
     (turn,) = read_turns(benchmark, "chat")
     assert turn == (
         "Please provide a self-contained Python script that solves the following problem in a "
-        f"markdown code block:\n```python\n{problem.prompt.strip()}\n```"
+        f"markdown code block:\n```\n{problem.prompt.strip()}\n```\n"
     )
     instruct = load_benchmark("bigcodebench:prompt=instruct")
     user, opening = read_turns(instruct, "chat-prefilled")

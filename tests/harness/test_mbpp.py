@@ -178,8 +178,14 @@ class TestPlus:
         assert verdicts == [True, False]  # what is right where lm-eval looks is wrong for EvalPlus
         assert (benchmark.split, benchmark.revision) != (plus.split, plus.revision)
 
+    @pytest.mark.usefixtures("listed")
+    def test_bigcode_shows_the_hubs_sentence(self) -> None:
+        benchmark = load_benchmark("mbpp_plus")
+        prompt = benchmark.protocols["bigcode"].build_prompt(benchmark.problems[0])
+        assert prompt == '"""\nThe two first.\nassert first((0,), (3,)) == (0, 3)\n"""\n'
+
     def test_the_first_version_has_no_listed_assertions(self) -> None:
-        assert "lm-eval" not in mbpp_plus.PROTOCOLS_OF_FIRST
+        assert not {"lm-eval", "bigcode"} & mbpp_plus.PROTOCOLS_OF_FIRST.keys()
         with pytest.raises(UserError, match=r"the hub lists no assertions of v0\.1\.0"):
             load_benchmark("mbpp_plus:version=v0.1.0,tests=listed")
 

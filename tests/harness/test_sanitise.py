@@ -10,6 +10,7 @@ from sdb_harness.sanitise import (
     is_python,
     keep_reachable,
     sanitise,
+    sanitise_for_bigcodebench,
     search_longest_run,
 )
 
@@ -111,3 +112,24 @@ class TestSanitise:
     def test_again_changes_nothing_that_matters(self, text: str) -> None:
         once = sanitise(text, "f")
         assert sanitise(once, "f").strip() == once.strip()
+
+
+class TestBigCodeBench:
+    """What `bigcodebench.sanitize` 0.2.5 does otherwise than EvalPlus."""
+
+    def test_functions_without_return_are_kept(self) -> None:
+        text = "import os\n\ndef task_func(x):\n    os.remove(x)\n"
+        assert sanitise_for_bigcodebench(text, "task_func") == text.replace("\n\n", "\n").strip()
+        assert sanitise(text, "task_func") == "import os"
+
+    def test_uses_at_the_end_are_dropped(self) -> None:
+        code = "def task_func(x):\n    y = x\n    return y"
+        uses = "task_func = wrap(task_func)\nother = 1"
+        assert sanitise_for_bigcodebench(f"{code}\n{uses}\n", "task_func") == code
+        assert (
+            sanitise_for_bigcodebench("x = 1\ndef task_func(): return x\n", "task_func") == "x = 1"
+        )
+
+    def test_any_text_gives_some_text(self) -> None:
+        assert sanitise_for_bigcodebench("\n\nno code\nat all!", "task_func") == ""
+        assert sanitise_for_bigcodebench("", "task_func") == ""

@@ -26,7 +26,7 @@ from sdb_harness.benchmarks.conversions import HubRows
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.protocols import SCRIPT, Preset, keep_all, spread_wordings
 from sdb_harness.records import Problem
-from sdb_harness.sanitise import sanitise
+from sdb_harness.sanitise import sanitise_for_bigcodebench
 from sdb_sandboxes.types import ResourceLimits
 from sdb_sandboxes.verifiers.test_sources import build_suite_check, build_unittest_check
 
@@ -180,6 +180,11 @@ def make_problem(row: Mapping[str, Any]) -> Problem:
 # Prompts.
 
 
+def ask_complete(problem: Problem) -> tuple[ChatMessage, ...]:
+    """One user turn with the source to complete: the first one of `evalplus.ask_prefilled`."""
+    return evalplus.ask_prefilled(problem)[:1]
+
+
 def ask_instruct(problem: Problem) -> tuple[ChatMessage, ...]:
     """One user turn with the task in words."""
     return (ChatMessage("user", f"{evalplus.REQUEST}\n{problem.statement.strip()}\n"),)
@@ -218,12 +223,12 @@ def calibrate(problem: Problem, code: str) -> str:
 
 def calibrate_completion(problem: Problem, code: str) -> str:
     """Sanitised prompt and completion, calibrated."""
-    return calibrate(problem, evalplus.sanitise_completion(problem, code))
+    return calibrate_answer(problem, evalplus.ask_base(problem) + code)
 
 
 def calibrate_answer(problem: Problem, code: str) -> str:
     """Sanitised answer, calibrated."""
-    return calibrate(problem, sanitise(code, problem.entry_point))
+    return calibrate(problem, sanitise_for_bigcodebench(code, problem.entry_point))
 
 
 _BASE = Preset(
@@ -232,14 +237,16 @@ _BASE = Preset(
     stop=(*evalplus.STOP, *evalplus.HUMANEVAL_STOP),
     find_code=evalplus.cut_with_spaces,
     assemble=calibrate_completion,
+    version=2,
 )
 _CHAT = Preset(
     source="bigcodebench 0.2.5 through an API (no prefilled answer), calibrated; greedy, 1280 new "
     "tokens.",
-    ask=evalplus.ask_chat,
+    ask=ask_complete,
     stop=(),
     find_code=keep_all,
     assemble=calibrate_answer,
+    version=2,
 )
 _PREFILLED = replace(
     _CHAT,

@@ -157,6 +157,12 @@ def ask_lm_eval(problem: Problem) -> str:
     return write_shots() + write_task(row["prompt"], row["test_list"][:NUM_LISTED])
 
 
+def ask_bigcode(problem: Problem) -> str:
+    """A docstring of the hub's sentence and its first assertion."""
+    row = read_listed()[problem.problem_id]
+    return f'"""\n{row["prompt"]}\n{row["test_list"][0]}\n"""\n'
+
+
 BIGCODE_STOP = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 _STEPS: Mapping[str, Preset] = evalplus.make_presets(evalplus.MBPP_STOP)
 PROTOCOLS: Mapping[str, Preset] = {
@@ -170,12 +176,14 @@ PROTOCOLS: Mapping[str, Preset] = {
     ),
     "script": SCRIPT,
     "bigcode": Preset(
-        source="bigcode-evaluation-harness `mbppplus`, whose docstring has the form of EvalPlus's "
-        "prompt; temperature 0.1, 15 samples. The docstring is left out of the program.",
-        ask=ask_as_is,
+        source="bigcode-evaluation-harness `mbppplus`, whose docstring holds the hub's sentence "
+        "(EvalPlus's prompts leave out its links); temperature 0.1, 15 samples. The docstring is "
+        "left out of the program.",
+        ask=ask_bigcode,
         stop=BIGCODE_STOP,
         find_code=cut_at_stops,
         assemble=run_script_alone,
+        version=2,
     ),
     "lm-eval": Preset(
         source="lm-evaluation-harness `mbpp_plus`, greedy, 256 new tokens (its default). It judges "
@@ -187,5 +195,7 @@ PROTOCOLS: Mapping[str, Preset] = {
     ),
     **evalplus.name_presets(_STEPS),
 }
-PROTOCOLS_OF_FIRST = {name: preset for name, preset in PROTOCOLS.items() if name != "lm-eval"}
+PROTOCOLS_OF_FIRST = {
+    name: preset for name, preset in PROTOCOLS.items() if name not in ("bigcode", "lm-eval")
+}
 """Those of v0.1.0, of which the hub has no rows."""
