@@ -114,10 +114,7 @@ def read_turns(benchmark: Benchmark, protocol: str) -> list[str]:
     return [turn.content for turn in prompt]
 
 
-@pytest.mark.skipif(
-    not (Path(os.environ.get("SDBENCH_DATA", "")) / "bigcodebench").is_dir(),
-    reason="the published files are not in $SDBENCH_DATA",
-)
+@needs_data
 def test_published_files_hold_what_their_names_say() -> None:
     assert len(load_benchmark("bigcodebench").problems) == 1140
     assert len(load_benchmark("bigcodebench:subset=hard,version=v0.1.0_hf").problems) == 148
