@@ -168,3 +168,24 @@ def test_the_published_file_has_105_problems() -> None:
     assert set(benchmark.notes) <= {problem.problem_id for problem in benchmark.problems}
     needing = {p.problem_id: p.modules for p in benchmark.problems}
     assert "vllm" in needing["78_llm_inference"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("x = 1\n", "x = 1\n"),
+        ("x = 1\n\n# Instruction\nmore", "x = 1\n"),
+        ("Here:\n```python\nx = 1\n```\nDone.", "x = 1"),
+        ("```py\nx = 1\n# Example usage:\nprint(x)\n```", "x = 1"),
+        ("```x = 1```", "x = 1"),
+        ("```py\nx = 1\n", "```py\nx = 1\n"),
+    ],
+)
+def test_base_models_answers_are_read_as_by_upstream_s_runner(text: str, code: str) -> None:
+    direct = canitedit.PROTOCOLS["direct"]
+    assert direct.find_code(text, direct.stop).code == code
+
+
+def test_the_paper_s_runner_took_nothing_out_of_fences() -> None:
+    paper, text = canitedit.PROTOCOLS["paper-direct"], "```py\nx = 1\n```\n# Instruction\n"
+    assert paper.find_code(text + "## Instruction:\n", paper.stop).code == text

@@ -34,6 +34,19 @@ needs_data = pytest.mark.skipif(
 )
 
 
+def test_chats_are_asked_in_sandbox_fusions_words() -> None:
+    row = {"name": "a", "prompt": "function f(){\n", "tests": "", "stop_tokens": []}
+    prompt = PROTOCOLS["chat"].build_prompt(make_problem(row, "javascript"))
+    assert prompt == (
+        (
+            "user",
+            "```js\nfunction f(){\n\n```\n\nPlease complete the above code according to the "
+            "requirements in the docstring. Write the complete code and wrap it in markdown "
+            "syntax. The code should not contain `Main` function.",
+        ),
+    )
+
+
 @needs_data
 class TestPublishedData:
     @pytest.mark.parametrize("chosen_set", SETS)

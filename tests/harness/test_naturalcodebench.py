@@ -158,11 +158,17 @@ def test_references_pass_and_the_rest_is_named(benchmark: Benchmark) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "rule"),
     [
-        ("a [Python]\nx = 1\n[/Python]\n```python\ny\n```", "x = 1\n", "python_tags"),
-        ("```\nz\n```\n```python\ny\n```", "y\n", "first_python_block"),
-        ("```\nz\n```", "z\n", "first_bare_block"),
+        ("a [Python]\nx = 1\n[/Python]\n```python\ny\n```", "\nx = 1\n", "python_tags"),
+        ("[Python]\n```python\ny\n```\n[/Python]", "y", "first_python_block"),
+        ("[Python]\nx\n```\n", "\nx\n", "python_tags_unclosed"),
+        ("[Python]\nx\n", "", "python_tags_unclosed"),
+        ("```\nz\n```\n```python\ny\n```", "y", "first_python_block"),
+        ("```python\ny\n", "", "no_block"),
+        ("```\nz\n```", "z", "first_bare_block"),
         ("Sure:\nimport os\nos\n", "import os\nos\n", "first_code"),
-        ("no code", "no code", "whole"),
+        ("Read from it:\nimport os\n", "from it:\nimport os\n", "first_code"),
+        ("def f(): pass", "def f(): pass", "first_code"),
+        ("no code", "", "no_block"),
     ],
 )
 def test_code_is_found_in_upstream_s_order(text: str, code: str, rule: str) -> None:

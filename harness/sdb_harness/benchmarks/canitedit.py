@@ -203,6 +203,22 @@ def take_between_first_fences(text: str, stop: tuple[str, ...]) -> Extract:
     return Extract("\n".join(lines[fences[0] + 1 : end]), rule)
 
 
+def take_markdown_or_all(text: str, stop: tuple[str, ...]) -> Extract:
+    """The first block without its first line, up to a line of example use; else the whole text.
+
+    Fences count wherever they stand; a block on one line keeps that line.
+    """
+    cut = cut_at_stops(text, stop)
+    _, opening, rest = cut.code.partition("```")
+    block, closing, _ = rest.partition("```")
+    if not opening or not closing:
+        return cut
+    code, _, _ = block.strip().partition("# Example usage:")
+    _, newline, body = code.partition("\n")
+    return Extract((body if newline else code).strip(), "first_markdown")
+
+
+PAPER_STOP = ("## Code After:", "## Instruction:", "## Code Before:")
 STOP = (
     *("## Code After:", "## Instruction:", "## Code Before:", "## Test Case:", "## Explanation:"),
     *("\n# Code After", "\n# Instruction", "\n# Code Before"),
@@ -223,9 +239,18 @@ _SEED = replace(
 PROTOCOLS: Mapping[str, Preset] = {
     **spread_wordings("chat", _CHAT, ask_chat_plainly, ask_chat_after),
     "direct": Preset(
-        source="nuprl/CanItEdit's runner for base models; the same decoding.",
+        source="nuprl/CanItEdit's runner for base models, since 2025-09; the same decoding.",
         ask=ask_direct,
         stop=STOP,
+        find_code=take_markdown_or_all,
+        assemble=run_script_alone,
+        version=2,
+    ),
+    "paper-direct": Preset(
+        source="nuprl/CanItEdit's runner for base models in its paper's time: fewer stop strings, "
+        "and nothing taken out of fences; the same decoding.",
+        ask=ask_direct,
+        stop=PAPER_STOP,
         find_code=cut_at_stops,
         assemble=run_script_alone,
     ),

@@ -24,12 +24,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sdb_harness.benchmarks import Benchmark, whole_answers
+from sdb_harness.benchmarks import Benchmark, ChatMessage, whole_answers
 from sdb_harness.benchmarks.choices import check_options, choose_names, choose_one
 from sdb_harness.benchmarks.data_files import describe_mismatch, read_json_lines
 from sdb_harness.benchmarks.mxeval import (
     EXITS,
-    ask_chat,
     ask_chat_after,
     ask_chat_briefly,
     take_first_code,
@@ -340,13 +339,24 @@ def put_before_tests(problem: Problem, code: str) -> str:
     return replace_tools(problem, whole)
 
 
+def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
+    """One user turn in the words of SandboxFusion's set `multiple`."""
+    name = "js" if problem.group == "javascript" else problem.group
+    text = (
+        f"```{name}\n{problem.prompt}\n```\n\nPlease complete the above code according to the "
+        "requirements in the docstring. Write the complete code and wrap it in markdown syntax. "
+        "The code should not contain `Main` function."
+    )
+    return (ChatMessage("user", text),)
+
+
 _CHAT = Preset(
     source="The chat prompt of SandboxFusion; the first code block in front of the tests.",
     ask=ask_chat,
     stop=(),
     find_code=take_first_code,
     assemble=put_before_tests,
-    version=2,
+    version=3,
 )
 _BASE = Preset(
     source="MultiPL-E: the prompt as it is; 20 samples (200 in the paper), temperature 0.2, "

@@ -235,9 +235,6 @@ def ask_chat_after(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", text),)
 
 
-_CODE_LINE = re.compile(r"^(?:from|import|class|def)\b", re.MULTILINE)
-
-
 def find_tagged(text: str, language: str) -> str | None:
     """What stands between the first [LANGUAGE] and the [/LANGUAGE] behind it."""
     _, opening, rest = text.partition(f"[{language}]")
@@ -246,16 +243,32 @@ def find_tagged(text: str, language: str) -> str | None:
 
 
 def take_python(text: str, stop: tuple[str, ...]) -> Extract:
-    """Upstream's order: [Python] tags, first Python block, first bare one, from the first code."""
-    if (tagged := find_tagged(text, "Python")) is not None:
-        return Extract(tagged.strip("\n") + "\n", "python_tags")
-    blocks = find_fenced_blocks(text)
-    for language, rule in (("python", "first_python_block"), ("", "first_bare_block")):
-        for block in blocks:
-            if block.language == language:
-                return Extract(block.code, rule)
-    line = _CODE_LINE.search(text)
-    return Extract(text[line.start() :] if line else text, "first_code" if line else "whole")
+    """Upstream's order: [Python] tags, first Python block, first bare one, from the first keyword.
+
+    Tags count only without a fence between them, and one without its end only where there is no
+    Python block. A block has to be closed. A keyword may stand anywhere in a line.
+    """
+    tagged = find_tagged(text, "Python")
+    if tagged is not None and "```" not in tagged:
+        return Extract(tagged, "python_tags")
+    _, opening, rest = text.partition("[Python]")
+    if tagged is None and opening and "```python" not in text:
+        code, fence, _ = rest.partition("```")
+        return Extract(code if fence else "", "python_tags_unclosed")
+    for fence, rule in (("```python", "first_python_block"), ("```", "first_bare_block")):
+        if fence in text:
+            found = re.search(rf"{fence}[\n\r]", text)
+            end = found and re.compile(r"[\n\r]```").search(text, found.end())
+            if not found or not end:
+                return Extract("", "no_block")
+            return Extract(text[found.end() : end.start()], rule)
+    imports = [word for word in ("import", "from") if f"{word} " in text]
+    if len(imports) == 2 and text.find("from") < text.find("import"):
+        imports = ["from"]
+    for word in (*imports, "class", "def"):
+        if f"{word} " in text and (line := re.search(rf"{word}\s", text)):
+            return Extract(text[line.start() :], "first_code")
+    return Extract("", "no_block")
 
 
 _TYPE = (
@@ -324,7 +337,7 @@ _CHAT = Preset(
     find_code=take_python,
     assemble=assemble_file,
     find_code_of=choose_extraction,
-    version=2,
+    version=3,
 )
 _SEED = replace(
     _CHAT,
