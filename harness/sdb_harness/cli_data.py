@@ -127,5 +127,11 @@ def export(store: Path, out: Path, form: str, cell: str | None) -> None:
             )
             raise UserError(f"--cell {cell or ''} names {len(chosen)} cells; {store} holds {known}")
         rows = list(opened.iterate_rows(chosen[0]))
-    out.write_text(write_samples(rows, form), encoding="utf-8")
+    benchmark = load_benchmark(cells[chosen[0]].benchmark)
+    if benchmark.revision != cells[chosen[0]].benchmark_revision:
+        raise UserError(
+            f"{store} holds answers to another revision of {benchmark.name} than its data here; "
+            "export it where those data are"
+        )
+    out.write_text(write_samples(rows, form, benchmark.problems), encoding="utf-8")
     click.echo(f"{len(rows)} programs: {out}")

@@ -8,19 +8,23 @@ those in which the projects themselves save what a model wrote:
     bigcode       one JSON list with a list of programs for each problem, in the data set's order
     lm-eval       JSON lines of --log_samples: "doc" with "task_id", "resps", "filtered_resps"
 
-A file of bigcode-evaluation-harness names no problem, so it is read with `ids=HumanEval/{}`, whose
-`{}` becomes the place in the list; the same renames task ids that a harness stores as numbers.
-Whole programs are to be judged by the protocol `script`, which puts nothing in front of them.
+A file of bigcode-evaluation-harness names no problem: `replay:FILE,of=mbpp` reads its entries as a
+benchmark's problems in their order. With `ids=HumanEval/{}` the `{}` becomes the place in the list;
+the same renames task ids that a harness stores as numbers. Whole programs are to be judged by the
+protocol `script`, which puts nothing in front of them.
+
+Written completions are what stands behind the prompt in the judged program, for those who run them
+cut nothing; where the program does not begin with the prompt they are the program. Only lm-eval's
+`resps` are what the model wrote.
 """
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sdb_harness.errors import UserError
-from sdb_harness.records import SampleRow
+from sdb_harness.records import Problem, SampleRow
 
 EXPECTED = '{"task_id": "HumanEval/0", "completion": "..."}'
 FORMATS = ("human-eval", "evalplus", "bigcodebench", "bigcode", "lm-eval")
@@ -113,40 +117,54 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def write_samples(rows: Iterable[SampleRow], form: str) -> str:
-    """The content of a sample file in one of `FORMATS`, problems in natural order.
+def write_samples(rows: Iterable[SampleRow], form: str, problems: Sequence[Problem]) -> str:
+    """The content of a sample file in one of `FORMATS`, problems in their benchmark's order.
+
+    Args:
+        rows: Judged samples; those of problems that the benchmark does not have are left out.
+        form: One of `FORMATS`.
+        problems: Of the benchmark.
 
     Raises:
-        UserError: an unknown form.
+        UserError: an unknown form, or one that names no problem where some have no sample.
     """
     if form not in FORMATS:
         raise UserError(f"format {form!r} is not known; use one of {', '.join(FORMATS)}")
-    ordered = sorted(rows, key=lambda row: (split_id(row.problem_id), row.sample_index))
-    by_problem: dict[str, list[SampleRow]] = {}
-    for row in ordered:
-        by_problem.setdefault(row.problem_id, []).append(row)
+    by_problem: dict[str, list[SampleRow]] = {problem.problem_id: [] for problem in problems}
+    for row in sorted(rows, key=lambda row: row.sample_index):
+        if row.problem_id in by_problem:
+            by_problem[row.problem_id].append(row)
     if form == "bigcode":
+        if lacking := [problem_id for problem_id, found in by_problem.items() if not found]:
+            raise UserError(
+                f"bigcode's form has an entry for every problem in turn, and {len(lacking)} have "
+                f"no judged sample ({lacking[0]}); finish the run or choose another format"
+            )
         return json.dumps([[row.program for row in found] for found in by_problem.values()])
-    lines: list[dict[str, object]]
-    if form == "human-eval":
-        lines = [{"task_id": r.problem_id, "completion": r.completion.text} for r in ordered]
-    elif form in ("evalplus", "bigcodebench"):
-        lines = [{"task_id": r.problem_id, "solution": r.program} for r in ordered]
-    else:
-        lines = [
-            {
+    lines: list[dict[str, object]] = []
+    for number, problem in enumerate(problems):
+        found = by_problem[problem.problem_id]
+        if form == "lm-eval" and found:
+            line = {
                 "doc_id": number,
-                "doc": {"task_id": problem_id},
+                "doc": {"task_id": problem.problem_id},
                 "resps": [[row.completion.text for row in found]],
                 "filtered_resps": [[row.program for row in found]],
                 "pass_at_1": sum(row.status == "passed" for row in found) / len(found),
             }
-            for number, (problem_id, found) in enumerate(by_problem.items())
-        ]
+            lines.append(line)
+        elif form == "human-eval":
+            lines += [
+                {"task_id": row.problem_id, "completion": find_completion(row.program, problem)}
+                for row in found
+            ]
+        elif form != "lm-eval":
+            lines += [{"task_id": row.problem_id, "solution": row.program} for row in found]
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-def split_id(problem_id: str) -> list[tuple[int, str]]:
-    """A key that sorts `HumanEval/10` behind `HumanEval/9`."""
-    parts = re.findall(r"\d+|\D+", problem_id)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+def find_completion(program: str, problem: Problem) -> str:
+    """What stands in a program behind the problem's prompt, and in front of its suffix."""
+    if program.startswith(problem.prompt):
+        return program[len(problem.prompt) :].removesuffix(problem.suffix)
+    return program

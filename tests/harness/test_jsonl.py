@@ -44,8 +44,13 @@ def test_source_and_words_become_problems(tmp_path: Path) -> None:
     assert add.check == FunctionCheck("add", cases, "python_equality")
     assert isinstance(words.check, AssertionCheck)
     assert (words.prompt, words.statement, words.group) == ("", WORDS["prompt"], "words")
-    assert list(benchmark.protocols) == ["base", "as-is", "chat"]
-    assert list(load_benchmark(write(tmp_path, WORDS)).protocols) == ["chat"]
+    chats = ["chat", "chat/2", "chat/3", "script"]
+    assert list(benchmark.protocols) == ["base", "as-is", *chats]
+    assert list(load_benchmark(write(tmp_path, WORDS)).protocols) == chats
+    for problem in benchmark.problems:
+        asked = {str(benchmark.protocols[name].build_prompt(problem)) for name in chats[:3]}
+        assert len(asked) == 3
+        assert all(problem.entry_point in text for text in asked)
 
 
 def test_references_pass_and_nothing_else_does(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ STEPS = list_steps()
 def test_chats_are_asked_in_three_wordings_and_nothing_else_differs() -> None:
     chats = {"seed", "evalplus-leaderboard", "evalplus-chat", "chat"}
     for table, presets in TABLES.items():
-        for name in presets.keys() & chats if table != "jsonl" else ():
+        for name in presets.keys() & chats:
             first, *others = (presets[name + wording] for wording in ("", "/2", "/3"))
             problem = make_problem("python")
             prompts = {repr(preset.build_prompt(problem)) for preset in (first, *others)}

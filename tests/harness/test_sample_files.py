@@ -8,10 +8,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdb_harness.benchmarks import load_benchmark
 from sdb_harness.cli import main
 from sdb_harness.errors import UserError
-from sdb_harness.records import Completion, SampleRow
-from sdb_harness.sample_files import FORMATS, parse_samples, split_id, write_samples
+from sdb_harness.generators import LimitedGenerator, load_generator
+from sdb_harness.records import Completion, Problem, SampleRow
+from sdb_harness.sample_files import FORMATS, parse_samples, write_samples
+from sdb_harness.store import Store
+from sdb_sandboxes.types import ExitCodeCheck
 
 PATH = Path("samples.jsonl")
 
@@ -94,44 +98,101 @@ def make_row(problem_id: str, index: int, text: str, program: str) -> SampleRow:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 
+PROMPT, SUFFIX = "def f():\n", "# end\n"
+
+
+def make_problem(problem_id: str) -> Problem:
+    check = ExitCodeCheck("python", "")
+    return Problem(problem_id, PROMPT, "", "f", check, suffix=SUFFIX)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 @given(texts=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12))
 def test_what_is_written_is_read_back(form: str, texts: list[tuple[str, str]]) -> None:
     rows = [
-        make_row(f"HumanEval/{number // 2}", number % 2, text, program)
-        for number, (text, program) in enumerate(texts)
+        make_row(f"HumanEval/{number // 2}", number % 2, text, f"{PROMPT}{code}{SUFFIX}")
+        for number, (text, code) in enumerate(texts)
     ]
+    problems = [make_problem(name) for name in dict.fromkeys(row.problem_id for row in rows)]
     ids = "HumanEval/{}" if form == "bigcode" else "{}"
-    again = parse_samples(PATH, write_samples(reversed(rows), form).encode(), ids)
-    has_programs = form in ("evalplus", "bigcodebench", "bigcode")
+    again = parse_samples(PATH, write_samples(reversed(rows), form, problems).encode(), ids)
     wanted: dict[str, list[str]] = {}
-    for row in rows:
-        text = row.program if has_programs else row.completion.text
-        wanted.setdefault(row.problem_id, []).append(text)
+    for row, (text, code) in zip(rows, texts, strict=True):
+        kinds = {"human-eval": code, "lm-eval": text}
+        wanted.setdefault(row.problem_id, []).append(kinds.get(form, row.program))
     assert again == wanted
 
 
-def test_problems_are_in_natural_order() -> None:
-    names = ["HumanEval/10", "HumanEval/9", "BigCodeBench/1"]
-    assert sorted(names, key=split_id) == ["BigCodeBench/1", "HumanEval/9", "HumanEval/10"]
+def test_a_program_that_does_not_begin_with_the_prompt_is_its_own_completion() -> None:
+    problem = make_problem("HumanEval/0")
+    rows = [make_row("HumanEval/0", 0, "Sure: ```...```", "def f(): return 1\n")]
+    assert parse_samples(PATH, write_samples(rows, "human-eval", [problem]).encode()) == {
+        "HumanEval/0": ["def f(): return 1\n"]
+    }
+
+
+def test_problems_are_in_their_benchmark_s_order() -> None:
+    problems = [make_problem(name) for name in ("HumanEval/10", "HumanEval/9", "BigCodeBench/1")]
+    rows = [make_row(problem.problem_id, 0, "x", "x") for problem in reversed(problems)]
+    rows.append(make_row("other", 0, "x", "x"))
+    for form in FORMATS[:3]:
+        found = parse_samples(PATH, write_samples(rows, form, problems).encode())
+        assert list(found) == [problem.problem_id for problem in problems]
     with pytest.raises(UserError, match="format 'csv' is not known"):
-        write_samples([], "csv")
+        write_samples([], "csv", problems)
+    with pytest.raises(UserError, match=r"1 have no judged sample \(HumanEval/10\)"):
+        write_samples(rows[:2], "bigcode", problems)
 
 
+@pytest.mark.parametrize(
+    ("form", "protocol"),
+    [
+        *(("human-eval", "as-is"), ("lm-eval", "base")),
+        *((form, "script") for form in ("evalplus", "bigcodebench", "bigcode")),
+    ],
+)
 def test_a_run_is_exported_and_judged_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The same verdicts, and what is exported once more is the same file."""
     monkeypatch.chdir(tmp_path)
+    tests = {"tests": ["assert f(1) == 2"], "entry_point": "f", "prompt": "def f(x):\n"}
+    # The first answer runs on behind a stop string, and is right only where it is cut.
+    answers = {"b": "    return 2 * x\nprint(1 / 0)\n", "a": "    return x\n"}
+    for name, lines in {
+        "mine": [tests | {"task_id": name} for name in answers],
+        "answers": [{"task_id": name, "completion": text} for name, text in answers.items()],
+    }.items():
+        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
     def call(*arguments: str) -> str:
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 0, result.output
         return result.stdout
 
-    call("run", "--benchmark", "minipy:num_problems=3", "--generator", "canonical", "--name", "a")
-    assert "3 programs" in call("export", "runs/a/store.sqlite", "samples.jsonl")
-    replayed = ("--benchmark", "minipy:num_problems=3", "--generator", "replay:samples.jsonl")
-    call("run", *replayed, "--name", "b")
-    again = call("export", "runs/b/store.sqlite", "again.jsonl")
-    assert "3 programs" in again
-    assert Path("again.jsonl").read_bytes() == Path("samples.jsonl").read_bytes()
+    def run(name: str, source: str, protocol: str) -> dict[str, str]:
+        given = ("--generator", f"replay:{source}", "--protocol", protocol, "--name", name)
+        call("run", "--benchmark", "jsonl:mine.jsonl", *given)
+        with Store.open_for_reading(Path("runs") / name / "store.sqlite") as store:
+            return {row.problem_id: row.status for row in store.iterate_rows()}
+
+    first = run("first", "answers.jsonl", "base")
+    assert first == {"b": "passed", "a": "wrong_answer"}
+    assert "2 programs" in call("export", "runs/first/store.sqlite", "out", "--format", form)
+    source = "out,of=jsonl:mine.jsonl" if form == "bigcode" else "out"
+    assert run("again", source, protocol) == first
+    call("export", "runs/again/store.sqlite", "again", "--format", form)
+    assert Path("again").read_bytes() == Path("out").read_bytes()
+
+
+def test_a_list_of_another_benchmark_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "generations.json"
+    path.write_text('[["a"], ["b"]]')
+    loaded = load_generator(f"replay:{path},of=minipy:num_problems=2")
+    assert isinstance(loaded, LimitedGenerator)
+    names = [problem.problem_id for problem in load_benchmark("minipy:num_problems=2").problems]
+    assert loaded.check_coverage(names, 1) == 0
+    with pytest.raises(UserError, match="not a list with samples for each of the 3 problems of"):
+        load_generator(f"replay:{path},of=minipy:num_problems=3")
+    with pytest.raises(UserError, match="unknown benchmark 'mbp'"):
+        load_generator(f"replay:{path},of=mbp")

@@ -30,11 +30,13 @@ from typing import Any
 from sdb_harness.benchmarks import Benchmark, ChatMessage, PromptProtocol
 from sdb_harness.benchmarks.protocols import (
     OPENAI_STOP,
+    SCRIPT,
     Preset,
     ask_as_is,
     continue_prompt,
     keep_all,
     put_header_in_front,
+    spread_wordings,
     take_first_block,
 )
 from sdb_harness.errors import UserError
@@ -198,15 +200,35 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     return (ChatMessage("user", text),)
 
 
+def ask_chat_before(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: what form the answer is to have in front."""
+    text = (
+        f"Write Python that defines `{problem.entry_point}` as described below. Reply with the "
+        f"complete program as a ```python block.\n\n{problem.statement or problem.prompt}"
+    )
+    return (ChatMessage("user", text),)
+
+
+def ask_chat_listed(problem: Problem) -> tuple[ChatMessage, ...]:
+    """A paraphrase: a form with headings."""
+    text = (
+        f"# Task\n{problem.statement or problem.prompt}\n\n# Function\n{problem.entry_point}\n\n"
+        "# Answer\nOne Markdown code block with all of the program."
+    )
+    return (ChatMessage("user", text),)
+
+
+_CHAT = Preset(
+    source="This project's own words; the first code block is the program, with the prompt's "
+    "imports and helper functions in front.",
+    ask=ask_chat,
+    stop=(),
+    find_code=take_first_block,
+    assemble=put_header_in_front,
+)
 CHAT_PROTOCOLS: Mapping[str, PromptProtocol] = {
-    "chat": Preset(
-        source="This project's own words; the first code block is the program, with the prompt's "
-        "imports and helper functions in front.",
-        ask=ask_chat,
-        stop=(),
-        find_code=take_first_block,
-        assemble=put_header_in_front,
-    ),
+    **spread_wordings("chat", _CHAT, ask_chat_before, ask_chat_listed),
+    "script": SCRIPT,
 }
 PROTOCOLS: Mapping[str, PromptProtocol] = {
     "base": Preset(

@@ -2,8 +2,10 @@
 
 Place in the flow: the second stage for programs that were written elsewhere. `replay:FILE` reads
 the forms of `sample_files.py`, plain or gzip; `replay:FILE,ids=HumanEval/{}` where the file numbers
-its problems. A task's samples count in file order. Use the protocol `as-is` of HumanEval to judge a
-file of completions exactly as openai/human-eval does, `script` for whole programs.
+its problems, `replay:FILE,of=mbpp` where it lists those of a benchmark in turn, without their
+names, as bigcode-evaluation-harness does. A task's samples count in file order. Use the protocol
+`as-is` of HumanEval to judge a file of completions exactly as openai/human-eval does, `script` for
+whole programs.
 
 What it does not do: measure speed. The file says nothing about time or tokens, so every completion
 has 0 tokens and 0 seconds, and no tokens per second.
@@ -15,6 +17,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sdb_harness.benchmarks import load_benchmark
 from sdb_harness.errors import UserError
 from sdb_harness.generators import Prompted
 from sdb_harness.records import Completion, SamplingConfig
@@ -27,11 +30,30 @@ def load(argument: str) -> "ReplayGenerator":
     Raises:
         UserError: the file is missing, damaged, empty, or a line is not a sample.
     """
-    name, _, ids = argument.partition(",ids=")
+    rest, _, spec = argument.partition(",of=")
+    name, _, ids = rest.partition(",ids=")
     path = Path(name).expanduser()
     data = read_bytes(path)
     revision = hashlib.sha256(data).hexdigest()
-    return ReplayGenerator(path, parse_samples(path, data, ids or "{}"), revision)
+    samples = parse_samples(path, data, ids or "{}")
+    if spec:
+        samples = name_problems(path, samples, spec)
+    return ReplayGenerator(path, samples, revision)
+
+
+def name_problems(path: Path, samples: Mapping[str, list[str]], spec: str) -> dict[str, list[str]]:
+    """Samples under the ids of a benchmark's problems, in whose order the file lists them.
+
+    Raises:
+        UserError: the file is no such list, or one of another number of problems.
+    """
+    names = [problem.problem_id for problem in load_benchmark(spec).problems]
+    if list(samples) != [str(place) for place in range(len(names))]:
+        raise UserError(
+            f"{path} is not a list with samples for each of the {len(names)} problems of {spec}; "
+            "name its benchmark with all options, or its problems by ids=NAME/{}"
+        )
+    return dict(zip(names, samples.values(), strict=True))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -27,6 +27,7 @@ from sdb_harness.benchmarks.minipy.families import FAMILIES, draw_family
 from sdb_harness.benchmarks.minipy.generate import Draft, Split, draw_cases, draw_composition
 from sdb_harness.benchmarks.protocols import (
     PARAPHRASE,
+    SCRIPT,
     Preset,
     ask_as_is,
     continue_prompt,
@@ -252,6 +253,7 @@ PROTOCOLS: Mapping[str, Preset] = {
         find_code=keep_body,
         assemble=continue_prompt,
     ),
+    "script": SCRIPT,
     "chat": _CHAT,
     "chat/2": replace(_CHAT, ask=ask_chat_after, source=PARAPHRASE),
     "chat/3": replace(_CHAT, ask=ask_chat_briefly, source=PARAPHRASE),
