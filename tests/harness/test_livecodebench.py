@@ -358,3 +358,39 @@ def test_bad_data_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatc
     command = r"hf download livecodebench/code_generation_lite test\.jsonl .*--revision 0fe84c39"
     with pytest.raises(UserError, match=command):
         load_benchmark("livecodebench:release=v1")
+
+
+class TestLocalModels:
+    """Presets of what upstream runs itself, by vLLM."""
+
+    def test_base_models_see_a_solved_problem_of_the_kind(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for is_method, shot in (
+            (True, {"question": "Q", "sample_code": "class S:", "answer": "A"}),
+            (False, {"question": "P", "answer": "B"}),
+        ):
+            file = livecodebench.SHOTS[is_method]
+            content = json.dumps([shot]).encode()
+            (folder.parent / file.path).write_bytes(content)
+            pinned = dataclasses.replace(file, sha256=hashlib.sha256(content).hexdigest())
+            monkeypatch.setitem(livecodebench.SHOTS, is_method, pinned)
+        benchmark = load_benchmark("livecodebench:release=v2")
+        base, problems = benchmark.protocols["base"], benchmark.problems
+        assert base.build_prompt(problems[0]) == (
+            "### Question\nP\n\n### Answer\n\nB\n\n### Question\nTask sum.\n\n### Answer\n\n"
+        )
+        starter = ROWS[2]["starter_code"]
+        assert base.build_prompt(problems[2]) == (
+            "### Question\nQ\n\n### Starter Code\nclass S:\n\n### Answer\n\nA\n\n"
+            f"### Question\nTask letters.\n\n### Starter Code\n{starter}\n\n### Answer\n\n"
+        )
+
+    def test_their_answers_end_at_a_heading(self, folder: Path) -> None:
+        protocols = livecodebench.PROTOCOLS
+        text = "\n```python\nx = 1\n```\n### More\n```python\ny = 2\n```\n"
+        found = {
+            name: protocols[name].find_code(text, protocols[name].stop).code
+            for name in ("chat", "chat-local", "base")
+        }
+        assert found == {"chat": "y = 2", "chat-local": "x = 1", "base": "```python\nx = 1\n```"}

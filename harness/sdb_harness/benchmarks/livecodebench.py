@@ -16,8 +16,8 @@ right programs (`livecodebench_compat.py` lists them); what it accepts, this acc
 Hidden tests are read and decoded when a program of their problem is judged, and the last few kept:
 unpacked they are many times the files.
 
-What it does not do: the base-model prompt with its solved example. The problems of upstream's
-ERRATA.md, which no one judges fairly, are judged as upstream judges them, and noted by id.
+What it does not do: the prompts of single model families. The problems of upstream's ERRATA.md,
+which no one judges fairly, are judged as upstream judges them, and noted by id.
 """
 
 import base64
@@ -42,17 +42,35 @@ from sdb_harness.benchmarks.data_files import (
     HubFile,
     describe_mismatch,
     locate_file,
+    read_rows,
 )
 from sdb_harness.benchmarks.livecodebench_compat import PRELUDE as COMPAT_PRELUDE
 from sdb_harness.benchmarks.livecodebench_compat import wrap_program
 from sdb_harness.benchmarks.protocols import Preset, spread_wordings
 from sdb_harness.errors import UserError
-from sdb_harness.extract import Extract
+from sdb_harness.extract import Extract, cut_at_stops
 from sdb_harness.records import Problem
 from sdb_sandboxes.types import Case, Check, FunctionCheck, ResourceLimits, StdinCheck
 
 REPO = "livecodebench/code_generation_lite"
 REVISION = "0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
+_SHOTS = (
+    "https://github.com/LiveCodeBench/LiveCodeBench/raw/28fef95ea8c9f7a547c8329f2cd3d32b92c1fa24/"
+    "lcb_runner/prompts/few_shot_examples/generation/"
+)
+SHOTS = {
+    True: DataFile(
+        "livecodebench/func.json",
+        "75b50ffef185c71aa702499b015da50b03d7732195332186c759dfa0304bf1aa",
+        f"{_SHOTS}func.json",
+    ),
+    False: DataFile(
+        "livecodebench/stdin.json",
+        "28a3a50b79869aa9cc5cc2e3c611c8b39e1ab2d192f6b2b9ce0f6a4b014ee726",
+        f"{_SHOTS}stdin.json",
+    ),
+}
+"""Whether a problem has starter code -> solved problems of upstream's prompt for base models."""
 
 
 def _describe(name: str, sha256: str) -> DataFile:
@@ -307,6 +325,20 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     return ChatMessage("system", _SYSTEM), ChatMessage("user", text)
 
 
+def ask_base(problem: Problem) -> str:
+    """One solved problem of the same kind, then this one, in upstream's words for base models."""
+    shot = read_rows(SHOTS[bool(problem.starter)])[0]
+    solved = write_base(shot["question"], shot.get("sample_code", ""))
+    asked = write_base(problem.statement, problem.starter)
+    return f"{solved}{shot['answer']}\n\n{asked}"
+
+
+def write_base(question: str, starter: str) -> str:
+    """One problem in upstream's words for base models, up to where its answer begins."""
+    code = f"### Starter Code\n{starter}\n\n" if starter else ""
+    return f"### Question\n{question}\n\n{code}### Answer\n\n"
+
+
 def ask_chat_briefly(problem: Problem) -> tuple[ChatMessage, ...]:
     """A paraphrase: one user turn, what is wanted in front."""
     form = (
@@ -336,6 +368,17 @@ def take_between_last_fences(text: str, stop: tuple[str, ...]) -> Extract:
     if len(fences) < 2:
         return Extract("", "no_block")
     return Extract("\n".join(lines[fences[-2] + 1 : fences[-1]]), "between_last_fences")
+
+
+def cut_and_take_last(text: str, stop: tuple[str, ...]) -> Extract:
+    """The same of what stands in front of a stop string."""
+    return take_between_last_fences(cut_at_stops(text, stop).code, stop)
+
+
+def cut_and_strip(text: str, stop: tuple[str, ...]) -> Extract:
+    """What stands in front of a stop string, without outer white space."""
+    cut = cut_at_stops(text, stop)
+    return Extract(cut.code.strip(), cut.rule)
 
 
 def put_prelude_in_front(problem: Problem, code: str) -> str:
@@ -368,6 +411,22 @@ _CHAT = Preset(
     find_code=take_between_last_fences,
     assemble=put_prelude_in_front,
 )
+STOP = ("###",)
+_CHAT_LOCAL = replace(
+    _CHAT,
+    source="LiveCodeBench's runner for chat models that it runs by vLLM, whose answers it ends at "
+    "a heading, base model or not; else as `chat`.",
+    stop=STOP,
+    find_code=cut_and_take_last,
+)
+_BASE = replace(
+    _CHAT,
+    source="LiveCodeBench's runner for base models, one solved problem in front; 10 samples, "
+    "temperature 0.2, top-p 0.95, 2000 new tokens.",
+    ask=ask_base,
+    stop=STOP,
+    find_code=cut_and_strip,
+)
 _SEED = replace(
     _CHAT,
     source="The Seed reports: greedy, one sample, release v6 whole (1,055 problems) in Seed "
@@ -375,6 +434,8 @@ _SEED = replace(
 )
 PROTOCOLS: Mapping[str, Preset] = {
     **spread_wordings("chat", _CHAT, ask_chat_briefly, ask_chat_after),
+    "chat-local": _CHAT_LOCAL,
+    "base": _BASE,
     "paper": replace(_CHAT, source="Jain et al.: the steps of `chat`; 10 samples, T 0.2."),
     **spread_wordings("seed", _SEED, ask_chat_briefly, ask_chat_after),
 }
