@@ -2,18 +2,12 @@
 
 import gzip
 import hashlib
-import importlib.util
 import json
 import os
-import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import yaml
 
 from sdb_harness.benchmarks import (
     Benchmark,
@@ -188,61 +182,6 @@ class TestPlus:
         assert not {"lm-eval", "bigcode"} & mbpp_plus.PROTOCOLS_OF_FIRST.keys()
         with pytest.raises(UserError, match=r"the hub lists no assertions of v0\.1\.0"):
             load_benchmark("mbpp_plus:version=v0.1.0,tests=listed")
-
-
-needs_lm_eval = pytest.mark.skipif(
-    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
-)
-
-
-@needs_data
-@needs_lm_eval
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "spec"), [("mbpp", "mbpp"), ("mbpp_plus", "mbpp_plus")])
-def test_prompts_are_those_of_lm_eval(
-    name: str, spec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each prompt of the real package's own task, whose judge alone is left out."""
-    import datasets
-    import lm_eval.tasks
-    from lm_eval.api.task import ConfigurableTask
-
-    # The task's module fetches its judge, metric code_eval, from the hub when it is imported.
-    fetched = SimpleNamespace(compute=lambda **_: ({"pass@1": 0.0}, {}))
-    monkeypatch.setitem(sys.modules, "evaluate", SimpleNamespace(load=lambda _: fetched))
-    folder = Path(str(lm_eval.tasks.__file__)).parent / "mbpp"
-    found = importlib.util.spec_from_file_location("mbpp_utils", folder / "utils.py")
-    assert found is not None
-    assert found.loader is not None
-    utils = importlib.util.module_from_spec(found)
-    found.loader.exec_module(utils)
-
-    def read_config(file: str) -> dict[str, Any]:
-        text = re.sub(r"!function utils\.", "", (folder / file).read_text())
-        return dict(yaml.safe_load(text))
-
-    config = read_config("mbpp.yaml") | (read_config(f"{name}.yaml"))
-    rows = list(mbpp_plus.read_listed().values())
-    if name == "mbpp":
-        rows = [row for row in mbpp.read_rows(mbpp.FULL) if row["task_id"] in mbpp.TEST_TASKS]
-    for key in ("include", "metric_list", "dataset_path", "dataset_name", "unsafe_code"):
-        config.pop(key, None)
-    shown = [{key: value for key, value in row.items() if key != "test"} for row in rows]
-    config |= {
-        "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(shown)},
-        "fewshot_config": {"sampler": "first_n", "samples": utils.list_fewshot_samples()},
-        "metric_list": [{"metric": "exact_match"}],
-    }
-    task = ConfigurableTask(config=config)
-    benchmark = load_benchmark(spec)
-    preset = benchmark.protocols["lm-eval"]
-    wanted = {f"Mbpp/{doc['task_id']}": task.fewshot_context(doc, 3) for doc in task.test_docs()}
-    assert {one.problem_id: preset.build_prompt(one) for one in benchmark.problems} == wanted
-    assert list(preset.choose_stop(benchmark.problems[0])) == config["generation_kwargs"]["until"]
-    judged = {f"Mbpp/{doc['task_id']}": task.doc_to_target(doc) for doc in task.test_docs()}
-    if name == "mbpp_plus":
-        listed = mbpp_plus.read_listed()
-        assert judged == {key: "\n".join(row["test_list"][:3]) for key, row in listed.items()}
 
 
 @needs_data

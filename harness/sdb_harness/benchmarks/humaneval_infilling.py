@@ -146,12 +146,13 @@ PROTOCOLS: Mapping[str, Preset] = {
     ),
     "lm-eval": Preset(
         source="lm-evaluation-harness `humaneval_multi_line_infilling` and the other parts but "
-        "one: the suffix, an empty line and the prefix as text, no stop strings; greedy, 1024 new "
-        "tokens.",
+        "one: the suffix, an empty line and the prefix as text; the tasks name no stop string, so "
+        "lm-eval's default, an empty line, ends the answer; greedy, 1024 new tokens.",
         ask=ask_suffix_first,
-        stop=(),
-        find_code=keep_all,
+        stop=("\n\n",),
+        find_code=cut_at_stops,
         assemble=fill_gap,
+        version=2,
     ),
     "lm-eval-single-line": Preset(
         source="lm-evaluation-harness `humaneval_single_line_infilling`: the same up to the first "
