@@ -37,8 +37,8 @@ from sdb_harness.benchmarks import Benchmark, load_benchmark
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
 from sdb_harness.benchmarks.humaneval import DATA as HUMANEVAL
 from sdb_harness.benchmarks.humaneval_plus import VERSIONS as HUMANEVAL_VERSIONS
-from sdb_harness.benchmarks.mbpp import FULL as MBPP
 from sdb_harness.benchmarks.mbpp_plus import VERSIONS as MBPP_VERSIONS
+from sdb_harness.benchmarks.mbpp_shots import FULL as MBPP
 from sdb_harness.hardware import describe_hardware
 from sdb_harness.judging import Judge
 from sdb_harness.provenance import build_manifest
