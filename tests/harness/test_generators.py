@@ -153,6 +153,22 @@ class TestReplay:
             with pytest.raises(UserError, match=message):
                 load(str(tmp_path / name))
 
+    def test_a_folder_of_evalplus_is_read(self, tmp_path: Path) -> None:
+        for name, text in (("0/10", "c"), ("0/9", "b"), ("1/0", "é"), ("1/notes", "no")):
+            path = tmp_path / f"HumanEval_{name}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        generator: ReplayGenerator = load(str(tmp_path))
+        assert generator.check_coverage(["HumanEval/1"], 1) == 1
+        texts = [generate_text(generator, make_prompted(PROBLEM.prompt, n)) for n in range(2)]
+        assert texts == ["b", "c"]
+        (tmp_path / "HumanEval_1" / "0.py").write_bytes(b"\xff")
+        with pytest.raises(UserError, match="cannot read the samples in"):
+            load(str(tmp_path))
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError, match=r"holds no samples; a folder's are called HumanEval_0"):
+            load(str(tmp_path / "empty"))
+
     def test_coverage_counts_unknown_ids_and_names_short_problems(self, tmp_path: Path) -> None:
         path = write_samples(tmp_path / "s.jsonl", ("HumanEval/0", "x"), ("other/1", "y"))
         generator: ReplayGenerator = load(str(path))

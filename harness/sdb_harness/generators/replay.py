@@ -1,11 +1,11 @@
 """The replay generator: completions from another harness's sample file instead of a model.
 
 Place in the flow: the second stage for programs that were written elsewhere. `replay:FILE` reads
-the forms of `sample_files.py`, plain or gzip; `replay:FILE,ids=HumanEval/{}` where the file numbers
-its problems, `replay:FILE,of=mbpp` where it lists those of a benchmark in turn, without their
-names, as bigcode-evaluation-harness does. A task's samples count in file order. Use the protocol
-`as-is` of HumanEval to judge a file of completions exactly as openai/human-eval does, `script` for
-whole programs.
+the forms of `sample_files.py`, plain or gzip, and EvalPlus's folders; `replay:FILE,ids=HumanEval/{}`
+where the file numbers its problems, `replay:FILE,of=mbpp` where it lists those of a benchmark in
+turn, without their names, as bigcode-evaluation-harness does. A task's samples count in file order.
+Use the protocol `as-is` of HumanEval to judge a file of completions exactly as openai/human-eval
+does, `script` for whole programs.
 
 What it does not do: measure speed. The file says nothing about time or tokens, so every completion
 has 0 tokens and 0 seconds, and no tokens per second.
@@ -13,6 +13,7 @@ has 0 tokens and 0 seconds, and no tokens per second.
 
 import gzip
 import hashlib
+import json
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def load(argument: str) -> "ReplayGenerator":
     rest, _, spec = argument.partition(",of=")
     name, _, ids = rest.partition(",ids=")
     path = Path(name).expanduser()
-    data = read_bytes(path)
+    data = gather_folder(path) if path.is_dir() else read_bytes(path)
     revision = hashlib.sha256(data).hexdigest()
     samples = parse_samples(path, data, ids or "{}")
     if spec:
@@ -54,6 +55,29 @@ def name_problems(path: Path, samples: Mapping[str, list[str]], spec: str) -> di
             "name its benchmark with all options, or its problems by ids=NAME/{}"
         )
     return dict(zip(names, samples.values(), strict=True))
+
+
+def gather_folder(path: Path) -> bytes:
+    """A folder of EvalPlus's, `HumanEval_0/0.py` and so on, as the sample file of its programs.
+
+    Raises:
+        UserError: it holds no such program, or one cannot be read.
+    """
+    found = [
+        (file.parent.name.replace("_", "/"), int(file.stem), file)
+        for file in path.glob("*/*.py")
+        if file.stem.isdecimal()
+    ]
+    try:
+        lines = [
+            json.dumps({"task_id": name, "solution": file.read_text(encoding="utf-8")})
+            for name, _, file in sorted(found)
+        ]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the samples in {path}: {error}") from error
+    if not lines:
+        raise UserError(f"{path} holds no samples; a folder's are called HumanEval_0/0.py")
+    return "\n".join(lines).encode()
 
 
 def read_bytes(path: Path) -> bytes:
