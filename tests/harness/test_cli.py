@@ -182,7 +182,9 @@ def test_sweep_is_planned_run_resumed_and_listed(folder: Path) -> None:
     first = call("run", "small.toml")
     assert first.exit_code == 0, first.output
     assert "[2/2] 100.0% passed (8 of 8): canonical on minipy:num_problems=4, 2 sa" in first.output
-    assert "minipy: 4 problems, sha256 " in first.stdout  # which data the scores are of
+    assert (
+        "minipy seed 0 test level 1: 4 problems, sha256 " in first.stdout
+    )  # which data the scores are of
     again = call("run", "small.toml")
     assert again.exit_code == 0, again.output
     assert "[1/2]" not in again.output

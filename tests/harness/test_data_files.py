@@ -6,6 +6,7 @@ Downloads are real, from a server on this machine that answers like a plain host
 import functools
 import gzip
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ import huggingface_hub
 import pytest
 from click.testing import CliRunner
 
-from sdb_harness.benchmarks import humaneval_plus
+from sdb_harness.benchmarks import BENCHMARKS, FILE_BENCHMARKS, humaneval_plus, load_benchmark
 from sdb_harness.benchmarks.data_files import (
     DataFile,
     HubFile,
@@ -25,7 +26,7 @@ from sdb_harness.benchmarks.data_files import (
     read_rows,
 )
 from sdb_harness.cli import main
-from sdb_harness.errors import UserError
+from sdb_harness.errors import MissingData, UserError
 
 CONTENT = b'{"id": 1}\n\n{"id": 2}\n'
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -210,3 +211,21 @@ def test_the_command_fetches_what_a_benchmark_needs(
     done = CliRunner().invoke(main, ["benchmarks", "fetch", "minipy:num_problems=5"])
     assert done.exit_code == 0
     assert done.output.startswith("minipy")
+
+
+@pytest.mark.skipif(
+    not (Path(os.environ.get("SDBENCH_DATA", "")) / "mbpp").is_dir(),
+    reason="the published files are not in $SDBENCH_DATA",
+)
+@pytest.mark.parametrize("name", sorted(BENCHMARKS.keys() - FILE_BENCHMARKS))
+def test_every_benchmark_says_which_data_it_has(name: str) -> None:
+    try:
+        benchmark = load_benchmark(name)
+    except MissingData:
+        pytest.skip("its data come from the user")
+    assert benchmark.version
+    assert benchmark.split
+    assert benchmark.licence
+    assert benchmark.citation
+    named = f"{name} {benchmark.version} {benchmark.split}: {len(benchmark.problems)} problems"
+    assert benchmark.describe().startswith(named)

@@ -274,7 +274,9 @@ def test_the_compatible_mode_takes_and_rejects_what_upstream_does(
     folder: Path, sandbox: Sandbox, name: str, code: str, is_right: bool
 ) -> None:
     benchmark = load_benchmark("livecodebench:release=v2,judge=lcb-compat")
-    assert "judged as lcb-compat" in benchmark.describe()
+    assert "livecodebench release v2 first to last, judged as lcb-compat:" in benchmark.describe()
+    dated = load_benchmark("livecodebench:release=v2,start=2025-01-01").describe()
+    assert dated.startswith("livecodebench release v2 2025-01-01 to last: 2 problems")
     problem = get(benchmark, name)
     program, _ = benchmark.protocols["chat"].extract(problem, f"```\n{code}\n```")
     verdict = verify(sandbox, program, benchmark.find_check(problem), benchmark.limits)

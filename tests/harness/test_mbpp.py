@@ -64,7 +64,7 @@ class TestFull:
         for problem in full.problems:
             assert problem.entry_point == "add"
             assert isinstance(problem.check, FunctionCheck)
-        assert "mbpp full-500: 2 problems, sha256" in full.describe()
+        assert "mbpp google-research, first version full-500: 2 problems" in full.describe()
 
     def test_the_paper_shows_three_solved_tasks(self, full: Benchmark) -> None:
         prompt = full.protocols["paper"].build_prompt(full.problems[0])

@@ -27,10 +27,11 @@ from sdb_harness.records import Problem
 from sdb_sandboxes.types import ResourceLimits, SuiteCheck
 from sdb_sandboxes.verifiers.test_sources import build_script_check
 
+_REVISION = "3c07f38b1f9385f3214fcea94d4664c79df0d36a"
 DATA = DataFile(
     "canitedit/CanItEdit.jsonl",
     "a158107a82330d5eda8584f9383e8135f03c0392556b4834a41e4960e6da9772",
-    HubRows("canitedit", "nuprl/CanItEdit", "test", "3c07f38b1f9385f3214fcea94d4664c79df0d36a"),
+    HubRows("canitedit", "nuprl/CanItEdit", "test", _REVISION),
     fields=(
         *("id", "full_name", "before", "after", "tests"),
         *("instruction_descriptive", "instruction_lazy"),
@@ -77,6 +78,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         licence="BSD-3-Clause with a clause against training on it",
         citation="Cassano et al., Can It Edit?, arXiv 2312.12450",
         limits=LIMITS,
+        version=f"nuprl/CanItEdit {_REVISION[:8]}",
         split=chosen,
         notes={key: note for name, note in NOTES.items() for key in name_ids(name, kinds)},
         write_cheat=write_cheat,

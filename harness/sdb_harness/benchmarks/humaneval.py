@@ -42,13 +42,11 @@ from sdb_sandboxes.types import AssertionCheck, ResourceLimits
 from sdb_sandboxes.verifiers.conversion import convert_assertions
 
 NUM_PROBLEMS = 164
+_COMMIT = "6d43fb980f9fee3c892a914eda09951f772ad10d"
 DATA = DataFile(
     path="humaneval/HumanEval.jsonl.gz",
     sha256="1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2",
-    origin=(
-        "https://github.com/openai/human-eval/raw/6d43fb980f9fee3c892a914eda09951f772ad10d/"
-        "data/HumanEval.jsonl.gz"
-    ),
+    origin=f"https://github.com/openai/human-eval/raw/{_COMMIT}/data/HumanEval.jsonl.gz",
 )
 """The same in the package and in openai/human-eval."""
 
@@ -85,6 +83,8 @@ def load(options: Mapping[str, str]) -> Benchmark:
         licence="MIT",
         citation="Chen et al., Evaluating Large Language Models Trained on Code, arXiv 2107.03374",
         limits=LIMITS,
+        version=f"openai/human-eval {_COMMIT[:8]}",
+        split="test",
     )
 
 

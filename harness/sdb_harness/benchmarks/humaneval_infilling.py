@@ -88,6 +88,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         citation="Bavarian et al., Efficient Training of Language Models to Fill in the Middle, "
         "arXiv 2207.14255",
         limits=LIMITS,
+        version=f"openai/human-eval-infilling {_COMMIT[:8]}",
         split=part,
         faults=FAULTS if part == "single-line" else {},
     )

@@ -166,12 +166,14 @@ def load(options: Mapping[str, str]) -> Benchmark:
                     notes[row["question_id"]] = erratum
     if not problems:
         raise UserError(f"no problem of release {release} is from {start} to {end}; widen it")
+    dates = f"{options.get('start', 'first')} to {options.get('end', 'last')}"
     return Benchmark(
         name="livecodebench",
         revision=digest.hexdigest(),
         problems=tuple(problems),
         protocols=PROTOCOLS if judge == "process" else COMPAT_PROTOCOLS,
-        split="" if judge == "process" else f"judged as {judge}",
+        version=f"release {release}",
+        split=f"{dates}, judged as {judge}" if judge != "process" else dates,
         licence="cc (no version named); statements belong to LeetCode, AtCoder and Codeforces",
         citation="Jain et al., LiveCodeBench, arXiv 2403.07974",
         limits=LIMITS,

@@ -76,6 +76,7 @@ def load(options: Mapping[str, str]) -> Benchmark:
         licence="CC BY 4.0",
         citation="Austin et al., Program Synthesis with Large Language Models, arXiv 2108.07732",
         limits=LIMITS,
+        version="google-research, first version" if is_full else "google-research, sanitized",
         split=chosen,
         faults=FAULTS if is_full else {},
     )

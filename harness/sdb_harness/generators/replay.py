@@ -1,11 +1,11 @@
 """The replay generator: completions from another harness's sample file instead of a model.
 
 Place in the flow: the second stage for programs that were written elsewhere. `replay:FILE` reads
-the forms of `sample_files.py`, plain or gzip, and EvalPlus's folders; `replay:FILE,ids=HumanEval/{}`
-where the file numbers its problems, `replay:FILE,of=mbpp` where it lists those of a benchmark in
-turn, without their names, as bigcode-evaluation-harness does. A task's samples count in file order.
-Use the protocol `as-is` of HumanEval to judge a file of completions exactly as openai/human-eval
-does, `script` for whole programs.
+the forms of `sample_files.py`, plain or gzip, and EvalPlus's folders. Where the file numbers its
+problems it is `replay:FILE,ids=HumanEval/{}`; where it lists those of a benchmark in turn, without
+their names, as bigcode-evaluation-harness does, `replay:FILE,of=mbpp`. A task's samples count in
+file order. Use the protocol `as-is` of HumanEval to judge a file of completions exactly as
+openai/human-eval does, `script` for whole programs.
 
 What it does not do: measure speed. The file says nothing about time or tokens, so every completion
 has 0 tokens and 0 seconds, and no tokens per second.
