@@ -388,6 +388,20 @@ class TestLocalModels:
             f"### Question\nTask letters.\n\n### Starter Code\n{starter}\n\n### Answer\n\n"
         )
 
+    def test_codeqwen_s_form(self, folder: Path) -> None:
+        benchmark = load_benchmark("livecodebench:release=v2")
+        prompt = benchmark.protocols["codeqwen"].build_prompt(benchmark.problems[2])
+        assert isinstance(prompt, tuple)
+        (system, user), starter = prompt, ROWS[2]["starter_code"]
+        assert system == ("system", "You are a helpful assistant.")
+        assert user.content == (
+            "\nYou will be given a question (problem specification) and will generate a correct "
+            "Python program that matches the specification and passes all tests. You will NOT "
+            "return anything except for the program.\n\nQuestion: Task letters.\n\nYou will use "
+            "the following starter code to write the solution to the problem and enclose your code "
+            f"within delimiters.\n```python\n{starter}\n```\n\n"
+        )
+
     def test_their_answers_end_at_a_heading(self, folder: Path) -> None:
         protocols = livecodebench.PROTOCOLS
         text = "\n```python\nx = 1\n```\n### More\n```python\ny = 2\n```\n"

@@ -317,6 +317,15 @@ _WITHOUT_STARTER = (
 )
 
 
+_QWEN_TASK = (
+    "You will be given a question (problem specification) and will generate a correct Python "
+    "program that matches the specification and passes all tests. You will NOT return anything "
+    "except for the program."
+)
+_QWEN_STARTER = _WITH_STARTER.removeprefix("### Format: ")
+_QWEN_STDIN = _WITHOUT_STARTER.removeprefix("### Format: ")
+
+
 def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
     """System and user turn in upstream's words for chat models."""
     form = _WITH_STARTER.format(starter=problem.starter) if problem.starter else _WITHOUT_STARTER
@@ -325,6 +334,13 @@ def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
         "### Answer: (use the provided format with backticks)\n\n"
     )
     return ChatMessage("system", _SYSTEM), ChatMessage("user", text)
+
+
+def ask_codeqwen(problem: Problem) -> tuple[ChatMessage, ...]:
+    """Upstream's prompt for CodeQwen and its successors, as the turns that its text is made of."""
+    form = _QWEN_STARTER.format(starter=problem.starter) if problem.starter else _QWEN_STDIN
+    text = f"\n{_QWEN_TASK}\n\nQuestion: {problem.statement}\n\n{form}"
+    return ChatMessage("system", "You are a helpful assistant."), ChatMessage("user", text)
 
 
 def ask_base(problem: Problem) -> str:
@@ -421,6 +437,12 @@ _CHAT_LOCAL = replace(
     stop=STOP,
     find_code=cut_and_take_last,
 )
+_CODEQWEN = replace(
+    _CHAT_LOCAL,
+    source="LiveCodeBench's runner for CodeQwen's family, by vLLM; Qwen2.5-Coder's suite, which "
+    "sister reports of Seed Diffusion name, has its form.",
+    ask=ask_codeqwen,
+)
 _BASE = replace(
     _CHAT,
     source="LiveCodeBench's runner for base models, one solved problem in front; 10 samples, "
@@ -437,6 +459,7 @@ _SEED = replace(
 PROTOCOLS: Mapping[str, Preset] = {
     **spread_wordings("chat", _CHAT, ask_chat_briefly, ask_chat_after),
     "chat-local": _CHAT_LOCAL,
+    "codeqwen": _CODEQWEN,
     "base": _BASE,
     "paper": replace(_CHAT, source="Jain et al.: the steps of `chat`; 10 samples, T 0.2."),
     **spread_wordings("seed", _SEED, ask_chat_briefly, ask_chat_after),
