@@ -28,7 +28,7 @@ from sdb_harness.provenance import build_manifest
 from sdb_harness.records import Completion, Problem, SamplingConfig
 from sdb_harness.stages import run_cells
 from sdb_harness.store import Store
-from sdb_harness.sweep import PlannedCell, parse_sweep, resolve_cells
+from sdb_harness.sweep import PlannedCell, find_templates, parse_sweep, resolve_cells
 from sdb_harness.verification import judge_programs
 from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.types import ObjectCheck, ResourceLimits, Status, SuiteCheck
@@ -166,6 +166,13 @@ class TestPrompts:
             assert [turn.role for turn in again[-2:]] == ["assistant", "user"]
             texts.add(str(first))
         assert len(texts) == 3
+
+    @pytest.mark.parametrize("name", ["leaderboard", "leaderboard-diff", "leaderboard-udiff"])
+    def test_aider_s_words_have_two_paraphrases(self, name: str) -> None:
+        problem = make_problem(ROW, "python", CLOSING)
+        presets = find_templates(make_benchmark(), name, 3)
+        assert len({str(preset.build_prompt(problem)) for preset in presets.values()}) == 3
+        assert len({preset.extract(problem, "no") for preset in presets.values()}) == 1
 
     def test_aider_s_own_chat_has_its_turns_in_its_order(self) -> None:
         problem = make_problem(ROW, "python", CLOSING)

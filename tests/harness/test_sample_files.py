@@ -191,6 +191,10 @@ def test_a_list_of_another_benchmark_is_refused(tmp_path: Path) -> None:
     assert isinstance(loaded, LimitedGenerator)
     names = [problem.problem_id for problem in load_benchmark("minipy:num_problems=2").problems]
     assert loaded.check_coverage(names, 1) == 0
+    nameless = load_generator(f"replay:{path}")
+    assert isinstance(nameless, LimitedGenerator)
+    with pytest.raises(UserError, match="its ids are numbers: replay:FILE,of=BENCHMARK"):
+        nameless.check_coverage(names, 1)
     with pytest.raises(UserError, match="not a list with samples for each of the 3 problems of"):
         load_generator(f"replay:{path},of=minipy:num_problems=3")
     with pytest.raises(UserError, match="unknown benchmark 'mbp'"):

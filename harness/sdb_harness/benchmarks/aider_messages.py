@@ -445,11 +445,16 @@ def present_files(files: Mapping[str, str]) -> tuple[ChatMessage, ChatMessage]:
     )
 
 
-def make_leaderboard(failure: str, max_lines: int | None) -> dict[str, LeaderboardProtocol]:
-    """The three edit formats in aider's words; `leaderboard` is `whole`, as in the Seed reports."""
-    return {
-        "leaderboard" if name == "whole" else f"leaderboard-{name}": LeaderboardProtocol(
-            name, failure, max_lines
-        )
-        for name in RULES
-    }
+def make_leaderboard(failure: str, max_lines: int | None) -> dict[str, EditProtocol]:
+    """The three edit formats in aider's words, and as `/2` and `/3` in this project's.
+
+    `leaderboard` is `whole`, as in the Seed reports.
+    """
+    presets: dict[str, EditProtocol] = {}
+    for edit_format in RULES:
+        name = "leaderboard" if edit_format == "whole" else f"leaderboard-{edit_format}"
+        presets[name] = LeaderboardProtocol(edit_format, failure, max_lines)
+        for wording in (2, 3):
+            paraphrase = EditProtocol(edit_format, failure, max_lines, wording=wording)
+            presets[f"{name}/{wording}"] = paraphrase
+    return presets

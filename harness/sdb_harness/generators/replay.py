@@ -124,10 +124,16 @@ class ReplayGenerator:
         num_unknown = len(self._samples.keys() - set(problem_ids))
         if short:
             named = ", ".join(short[:3]) + (", ..." if len(short) > 3 else "")
+            is_numbered = all(name.isdecimal() for name in self._samples)
+            way_out = "complete the file or lower samples_per_problem" + (
+                "; its ids are numbers: replay:FILE,of=BENCHMARK or replay:FILE,ids=NAME/{}"
+                if is_numbered
+                else ""
+            )
             raise UserError(
                 f"{self._path} has fewer than {samples_per_problem} samples for {len(short)} of "
                 f"{len(problem_ids)} problems: {named}; {num_unknown} of its task ids are not of "
-                "this benchmark; complete the file or lower samples_per_problem"
+                f"this benchmark; {way_out}"
             )
         return num_unknown
 
