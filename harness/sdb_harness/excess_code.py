@@ -1,20 +1,24 @@
 """ExcessCode: how much of an edit no test ever runs. CanItEdit's second metric.
 
 Place in the flow: `sdbench benchmarks excess-code STORE`, after a run. Source: Cassano et al. 2024
-(arXiv 2312.12450). For a program that passed: statements of the program that its tests do not run,
+(arXiv 2312.12450). For a program that passed: lines of the program that its tests do not run,
 divided by the lines of a `difflib.Differ` comparison of the program before and after; the mean over
 a problem's samples, then over problems, times 100. Problems that no sample passed drop out.
 
 Upstream divides by all lines of that comparison, unchanged ones and the `?` lines included, and
-calls the mean a median; both are kept, so that numbers can be compared. It counts with the
-`coverage` package; here the sandbox traces the lines itself. What a program prints about itself
-could lie, and only this metric would believe it: verdicts come from elsewhere.
+calls the mean a median. It reads the lines that did not run off the report of the `coverage`
+package, whose ranges (`17-24`) span blank lines, comments and the rest of long statements, and
+counts those too. All three are kept, so that numbers can be compared: benchmark/pass_k.py and
+evaluator_overlay.py of nuprl/CanItEdit, coverage 7.3.2. Here the sandbox traces the lines itself.
+What a program prints about itself could lie, and only this metric would believe it: verdicts come
+from elsewhere.
 """
 
 import ast
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby
 from statistics import fmean
 
 from sdb_harness.benchmarks import Benchmark
@@ -77,16 +81,15 @@ def compute_excess_code(
 def measure_program(
     problem: Problem, program: str, sandbox: Sandbox, limits: ResourceLimits
 ) -> float | None:
-    """Statements not run, per line of the comparison; None if the traced run did not end well."""
+    """Lines not run, per line of the comparison; None if the traced run did not end well."""
     files = (("main.py", TRACER), ("program.txt", f"{program}\n{get_tests(problem)}"))
     result = sandbox.run_program(ProgramRequest("python", files, ("",), limits))
     try:
         run = set(json.loads(result.runs[0].stdout.rstrip("\n").rpartition("\n")[2]))
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    missed = [lines for lines in list_statements(program) if not run & set(lines)]
     comparison = difflib.Differ().compare(problem.starter.splitlines(), program.splitlines())
-    return len(missed) / max(1, sum(1 for _ in comparison))
+    return count_missing_lines(program, run) / max(1, sum(1 for _ in comparison))
 
 
 def get_tests(problem: Problem) -> str:
@@ -103,23 +106,37 @@ def get_tests(problem: Problem) -> str:
     raise ValueError(f"{problem.problem_id} is not judged by a script behind the program")
 
 
-def list_statements(program: str) -> list[range]:
-    """The lines of each statement that can be run: of a compound one, those of its head.
+def count_missing_lines(program: str, run: Collection[int]) -> int:
+    """Lines in the ranges of `coverage report -m`: from each first to last statement not run."""
+    statements = sorted(list_statements(program), key=lambda lines: (lines.start, lines.stop))
+    missed = groupby(statements, key=lambda lines: not any(line in run for line in lines))
+    starts = [[lines.start for lines in group] for is_missed, group in missed if is_missed]
+    return sum(found[-1] - found[0] + 1 for found in starts)
 
-    Docstrings and declarations (`global`, `nonlocal`) cannot.
+
+def list_statements(program: str) -> Iterator[range]:
+    """The lines of each statement that `coverage` counts: of a compound one, those of its head.
+
+    Docstrings, declarations (`global`, `nonlocal`) and abstract methods are none; handlers of
+    exceptions and cases of a match are.
     """
-    statements = []
-    for node in ast.walk(ast.parse(program)):
-        if not isinstance(node, ast.stmt) or isinstance(node, ast.Global | ast.Nonlocal):
-            continue
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            continue
-        body = getattr(node, "body", None) or getattr(node, "cases", None)
-        end = node.end_lineno or node.lineno
-        if body:
-            first = body[0].pattern if isinstance(body[0], ast.match_case) else body[0]
-            end = max(node.lineno, first.lineno - 1)
+    waiting: list[ast.AST] = [ast.parse(program)]
+    while waiting:
+        node = waiting.pop()
         decorators = getattr(node, "decorator_list", [])
-        start = min([node.lineno, *(decorator.lineno for decorator in decorators)])
-        statements.append(range(start, end + 1))
-    return statements
+        if any(ast.unparse(one) in ("abstractmethod", "abc.abstractmethod") for one in decorators):
+            continue  # upstream's .coveragerc leaves these out
+        waiting += ast.iter_child_nodes(node)
+        match node:
+            case ast.Global() | ast.Nonlocal() | ast.Expr(value=ast.Constant(value=str())):
+                continue
+            case ast.stmt() | ast.excepthandler():
+                start, end = node.lineno, node.end_lineno or node.lineno
+            case ast.match_case():
+                start, end = node.pattern.lineno, node.pattern.end_lineno
+            case _:
+                continue
+        if body := getattr(node, "body", None) or getattr(node, "cases", None):
+            first = body[0].pattern if isinstance(body[0], ast.match_case) else body[0]
+            end = max(start, first.lineno - 1)
+        yield range(min([start, *(one.lineno for one in decorators)]), end + 1)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,18 @@ import pytest
 from sdb_harness.benchmarks import Benchmark, canitedit, load_benchmark
 from sdb_harness.benchmarks.canitedit import flatten, take_between_first_fences
 from sdb_harness.benchmarks.data_files import DataFile
-from sdb_harness.excess_code import compute_excess_code, list_statements, measure_program
+from sdb_harness.excess_code import (
+    compute_excess_code,
+    count_missing_lines,
+    list_statements,
+    measure_program,
+)
 from sdb_harness.generators import Prompted
 from sdb_harness.generators.canonical import write_answer
 from sdb_harness.records import Completion, SampleRow
 from sdb_harness.verification import verify_judging
 from sdb_sandboxes.open import open_sandbox
-from sdb_sandboxes.types import ObjectCheck
+from sdb_sandboxes.types import ObjectCheck, SuiteCheck
 
 BEFORE = "class Counter:\n    def __init__(self):\n        self.n = 0\n"
 AFTER = BEFORE + "\n    def add(self, k):\n        self.n += k\n        return self.n\n"
@@ -106,6 +112,74 @@ def test_controls_can_be_made_of_what_stood_in_a_branch() -> None:
     assert flatten("if x:\n    assert y\nelse:\n    z\n") == "if x:\n    assert y\nelse:\n    z\n"
 
 
+COUNTED = '''\
+import abc
+from abc import abstractmethod
+
+
+class Base(abc.ABC):
+    """Doc."""
+
+    @abstractmethod
+    def area(self):
+        raise NotImplementedError
+
+    def used(self, a):
+        try:
+            b = a + 1
+        except (
+            TypeError,
+            ValueError,
+        ) as error:
+            # never
+            raise KeyError(
+                "x"
+            ) from error
+        if b:
+            return b
+
+        # a comment between two statements
+        for item in [
+            1,
+            2,
+        ]:
+            print(item)
+        else:
+            print("none")
+        return None
+
+    def hint(self): ...
+
+    def unused(
+        self,
+        k,
+    ):
+        """Doc."""
+        global seen
+        seen = [
+            k,
+        ]
+
+        match k:
+            case 1:
+                return seen
+
+            case _:
+                pass
+
+        return (
+            k
+        )
+
+
+class Shape(Base):
+    def area(self):
+        return 0
+'''
+"""Run by `Shape().used(1)`; coverage 7.3.2 with upstream's .coveragerc reports as missing:"""
+MISSING = [*range(15, 21), *range(27, 35), *range(44, 56), 62]
+
+
 class TestExcessCode:
     def test_statements_are_counted_once_without_docstrings(self) -> None:
         source = (
@@ -114,6 +188,17 @@ class TestExcessCode:
         )
         spans = [(lines.start, lines.stop - 1) for lines in list_statements(source)]
         assert sorted(spans) == [(2, 2), (4, 6), (9, 10), (11, 11), (12, 14)]
+
+    def test_lines_are_counted_as_upstream_counts_them(self, benchmark: Benchmark) -> None:
+        problem = replace(
+            benchmark.problems[0],
+            check=SuiteCheck((("t.py", "assert Shape().used(1) == 2\n"),), ("solution",)),
+            starter="",
+        )
+        with open_sandbox(num_slots=1) as sandbox:
+            share = measure_program(problem, COUNTED, sandbox, benchmark.limits)
+        assert share == pytest.approx(len(MISSING) / len(COUNTED.splitlines()))
+        assert count_missing_lines(COUNTED, range(100)) == 0
 
     def test_what_no_test_runs_is_excess(self, benchmark: Benchmark) -> None:
         (problem,) = benchmark.problems
