@@ -265,6 +265,20 @@ def test_the_hub_is_asked_for_the_pinned_revision(
     assert asked == [(origin.repo, "test", COMMIT)]
 
 
+def test_a_gated_data_set_says_where_its_terms_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(repo: str, **options: str) -> None:
+        raise datasets.exceptions.DatasetNotFoundError(
+            f"Dataset '{repo}' is a gated dataset on the Hub. You must be authenticated."
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    where = "huggingface.co/datasets/some/set, then `hf auth login`"
+    with pytest.raises(UserError, match=f"gated dataset.*accept the terms at https://{where}"):
+        load_hub_rows(HubRows("x", "some/set", "test", COMMIT), ("id",), folder)
+
+
 def test_being_offline_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)

@@ -6,7 +6,10 @@ Downloads are real, from a server on this machine that answers like a plain host
 import functools
 import gzip
 import hashlib
+import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -179,6 +182,21 @@ def test_what_cannot_be_fetched_is_one_line_and_leaves_nothing(
         read_rows(DataFile("set/rows.jsonl", SHA256, origin))
     assert "\n" not in str(caught.value)
     assert not list((folder / "set").iterdir())
+
+
+def test_the_hub_does_not_tell_of_its_retries() -> None:
+    code = (
+        "import logging, pathlib\n"
+        "from sdb_harness.benchmarks import data_files\n"
+        "try:\n"
+        "    data_files._fetch_from_hub(data_files.HubFile('a/b', 'c', 'd'), pathlib.Path(), '')\n"
+        "except data_files.UserError:\n"
+        "    import huggingface_hub.utils._http\n"
+        "    print(logging.getLogger('huggingface_hub.utils._http').getEffectiveLevel())\n"
+    )
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True)
+    assert done.stdout == f"{logging.ERROR}\n", done.stderr
 
 
 def test_being_offline_or_cut_off_is_one_line(

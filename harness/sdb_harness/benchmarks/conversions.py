@@ -84,6 +84,12 @@ def load_hub_rows(origin: HubRows, fields: Sequence[str], target: Path) -> list[
         return list(found.select_columns(list(fields)))
     except Exception as error:  # other classes in each of its versions, and its transport's
         reason = (str(error) or type(error).__name__).partition("\n")[0]
+        if "gated" in reason:
+            raise UserError(
+                f"the hub gives {origin} only to whom its authors let in ({reason}); accept the "
+                f"terms at https://huggingface.co/datasets/{origin.repo}, then `hf auth login` or "
+                "export HF_TOKEN, and run this again"
+            ) from None
         raise UserError(
             f"cannot load {origin} ({reason}); go online (and unset HF_HUB_OFFLINE), or run "
             f"`sdbench benchmarks fetch {origin.spec}` on a machine that is, and copy its {target} "

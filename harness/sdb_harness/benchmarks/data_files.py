@@ -11,7 +11,6 @@ origin.
 import gzip
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import zlib
@@ -216,9 +215,9 @@ def _fetch_from_hub(origin: HubFile, folder: Path, remedy: str) -> Path:
     """Download one file of a data set. Raises UserError."""
     import huggingface_hub  # slow, and only needed here
     from huggingface_hub import errors
+    from huggingface_hub.utils import logging
 
-    # It tells of every retry; what is left after the last one is raised.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.set_verbosity_error()  # it tells of every retry; what the last one leaves is raised
     where = f"{origin.name} of {origin.repo}"
     try:
         path = huggingface_hub.hf_hub_download(
