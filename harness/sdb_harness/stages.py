@@ -41,7 +41,8 @@ WARM_UP_MARK = "# Warm-up; the next lines only have the right shape.\n"
 
 
 MAX_REASONS = 20
-"""Reasons for programs that were not judged that are told at most, the most frequent first."""
+"""Reasons for programs that were not generated or judged that are told at most, the most frequent
+first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,8 @@ def generate_programs(
             f"{len(refusals)} of {len(todo)} prompts are too long for {cell.generator} and count "
             f"as unanswered; the first is {refusals[0]}"
         )
+    for detail, number in Counter(faults.values()).most_common(MAX_REASONS):
+        observer.warn(f"{number} programs of {cell.benchmark} not generated: {detail}")
     cell_hash = cell.compute_hash()
     for member, detail in faults.items():
         prompted = todo[member]

@@ -203,8 +203,11 @@ def test_faults_are_retried_once(store: Store) -> None:
 
 
 def test_faults_that_stay_are_counted_and_tried_again_by_the_next_run(store: Store) -> None:
-    planned = plan_cell()
-    assert generate(planned, ScriptedGenerator(num_errors=1000), store) == 3
+    planned, recorder = plan_cell(), Recorder()
+    store.add_cell(planned.cell)
+    broken = ScriptedGenerator(num_errors=1000)
+    assert generate_cell(planned, broken, store, "run-1", recorder) == 3
+    assert recorder.events == ["3 programs of minipy:num_problems=3 not generated: server hung up"]
     assert store.count_faults() == 3
     assert store.list_generated(planned.cell.compute_hash()) == set()
     assert generate(planned, ScriptedGenerator(), store) == 0
