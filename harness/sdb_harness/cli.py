@@ -412,6 +412,7 @@ def compare(first: Path, second: Path, cells: tuple[str, str] | None) -> None:
                 f"no cells of {first} and {second} match: they need one cell each of a benchmark "
                 "revision, or equal settings; name two with --cells CELL CELL"
             )
+        apart = []
         for before, after in pairs:
             if ours[before].benchmark_revision != theirs[after].benchmark_revision:
                 raise UserError(f"cells {before} and {after} are not of one benchmark revision")
@@ -420,13 +421,18 @@ def compare(first: Path, second: Path, cells: tuple[str, str] | None) -> None:
                 for store, key in ((one, before), (other, after))
             ]
             if not outcomes[0].keys() & outcomes[1].keys():
-                raise UserError(f"cells {before} and {after} share no judged problem; run them")
+                apart.append(f"cells {before} and {after} share no judged problem; run them")
+                continue
             names = [
                 f"{cell.generator}, {describe_sampling(cell)} ({cell.compute_hash()})"
                 for cell in (ours[before], theirs[after])
             ]
             title = f"{ours[before].benchmark}: {names[0]} -> {names[1]}"
             print_comparison(compare_outcomes(*outcomes), title, console)
+    if len(apart) == len(pairs):
+        raise UserError("; ".join(apart))
+    for line in apart:
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _find_cell(cells: Mapping[str, Cell], start: str, path: Path) -> str:

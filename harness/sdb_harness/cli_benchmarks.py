@@ -77,7 +77,7 @@ def fetch_benchmark(spec: str) -> None:
 def show_problem(problem: str, split: str | None, level: str | None) -> None:
     """Show a problem and its reference, for example minipy/123 or humaneval/0."""
     name, _, index = problem.partition("/")
-    if not index.isdigit():
+    if not index.isdecimal():
         raise UserError(f"problem {problem!r}; write BENCHMARK/NUMBER, for example minipy/123")
     name = name.lower()
     options = {key: value for key, value in (("split", split), ("level", level)) if value}

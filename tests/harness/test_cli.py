@@ -66,6 +66,7 @@ def assert_one_line(result: Result, message: str) -> None:
         (["leaderboard", "build"], "no store below runs; run `sdbench run` first"),
         (["leaderboard", "build", "--store", "x.sqlite"], "no store at x.sqlite"),
         (["benchmarks", "show", "minipy"], "write BENCHMARK/NUMBER"),
+        (["benchmarks", "show", "minipy/²"], "write BENCHMARK/NUMBER"),
         (["benchmarks", "show", "humaneval/164"], "use 0 to 163"),
         (["benchmarks", "show", "humaneval/1", "--level", "2"], "humaneval has no options"),
         (["benchmarks", "verify", "minipi"], "did you mean 'minipy'? allowed: aider_edit, "),

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from sdb_harness.cli import main
 from sdb_harness.records import Cell, SampleRow
+from sdb_harness.store import Store
 from sdb_leaderboard.compare import compare_outcomes, count_outcomes, match_cells
 
 MakeCell = Callable[..., tuple[Cell, list[SampleRow]]]
@@ -53,7 +54,9 @@ def test_cells_are_paired_where_no_others_can_be_meant(make_cell: MakeCell) -> N
     assert match_cells(one, {stranger.compute_hash(): stranger}) == []
 
 
-def test_the_command_compares_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_compares_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cell: MakeCell
+) -> None:
     monkeypatch.chdir(tmp_path)
     lines = [f'{{"task_id": "minipy/{n}", "completion": "    return 0"}}\n' for n in range(3)]
     Path("samples.jsonl").write_text("".join(lines))
@@ -71,6 +74,17 @@ def test_the_command_compares_stores(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "pass@1 0.0 -> 100.0 %, difference +100.0 points" in done.stdout
     assert "gained 3\n    minipy/0  0/1 -> 1/1\n" in done.stdout
     assert "lost 0" in done.stdout
+    empty = make_cell([["passed"]], benchmark="humaneval")[0]
+    for path in stores:  # begun and without a row: the others are compared nevertheless
+        with Store.open_for_writing(Path(path)) as store:
+            store.add_cell(empty)
+    more = run(main, ["compare", *stores])
+    assert (more.exit_code, more.stdout) == (0, done.stdout)
+    key = empty.compute_hash()
+    assert more.stderr == f"note: cells {key} and {key} share no judged problem; run them\n"
+    alone = run(main, ["compare", *stores, "--cells", key, key])
+    assert (alone.exit_code, alone.stderr.count("\n")) == (2, 1)
+    assert "share no judged problem" in alone.stderr
     wrong = run(main, ["compare", *stores, "--cells", "zz", "zz"])
     assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
     assert "0 cells of runs/a/store.sqlite start with 'zz'; it has " in wrong.stderr
