@@ -33,8 +33,16 @@ from sdb_harness.store import Store
     show_default=True,
     help="Column with the text; several are joined.",
 )
-@click.option("--clean", type=click.Path(path_type=Path), help="Write the other documents here.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write one JSON line per overlap.")
+@click.option(
+    "--clean",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the other documents here, packed if the name ends in .gz.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write one JSON line per overlap.",
+)
 def decontaminate(
     data: Path,
     against: tuple[str, ...],
@@ -56,8 +64,12 @@ def decontaminate(
         batch_documents,
         open_lines,
         read_documents,
+        write_whole,
     )
 
+    for path in filter(None, (clean, report)):
+        if path.resolve() == data.resolve():
+            raise UserError(f"{path} is the data itself; write what is found to another file")
     benchmarks = [load_benchmark(spec) for spec in against]
     index = NgramIndex(benchmarks)
     num_documents, overlapping = 0, 0
@@ -65,9 +77,12 @@ def decontaminate(
     bars = (BarColumn(), DownloadColumn(), SpeedColumn(), TimeRemainingColumn())
     with ExitStack() as stack:
         file = stack.enter_context(open_lines(data))
-        cleaned = stack.enter_context(clean.open("wb")) if clean else None
-        listed = stack.enter_context(report.open("w")) if report else None
-        bar = stack.enter_context(Progress(*bars, console=Console(stderr=True), transient=True))
+        cleaned = stack.enter_context(write_whole(clean)) if clean else None
+        listed = stack.enter_context(write_whole(report)) if report else None
+        console = Console(stderr=True)
+        bar = stack.enter_context(
+            Progress(*bars, console=console, transient=True, disable=not console.is_terminal)
+        )
         task = bar.add_task("", total=data.stat().st_size if data.suffix != ".gz" else None)
         for batch in batch_documents(read_documents(file, str(data), columns)):
             overlaps = {o.position: o for o in index.find([d.text for d in batch])}
@@ -84,7 +99,7 @@ def decontaminate(
                         "problems": overlap.problem_ids,
                         "words": overlap.ngram,
                     }
-                    listed.write(json.dumps(row) + "\n")
+                    listed.write(json.dumps(row).encode() + b"\n")
             num_documents += len(batch)
             overlapping += len(overlaps)
             bar.update(task, completed=file.tell())

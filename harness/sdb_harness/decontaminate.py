@@ -13,7 +13,9 @@ What it does not do: paraphrases, translated or renamed solutions stay unseen.
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -155,14 +157,15 @@ def read_documents(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterato
     """Read JSON lines; the named columns, joined, are the text.
 
     Raises:
-        UserError: a line is no JSON object or lacks a column; names file and line.
+        UserError: a line is no JSON object or lacks a column, or the file ends too early or is
+            damaged; names file and line.
     """
-    for number, line in enumerate(file, 1):
+    for number, line in read_lines(file, name):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{name}:{number}: not JSON: {error}") from None
         if not isinstance(row, dict):
             raise UserError(f"{name}:{number}: not a JSON object")
@@ -174,12 +177,42 @@ def read_documents(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterato
         yield Document(number, line, "".join(row[column] for column in columns))
 
 
+def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+    """Number, from 1, and bytes of each line. Raises UserError if the file is damaged."""
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            yield number, line
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{name}: cannot be read behind line {number}: {error}; fetch or pack it again"
+        ) from None
+
+
 def open_lines(path: Path) -> BinaryIO:
     """Open a file of JSON lines, packed with gzip or plain. Raises UserError if it cannot be."""
     try:
         return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that is there when all of it is, packed if its name ends in `.gz`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        with gzip.open(scratch, "wb") if path.suffix == ".gz" else scratch.open("wb") as file:
+            yield cast(BinaryIO, file)
+        scratch.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; name another file") from error
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def batch_documents(documents: Iterable[Document]) -> Iterator[list[Document]]:

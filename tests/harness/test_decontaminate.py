@@ -80,13 +80,17 @@ def test_command_keeps_what_does_not_overlap(tmp_path: Path) -> None:
     ]
     data = tmp_path / "data.jsonl.gz"
     data.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
-    clean, report = tmp_path / "clean.jsonl", tmp_path / "report.jsonl"
+    clean, report = tmp_path / "clean.jsonl.gz", tmp_path / "report.jsonl"
     arguments = ["decontaminate", str(data), "--against", "humaneval", "--column", "source"]
     result = CliRunner().invoke(main, [*arguments, "--clean", str(clean), "--report", str(report)])
     assert result.exit_code == 0, result.output
     assert "1 of 3 documents (33.333%)" in result.output
     assert "humaneval: 1 of 164 problems found" in result.output
-    assert [json.loads(line) for line in clean.read_text().splitlines()] == [rows[0], rows[2]]
+    cleaned = gzip.decompress(clean.read_bytes()).splitlines()
+    assert [json.loads(line) for line in cleaned] == [rows[0], rows[2]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("clean.jsonl.gz", "data.jsonl.gz", "report.jsonl")
+    ]
     (line,) = report.read_text().splitlines()
     assert json.loads(line)["line"] == 2
     assert json.loads(line)["problems"] == ["HumanEval/3"]
@@ -96,6 +100,7 @@ def test_command_keeps_what_does_not_overlap(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", "data.jsonl:2: not JSON"),
+        ("[" * 100_000, "data.jsonl:2: not JSON"),
         ("[1]", "data.jsonl:2: not a JSON object"),
         ('{"code": "x"}', "data.jsonl:2: no text in column 'text'; it has code"),
         ('{"text": null}', "name the column with --column"),
@@ -104,6 +109,28 @@ def test_command_keeps_what_does_not_overlap(tmp_path: Path) -> None:
 def test_bad_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "fine"}\n' + line + "\n")
-    result = CliRunner().invoke(main, ["decontaminate", str(data), "--against", "humaneval"])
-    assert result.exit_code != 0
-    assert message in str(result.output) + str(result.exception)
+    clean = tmp_path / "clean.jsonl"
+    arguments = ["decontaminate", str(data), "--against", "humaneval", "--clean", str(clean)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert list(tmp_path.iterdir()) == [data]  # no part of what would have been clean
+
+
+def test_damaged_files_are_named_and_the_data_are_never_written_over(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl.gz"
+    whole = gzip.compress(b'{"text": "fine"}\n' * 9999)
+    arguments = ["decontaminate", str(data), "--against", "humaneval"]
+    for content, options, message in (
+        (whole[:-20], (), "data.jsonl.gz: cannot be read behind line "),
+        (b"{}", (), "data.jsonl.gz: cannot be read behind line 0: Not a gzipped file"),
+        (whole, ("--clean", str(data)), "is the data itself"),
+        (whole, ("--report", str(tmp_path / "." / data.name)), "is the data itself"),
+        (whole, ("--clean", str(tmp_path / "no" / "x")), "cannot write"),
+    ):
+        data.write_bytes(content)
+        result = CliRunner().invoke(main, [*arguments, *options])
+        assert result.exit_code == 2, result.output
+        assert message in result.output
+        assert len(result.output.splitlines()) == 1
+        assert data.read_bytes() == content
