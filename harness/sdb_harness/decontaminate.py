@@ -13,7 +13,6 @@ What it does not do: paraphrases, translated or renamed solutions stay unseen.
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdb_harness.benchmarks import Benchmark
+from sdb_harness.benchmarks.data_files import number_lines
 from sdb_harness.errors import UserError
 
 NGRAM_WORDS = 10
@@ -160,7 +160,7 @@ def read_documents(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterato
         UserError: a line is no JSON object or lacks a column, or the file ends too early or is
             damaged; names file and line.
     """
-    for number, line in read_lines(file, name):
+    for number, line in number_lines(file, name):
         if not line.strip():
             continue
         try:
@@ -175,18 +175,6 @@ def read_documents(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterato
                 f"{', '.join(map(str, row)) or 'nothing'}; name the column with --column"
             )
         yield Document(number, line, "".join(row[column] for column in columns))
-
-
-def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
-    """Number, from 1, and bytes of each line. Raises UserError if the file is damaged."""
-    number = 0
-    try:
-        for number, line in enumerate(file, 1):
-            yield number, line
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{name}: cannot be read behind line {number}: {error}; fetch or pack it again"
-        ) from None
 
 
 def open_lines(path: Path) -> BinaryIO:

@@ -357,6 +357,11 @@ def test_bad_data_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(UserError, match=rf"test\.jsonl:1: no text '{name}'"):
             load_benchmark("livecodebench:release=v1")
     path.unlink()
+    packed = path.with_name("test.jsonl.gz")
+    packed.write_bytes(gzip.compress(good.encode())[:-9])
+    with pytest.raises(UserError, match=r"test\.jsonl\.gz: cannot be read behind line \d"):
+        load_benchmark("livecodebench:release=v1")
+    packed.unlink()
     command = r"hf download livecodebench/code_generation_lite test\.jsonl .*--revision 0fe84c39"
     with pytest.raises(UserError, match=command):
         load_benchmark("livecodebench:release=v1")

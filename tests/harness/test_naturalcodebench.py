@@ -180,7 +180,14 @@ def test_bad_files_are_named(
 ) -> None:
     path = tmp_path / "naturalcodebench" / "ncb_java_zh.jsonl"
     path.write_text('{"_id": 1}')
-    with pytest.raises(UserError, match=r"ncb_java_zh.jsonl: a problem lacks 'prompt'; fetch"):
+    with pytest.raises(UserError, match=r"ncb_java_zh.jsonl: problem 1 lacks 'prompt'; fetch"):
+        load_benchmark("naturalcodebench")
+    (row,) = (tmp_path / "naturalcodebench" / "ncb_java_en.jsonl").read_text().splitlines()[:1]
+    path.write_text(json.dumps(json.loads(row) | {"testcases": None}))
+    with pytest.raises(UserError, match=r"ncb_java_zh.jsonl: problem 1 lacks 'testcases'; fetch"):
+        load_benchmark("naturalcodebench")
+    path.write_text(f"{row}\n\n{row}\n")
+    with pytest.raises(UserError, match=r"zh.jsonl: problem 2 has the _id \d+ of problem 1; fetch"):
         load_benchmark("naturalcodebench")
     path.write_text("{}\n{")
     with pytest.raises(UserError, match=r"ncb_java_zh.jsonl:2: not JSON"):

@@ -314,6 +314,22 @@ def read_json_lines(name: str, remedy: str) -> tuple[Path, list[dict[str, Any]]]
     return path, list(_parse_lines(path, read_unpacked(path, remedy).split(b"\n"), dict, remedy))
 
 
+def number_lines(file: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """Number, from 1, and bytes of each line of an open file, packed or not.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            yield number, line
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{name}: cannot be read behind line {number}: {error}; fetch or pack it again"
+        ) from None
+
+
 def _parse_lines(path: Path, lines: Iterable[bytes], kind: type, remedy: str) -> Iterator[Any]:
     """The JSON values of a file, all of one kind. Raises UserError, with the line's number."""
     for number, line in enumerate(lines, start=1):
@@ -321,7 +337,7 @@ def _parse_lines(path: Path, lines: Iterable[bytes], kind: type, remedy: str) ->
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: not JSON ({error}); {remedy}") from None
         if not isinstance(value, kind):
             raise UserError(f"{path}:{number}: not {_KINDS[kind]}; {remedy}")

@@ -42,6 +42,7 @@ from sdb_harness.benchmarks.data_files import (
     HubFile,
     describe_mismatch,
     locate_file,
+    number_lines,
     read_rows,
 )
 from sdb_harness.benchmarks.livecodebench_compat import PRELUDE as COMPAT_PRELUDE
@@ -209,14 +210,14 @@ def read_lines(file: DataFile, path: Path) -> Iterator[tuple[int, bytes, dict[st
     """
     digest, place = hashlib.sha256(), 0
     with open_lines(path) as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in number_lines(lines, str(path)):
             digest.update(line)
             start, place = place, place + len(line)
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}:{number}: not JSON: {error}; fetch it again") from None
             texts = row if isinstance(row, dict) else {}
             if lacking := [name for name in FIELDS if not isinstance(texts.get(name), str)]:

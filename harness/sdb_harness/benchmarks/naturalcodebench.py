@@ -82,9 +82,16 @@ def load(options: Mapping[str, str]) -> Benchmark:
         for prompt in prompts:
             name = f"naturalcodebench/ncb_{language}_{prompt}.jsonl"
             path, rows = read_json_lines(name, REMEDY)
-            for row in rows:
-                if missing := [key for key in FIELDS if key not in row]:
-                    raise UserError(f"{path}: a problem lacks {missing[0]!r}; {REMEDY}")
+            numbers: dict[int, int] = {}
+            for number, row in enumerate(rows, start=1):
+                kinds = {key: int if key == "_id" else str for key in FIELDS}
+                if wrong := [k for k, kind in kinds.items() if not isinstance(row.get(k), kind)]:
+                    raise UserError(f"{path}: problem {number} lacks {wrong[0]!r}; {REMEDY}")
+                if numbers.setdefault(row["_id"], number) != number:
+                    raise UserError(
+                        f"{path}: problem {number} has the _id {row['_id']} of problem "
+                        f"{numbers[row['_id']]}; {REMEDY}"
+                    )
                 digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
                 problems.append(make_problem(row, language, prompt))
     return Benchmark(
