@@ -13,6 +13,7 @@ What it does not do: paraphrases, translated or renamed solutions stay unseen.
 
 import gzip
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from sdb_harness.errors import UserError
 NGRAM_WORDS = 10
 BATCH_BYTES = 1 << 19
 """Text hashed at once: its arrays stay in the processor's caches."""
+WINDOW_BYTES = 1 << 21
+"""Of a longer document: hashing takes some forty times as much memory."""
+SPACE = re.compile(rb"[ \t\n\r\x0b\x0c]")
 SLOTS_PER_NGRAM = 8
 """At least so many in the filter, so that at most one run of words in eight is looked up."""
 
@@ -86,19 +90,13 @@ class NgramIndex:
         """Search documents; the ones that share an n-gram with a problem, in order."""
         encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
         blob = b"\n".join(encoded)
-        hashes, starts, ends = self._hash(blob)
-        if not len(hashes):
-            return []
-        candidates = np.flatnonzero(self._may_hold[hashes >> self._shift])
-        candidates = candidates[np.isin(hashes[candidates], self._known)]
         borders = np.cumsum([len(text) + 1 for text in encoded])
         found: dict[int, tuple[set[str], str]] = {}
-        for first in candidates.tolist():
-            last = first + self.num_words - 1
-            position = int(np.searchsorted(borders, starts[first], side="right"))
-            if ends[last] >= borders[position]:
+        for start, end in self._list_candidates(blob):
+            position = int(np.searchsorted(borders, start, side="right"))
+            if end >= borders[position]:
                 continue  # the run crosses from one document into the next
-            shared = blob[starts[first] : ends[last]]
+            shared = blob[start:end]
             problem_ids = self.problems.get(tuple(shared.lower().split()), set())
             if problem_ids:
                 text = b" ".join(shared.split()).decode("utf-8", "replace")
@@ -107,6 +105,23 @@ class NgramIndex:
             Overlap(position, tuple(sorted(problem_ids)), text)
             for position, (problem_ids, text) in sorted(found.items())
         ]
+
+    def _list_candidates(self, blob: bytes) -> Iterator[tuple[int, int]]:
+        """Start and end of every run of words whose hash is known, window by window.
+
+        A window begins with the words in front of it that runs across its border need.
+        """
+        start = stop = 0
+        while stop < len(blob):
+            space = SPACE.search(blob, stop + WINDOW_BYTES)
+            stop = space.start() if space else len(blob)
+            hashes, starts, ends = self._hash(blob[start:stop])
+            candidates = np.flatnonzero(self._may_hold[hashes >> self._shift])
+            for first in candidates[np.isin(hashes[candidates], self._known)].tolist():
+                last = first + self.num_words - 1
+                yield start + int(starts[first]), start + int(ends[last])
+            kept = starts[max(0, len(starts) - self.num_words + 1) :]
+            start = start + int(kept[0]) if len(kept) else stop
 
     def _hash(self, blob: bytes) -> tuple[Hashes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Hash of every n-gram, and where every word starts and ends.

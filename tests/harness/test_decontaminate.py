@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from sdb_harness import decontaminate
 from sdb_harness.benchmarks import load_benchmark
 from sdb_harness.cli import main
 from sdb_harness.decontaminate import SLOTS_PER_NGRAM, NgramIndex, list_ngrams, make_powers
@@ -25,8 +26,12 @@ def find_slowly(index: NgramIndex, texts: list[str]) -> dict[int, set[str]]:
     return found
 
 
+@pytest.mark.parametrize("window_bytes", [40, decontaminate.WINDOW_BYTES])
 @pytest.mark.parametrize("num_words", [1, 2, 10])
-def test_equals_its_definition_on_shuffled_pieces_of_problems(num_words: int) -> None:
+def test_equals_its_definition_on_shuffled_pieces_of_problems(
+    num_words: int, window_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decontaminate, "WINDOW_BYTES", window_bytes)
     index = NgramIndex([HUMANEVAL], num_words)
     draw = random.Random(0)
     texts = []
