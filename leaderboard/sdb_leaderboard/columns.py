@@ -228,7 +228,12 @@ COLUMNS = (
 def select_columns(table: pd.DataFrame) -> list[Column]:
     """The fixed columns, pass@k where there are samples for it, and pass@1 of the groups."""
     extra = [
-        Column(f"pass_at_{k}", f"pass@{k} %", "Unbiased estimate.", _percent(f"pass_at_{k}"))
+        Column(
+            f"pass_at_{k}",
+            f"pass@{k} %, 95 % CI",
+            "Unbiased estimate; the interval is between problems, as that of pass@1.",
+            _write_interval(f"pass_at_{k}"),
+        )
         for k in PASS_AT_K
         if f"pass_at_{k}" in table
     ]

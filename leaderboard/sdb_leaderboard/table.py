@@ -298,7 +298,8 @@ def _summarise_quality(benchmark: str, scored: pd.DataFrame) -> dict[str, object
         if not by_problem.empty and by_problem["count"].min() >= k:
             pairs = zip(by_problem["count"], by_problem["sum"], strict=True)
             values = [estimate_pass_at_k(int(n), int(c), k) for n, c in pairs]
-            quality[f"pass_at_{k}"] = float(np.mean(values))
+            score, key = compute_score_interval(np.array(values)), f"pass_at_{k}"
+            quality |= {key: score.mean, f"{key}_low": score.low, f"{key}_high": score.high}
     shares = scored.groupby(["group", "problem_id"])["is_passed"].mean()
     by_group = shares.groupby("group").mean()
     if len(by_group) > 1:

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from sdb_harness.records import Cell, SampleRow
+from sdb_leaderboard.columns import select_columns
+from sdb_leaderboard.statistics import compute_score_interval
 from sdb_leaderboard.table import (
     GROUP_PREFIX,
     build_table,
@@ -119,6 +123,12 @@ def test_pass_at_k_appears_with_enough_samples(make_cell: MakeCell) -> None:
     (line,) = build_table({cell.compute_hash(): cell}, rows).to_dict("records")
     assert line["pass_at_5"] == pytest.approx((5 / 6) / 2)
     assert line["pass_at_2"] == pytest.approx((2 / 6) / 2)
+    of_problems = compute_score_interval(np.array([5 / 6, 0.0]))
+    assert (line["pass_at_5_low"], line["pass_at_5_high"]) == pytest.approx(
+        (of_problems.low, of_problems.high)
+    )
+    columns = {column.key: column for column in select_columns(pd.DataFrame([line]))}
+    assert columns["pass_at_5"].write(pd.Series(line)) == "41.7 [5.1, 90.4]"
     assert "pass_at_10" not in line
 
 
