@@ -179,21 +179,21 @@ class Record:
         """Read the file if it is there.
 
         Raises:
-            UserError: it is not such a record.
+            UserError: it is not such a record, or would be the table beside it.
         """
         self._path = path
         self.rows: dict[str, Row] = {}
+        if path is not None and path.suffix == ".md":
+            raise UserError(f"{path} is where the table goes; name the record {path.stem}.json")
         if path is None or not path.exists():
             return
         try:
             self.rows = json.loads(path.read_text())
-            is_record = all("references" in row for row in self.rows.values())
-        except (OSError, ValueError, AttributeError, TypeError):
-            is_record = False
-        if not is_record:
+            render_markdown(self.rows)
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
             raise UserError(
                 f"{path} is no record of `benchmarks verify`; move it away or name another file"
-            )
+            ) from None
 
     def find_done(
         self, spec: str, key: Mapping[str, Any]

@@ -163,9 +163,12 @@ def test_a_record_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         assert "reference" in verify_into(path, benchmark, sandbox)[1]
         changed = replace(benchmark, revision="another")
         assert "reference" in verify_into(path, changed, sandbox)[1]
-    path.write_text("[1]")
-    with pytest.raises(UserError, match=r"record.json is no record of `benchmarks verify`"):
-        Record(path)
+    for text in ("[1]", '{"b": {"references": 3}}', ""):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"record.json is no record of `benchmarks verify`"):
+            Record(path)
+    with pytest.raises(UserError, match=r"where the table goes; name the record record.json"):
+        Record(path.with_suffix(".md"))
 
 
 def test_samples_are_recorded_with_the_commit_and_judged_once(tmp_path: Path) -> None:
