@@ -29,6 +29,7 @@ from sdb_harness.cli_tables import (
     print_rows,
 )
 from sdb_harness.errors import HarnessError, MissingData
+from sdb_sandboxes.errors import SandboxError
 
 if TYPE_CHECKING:
     from sdb_harness.verification import Finding
@@ -76,7 +77,7 @@ class Verification:
             except MissingData as error:
                 left_out.append(f"{spec}: left out: {error}")
                 state = "left out"
-            except (HarnessError, OSError, RuntimeError, ValueError) as error:
+            except (HarnessError, SandboxError, OSError, RuntimeError, ValueError) as error:
                 failed.append(f"{spec}: failed: {str(error) or type(error).__name__}")
                 state = "failed"
             console.print(Text(f"[{number}/{len(specs)}] {spec}: {state}"), soft_wrap=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.records import Problem
 from sdb_sandboxes.by_language import LanguageSandbox
+from sdb_sandboxes.errors import SandboxUnavailable
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import ExecutionRequest, ResourceLimits, Status, Verdict
 from sdb_sandboxes.verifiers import verify
@@ -38,7 +39,7 @@ class Judge:
         """Ask once.
 
         Raises:
-            RuntimeError: the sandbox cannot answer.
+            SandboxUnavailable: the sandbox cannot answer.
         """
         self._sandbox, self._benchmark = sandbox, benchmark
         wanted = {name for problem in benchmark.problems for name in problem.modules}
@@ -91,7 +92,7 @@ def find_missing_modules(sandbox: Sandbox, names: Iterable[str]) -> frozenset[st
     """Which of these Python modules cannot be imported in the sandbox.
 
     Raises:
-        RuntimeError: the sandbox cannot answer.
+        SandboxUnavailable: the sandbox cannot answer.
     """
     wanted = sorted(names)
     if not wanted:
@@ -100,5 +101,8 @@ def find_missing_modules(sandbox: Sandbox, names: Iterable[str]) -> frozenset[st
     result = sandbox.call_functions(ExecutionRequest(PROBE, (("list_missing", (wanted,)),), limits))
     answer = result.outcomes[0].value if result.outcomes else None
     if not isinstance(answer, list):
-        raise RuntimeError(f"the sandbox cannot say which modules it has: {result.detail}")
+        raise SandboxUnavailable(
+            f"the sandbox cannot say which modules it has: {result.detail or result.status.value}; "
+            "run the same command again"
+        )
     return frozenset(map(str, answer))

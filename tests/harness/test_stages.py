@@ -9,11 +9,13 @@ import pytest
 from sdb_harness import stages
 from sdb_harness.generators import Generator, Prompted
 from sdb_harness.hardware import describe_hardware
+from sdb_harness.judging import find_missing_modules
 from sdb_harness.provenance import build_manifest
 from sdb_harness.records import Completion, SamplingConfig
 from sdb_harness.stages import WARM_UP_MARK, derive_seed, generate_cell, judge_cell, run_cells
 from sdb_harness.store import Stage, Store
 from sdb_harness.sweep import PlannedCell, parse_sweep, resolve_cells
+from sdb_sandboxes.errors import SandboxUnavailable
 from sdb_sandboxes.types import (
     AssertionCheck,
     CallOutcome,
@@ -270,6 +272,11 @@ def test_equal_programs_of_a_problem_run_once_and_share_the_verdict(store: Store
     assert sandbox.num_calls == 3 + 1
     assert recorder.events == ["judge"] * 9
     assert [row.status for row in store.iterate_rows()] == ["passed"] * 9
+
+
+def test_a_sandbox_that_cannot_answer_at_all_is_one_line() -> None:
+    with pytest.raises(SandboxUnavailable, match="which modules it has: slot died; run the same"):
+        find_missing_modules(ScriptedSandbox(num_faults=1), ["numpy"])
 
 
 def test_cells_are_generated_before_they_are_judged_and_loaded_only_if_needed(
