@@ -24,27 +24,29 @@ from statistics import fmean
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.records import Problem, SampleRow
 from sdb_sandboxes.sandbox import Sandbox
-from sdb_sandboxes.types import ObjectCheck, ProgramRequest, ResourceLimits, SuiteCheck
+from sdb_sandboxes.types import ObjectCheck, ProgramRequest, ResourceLimits, Status, SuiteCheck
 
 TRACER = """\
-import json, sys, threading
+import json, sys, threading, types
 
 lines = set()
 
 def trace(frame, event, argument):
-    if frame.f_code.co_filename != "<program>":
+    if frame.f_code.co_filename != "program.py":
         return None
     if event == "line":
         lines.add(frame.f_lineno)
     return trace
 
-with open("program.txt") as file:
+with open("program.py") as file:
     source = file.read()
-names = {"__name__": "__main__"}
+tracer, program = sys.modules["__main__"], types.ModuleType("__main__")
+program.__file__ = "program.py"  # some tests ask for the source of what they test
+sys.modules["__main__"] = program
 threading.settrace(trace)
 sys.settrace(trace)
 try:
-    exec(compile(source, "<program>", "exec", dont_inherit=True), names)
+    exec(compile(source, "program.py", "exec", dont_inherit=True), vars(program))
 finally:
     sys.settrace(None)
     print()
@@ -82,8 +84,10 @@ def measure_program(
     problem: Problem, program: str, sandbox: Sandbox, limits: ResourceLimits
 ) -> float | None:
     """Lines not run, per line of the comparison; None if the traced run did not end well."""
-    files = (("main.py", TRACER), ("program.txt", f"{program}\n{get_tests(problem)}"))
+    files = (("main.py", TRACER), ("program.py", f"{program}\n{get_tests(problem)}"))
     result = sandbox.run_program(ProgramRequest("python", files, ("",), limits))
+    if result.status is not Status.PASSED:
+        return None
     try:
         run = set(json.loads(result.runs[0].stdout.rstrip("\n").rpartition("\n")[2]))
     except (ValueError, TypeError, LookupError, RecursionError):

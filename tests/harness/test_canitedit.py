@@ -197,6 +197,11 @@ class TestExcessCode:
         )
         with open_sandbox(num_slots=1) as sandbox:
             share = measure_program(problem, COUNTED, sandbox, benchmark.limits)
+            source = "import inspect\nassert 'area' in inspect.getsource(Shape)\n"
+            asking = replace(problem, check=SuiteCheck((("t.py", source),), ("solution",)))
+            assert measure_program(asking, COUNTED, sandbox, benchmark.limits) is not None
+            failing = replace(problem, check=SuiteCheck((("t.py", "1 / 0\n"),), ("solution",)))
+            assert measure_program(failing, COUNTED, sandbox, benchmark.limits) is None
         assert share == pytest.approx(len(MISSING) / len(COUNTED.splitlines()))
         assert count_missing_lines(COUNTED, range(100)) == 0
 
