@@ -427,7 +427,8 @@ def compare(first: Path, second: Path, cells: tuple[str, str] | None) -> None:
                 f"{cell.generator}, {describe_sampling(cell)} ({cell.compute_hash()})"
                 for cell in (ours[before], theirs[after])
             ]
-            title = f"{ours[before].benchmark}: {names[0]} -> {names[1]}"
+            revision = ours[before].benchmark_revision[:16]
+            title = f"{ours[before].benchmark} ({revision}): {names[0]} -> {names[1]}"
             print_comparison(compare_outcomes(*outcomes), title, console)
     if len(apart) == len(pairs):
         raise UserError("; ".join(apart))

@@ -213,9 +213,12 @@ def measure_excess_code(store: Path, sandbox_name: str) -> None:
             benchmark = load_benchmark(cell.benchmark)
             of_cell = [row for row in rows if row.cell_hash == key]
             found = compute_excess_code(benchmark, sandbox, of_cell)
-            text = "nothing passed" if found is None else f"{found[0]:.2f} % ({found[1]} problems)"
+            text = "nothing passed"
+            if found:
+                error = f"standard error {found.standard_error:.2f}"
+                text = f"{found.mean:.2f} % ({error}, {found.num_problems} problems)"
             line = f"{cell.generator} on {cell.benchmark}, {cell.protocol}: ExcessCode {text}"
-            console.print(Text(line), soft_wrap=True)
+            console.print(Text(f"{line}\n{benchmark.describe()}"), soft_wrap=True)
 
 
 @benchmarks.command("judge-modes")

@@ -18,8 +18,11 @@ import ast
 import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, pstdev
 
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.records import Problem, SampleRow
@@ -54,9 +57,20 @@ finally:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class ExcessCode:
+    """The metric of one cell, in percent."""
+
+    mean: float
+    standard_error: float
+    """Between problems, as upstream computes it: dividing by their number, not by one less."""
+    num_problems: int
+    """Those that a sample passed."""
+
+
 def compute_excess_code(
     benchmark: Benchmark, sandbox: Sandbox, rows: Iterable[SampleRow]
-) -> tuple[float, int] | None:
+) -> ExcessCode | None:
     """The metric of one cell.
 
     Args:
@@ -65,19 +79,23 @@ def compute_excess_code(
         rows: The cell's rows; those that did not pass are skipped.
 
     Returns:
-        (percent, number of problems that count), or None if nothing passed.
+        None if nothing passed.
     """
     problems = {problem.problem_id: problem for problem in benchmark.problems}
+
+    def measure(row: SampleRow) -> tuple[str, float | None]:
+        problem = problems[row.problem_id]
+        return row.problem_id, measure_program(problem, row.program, sandbox, benchmark.limits)
+
     shares: dict[str, list[float]] = {}
-    for row in rows:
-        if row.status == "passed":
-            problem = problems[row.problem_id]
-            share = measure_program(problem, row.program, sandbox, benchmark.limits)
+    with ThreadPoolExecutor(sandbox.num_slots) as pool:
+        for problem_id, share in pool.map(measure, [r for r in rows if r.status == "passed"]):
             if share is not None:
-                shares.setdefault(row.problem_id, []).append(share)
+                shares.setdefault(problem_id, []).append(share)
     if not shares:
         return None
-    return 100 * fmean(map(fmean, shares.values())), len(shares)
+    values = [100 * fmean(of_problem) for of_problem in shares.values()]
+    return ExcessCode(fmean(values), pstdev(values) / sqrt(len(values)), len(values))
 
 
 def measure_program(

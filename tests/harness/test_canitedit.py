@@ -216,8 +216,8 @@ class TestExcessCode:
         num_lines = len(excess.splitlines())  # only additions: Differ has no other lines
         assert share == pytest.approx(2 / num_lines)
         assert found is not None
-        assert found[0] == pytest.approx(100 * (2 / num_lines) / 2)
-        assert found[1] == 1
+        assert found.mean == pytest.approx(100 * (2 / num_lines) / 2)
+        assert (found.standard_error, found.num_problems) == (0.0, 1)
 
     def test_nothing_passed_is_no_number(self, benchmark: Benchmark) -> None:
         with open_sandbox(num_slots=1) as sandbox:
