@@ -11,6 +11,7 @@ origin.
 import gzip
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import zlib
@@ -215,9 +216,10 @@ def _fetch_from_hub(origin: HubFile, folder: Path, remedy: str) -> Path:
     """Download one file of a data set. Raises UserError."""
     import huggingface_hub  # slow, and only needed here
     from huggingface_hub import errors
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as hub_logging
 
-    logging.set_verbosity_error()  # it tells of every retry; what the last one leaves is raised
+    # It tells of every retry; what is left after the last one is raised.
+    hub_logging.set_verbosity(logging.ERROR)
     where = f"{origin.name} of {origin.repo}"
     try:
         path = huggingface_hub.hf_hub_download(
