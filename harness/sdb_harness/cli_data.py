@@ -142,11 +142,17 @@ def export(store: Path, out: Path, form: str, cell: str | None) -> None:
             )
             raise UserError(f"--cell {cell or ''} names {len(chosen)} cells; {store} holds {known}")
         rows = list(opened.iterate_rows(chosen[0]))
+    if not rows:
+        raise UserError(f"cell {chosen[0]} of {store} holds no judged program; run it first")
     benchmark = load_benchmark(cells[chosen[0]].benchmark)
     if benchmark.revision != cells[chosen[0]].benchmark_revision:
         raise UserError(
             f"{store} holds answers to another revision of {benchmark.name} than its data here; "
             "export it where those data are"
         )
-    out.write_text(write_samples(rows, form, benchmark.problems), encoding="utf-8")
+    text = write_samples(rows, form, benchmark.problems)
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; name another file") from error
     click.echo(f"{len(rows)} programs: {out}")

@@ -184,6 +184,27 @@ def test_a_run_is_exported_and_judged_again(
     assert Path("again").read_bytes() == Path("out").read_bytes()
 
 
+def test_nothing_is_not_exported_and_nowhere_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--benchmark", "minipy:num_problems=1", "--generator", "canonical", "--name", "a")
+    assert CliRunner().invoke(main, ["run", *options]).exit_code == 0
+    whole = Path("runs/a/store.sqlite")
+    with Store.open_for_reading(whole) as store:
+        (cell,) = store.list_cells().values()
+    with Store.open_for_writing(Path("empty.sqlite")) as store:
+        store.add_cell(cell)
+    for source, out, message in (
+        ("empty.sqlite", "x.jsonl", "holds no judged program; run it first"),
+        (str(whole), "no/x.jsonl", "cannot write no/x.jsonl: No such file or directory"),
+    ):
+        wrong = CliRunner().invoke(main, ["export", source, out])
+        assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
+        assert message in wrong.stderr
+        assert not Path(out).exists()
+
+
 def test_a_list_of_another_benchmark_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "generations.json"
     path.write_text('[["a"], ["b"]]')
