@@ -294,7 +294,8 @@ LANGUAGES: dict[str, Language] = {
         file_name="main.swift",
         compile=(
             *("/usr/bin/swiftc", "-module-cache-path", "/opt/sdbench/swift"),
-            *("-o", "program", "{files}"),
+            # Double's rounded() needs libm, which is linked by itself only behind an import.
+            *("-lm", "-o", "program", "{files}"),
         ),
         run=("./program",),
         num_tasks=16,

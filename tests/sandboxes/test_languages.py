@@ -317,7 +317,7 @@ TWICE: dict[str, tuple[str, str, str, dict[str, str]]] = {
         },
     ),
     "swift": (
-        "func twice(n : Int) -> Int { return 2 * n }\n",
+        "func twice(n : Int) -> Int { return Int((2 * Double(n)).rounded()) }\n",
         "func twice(n : Int) -> Int { return n }\n",
         'var x0 : Int = twice(n : 4)\nvar v0 : Int = 8\nassert(x0 == v0, "no")\n',
         {
