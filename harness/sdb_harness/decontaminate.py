@@ -204,10 +204,14 @@ def open_lines(path: Path) -> BinaryIO:
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Write a file that is there when all of it is, packed if its name ends in `.gz`.
 
+    What is no plain file, such as `/dev/stdout` or a link, is written as it goes and stays what it
+    is.
+
     Raises:
         UserError: it cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.new")
+    is_plain = not path.is_symlink() and (path.is_file() or not path.exists())
+    scratch = path.with_name(f".{path.name}.new") if is_plain else path
     try:
         with gzip.open(scratch, "wb") if path.suffix == ".gz" else scratch.open("wb") as file:
             yield cast(BinaryIO, file)
@@ -215,7 +219,8 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; name another file") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        if is_plain:
+            scratch.unlink(missing_ok=True)
 
 
 def batch_documents(documents: Iterable[Document]) -> Iterator[list[Document]]:

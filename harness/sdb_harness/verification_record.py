@@ -211,7 +211,11 @@ class Record:
         )
 
     def keep(self, spec: str, row: Row) -> None:
-        """Replace a row; the file is replaced as a whole, so that a kill leaves it whole."""
+        """Replace a row; the file is replaced as a whole, so that a kill leaves it whole.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         self.rows[spec] = row
         if self._path is None:
             return
@@ -220,9 +224,14 @@ class Record:
             (self._path.with_suffix(".md"), render_markdown(self.rows)),
         ):
             scratch = path.with_name(f".{path.name}.new")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(text)
-            scratch.replace(path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scratch.write_text(text)
+                scratch.replace(path)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write the record {path}: {error.strerror}; name another file"
+                ) from error
 
 
 def make_cells(spec: str, row: Row) -> tuple[str, ...]:

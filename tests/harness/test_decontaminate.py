@@ -12,7 +12,13 @@ from click.testing import CliRunner
 from sdb_harness import decontaminate
 from sdb_harness.benchmarks import load_benchmark
 from sdb_harness.cli import main
-from sdb_harness.decontaminate import SLOTS_PER_NGRAM, NgramIndex, list_ngrams, make_powers
+from sdb_harness.decontaminate import (
+    SLOTS_PER_NGRAM,
+    NgramIndex,
+    list_ngrams,
+    make_powers,
+    write_whole,
+)
 
 HUMANEVAL = load_benchmark("humaneval")
 
@@ -120,6 +126,14 @@ def test_bad_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert message in result.output
     assert list(tmp_path.iterdir()) == [data]  # no part of what would have been clean
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with write_whole(tmp_path / "link") as file:
+        file.write(b"clean")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"clean"
 
 
 def test_damaged_files_are_named_and_the_data_are_never_written_over(tmp_path: Path) -> None:

@@ -167,6 +167,8 @@ def test_a_record_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match=r"record.json is no record of `benchmarks verify`"):
             Record(path)
+    with pytest.raises(UserError, match=r"cannot write the record .*/r.json: File exists"):
+        Record(path / "r.json").keep("b", kept["b"])
     with pytest.raises(UserError, match=r"where the table goes; name the record record.json"):
         Record(path.with_suffix(".md"))
 
