@@ -23,7 +23,7 @@ from sdb_harness.judging import Judge
 from sdb_harness.records import Problem
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import Status, Verdict
-from sdb_sandboxes.verifiers.exit_code import FORGED
+from sdb_sandboxes.verifiers.exit_code import FORGED, LOOSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ class PublishedFinding:
     """Of `measured`, for not having judged all samples; 0 if all were."""
     num_samples: int
     num_forged: int
-    """Those that pass a wrong expected value too: wrong by our count."""
+    """Those that pass a wrong expected value too, `FORGED` or `LOOSE`: wrong by our count."""
     num_not_compiled: int
     not_judged: Mapping[str, int]
     lost: Mapping[str, int] = field(default_factory=dict)
@@ -328,7 +328,7 @@ def verify_published(
             chosen = Random(0).sample(samples, num_samples)
         verdicts = judge_programs(benchmark, sandbox, chosen)
         not_judged, lost = count_not_judged(benchmark, sandbox, chosen, verdicts)
-        num_forged = sum(verdict.detail.startswith(FORGED) for verdict in verdicts)
+        num_forged = sum(verdict.detail.startswith((FORGED, LOOSE)) for verdict in verdicts)
         n = len(verdicts)
         if not n:
             continue

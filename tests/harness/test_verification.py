@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from sdb_harness import verification
 from sdb_harness.benchmarks import Benchmark
 from sdb_harness.errors import UserError
 from sdb_harness.records import Problem
@@ -37,7 +38,9 @@ from sdb_sandboxes.types import (
     ObjectCheck,
     ResourceLimits,
     Status,
+    Verdict,
 )
+from sdb_sandboxes.verifiers.exit_code import FORGED, LOOSE
 
 
 def make_problem(name: str, reference: str, expected: object) -> Problem:
@@ -95,6 +98,27 @@ def test_samples_may_differ_from_what_is_published_by_a_little(
     assert finding.is_right is is_right
     assert replace(finding, published=None).is_right
     assert not replace(finding, measured=None, lost={"gone": 1}).is_right
+
+
+@pytest.mark.parametrize("detail", [FORGED, LOOSE])
+def test_what_passes_a_wrong_value_too_counts_as_its_authors_count_it(
+    monkeypatch: pytest.MonkeyPatch, detail: str
+) -> None:
+    wrong = Status.WRONG_ANSWER
+    ends = ((Status.PASSED, ""), (wrong, detail), (wrong, "returns 1"))
+    verdicts = [
+        Verdict(status, 1, 0, 0.1, 0.1, 0, "L1", "test", detail=why) for status, why in ends
+    ]
+    problem = make_problem("a", "    return x\n", 1)
+    benchmark = replace(
+        Benchmark("b", "r", (problem,), {}, "none", "none", ResourceLimits()),
+        read_samples=lambda _: [("a", "")] * 3,
+        published={"all": 66.7},
+    )
+    monkeypatch.setattr(verification, "judge_programs", lambda *_: verdicts)
+    with open_sandbox(num_slots=1) as sandbox:
+        (finding,) = verification.verify_published(benchmark, sandbox)
+    assert (finding.num_forged, round(finding.measured or 0, 1)) == (1, 66.7)
 
 
 def test_references_pass_on_an_overloaded_machine_too() -> None:
