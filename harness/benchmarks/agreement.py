@@ -58,24 +58,23 @@ PAIRS: dict[str, tuple[str, DataFile]] = {
 LATE = (
     "theirs is wrong: wall-clock limits on a loaded machine; passes there too when judged by itself"
 )
-REASONS: dict[tuple[str, str], str] = {
-    ("humaneval", "HumanEval/50"): (
+REASONS: dict[tuple[str, str, str], str] = {
+    ("humaneval", "HumanEval/50", "failed"): (
         "the mutant spoils `encode_shift`, which the prompt gives and the tests use; the function "
         "asked for is right. Ours tests with the prompt's own, theirs with the spoilt one"
     ),
-    ("mbpp", "Mbpp/123"): "theirs is wrong: right programs need over 3 seconds; ours allows 10",
-    ("mbpp", "Mbpp/367"): (
+    ("mbpp", "Mbpp/123", "failed"): (
+        "theirs is wrong: right programs need over 3 seconds; ours allows 10"
+    ),
+    ("mbpp", "Mbpp/367", "passed"): (
         "its set-up uses a class that only the reference defines and no prompt names, so no model "
         "can solve it; theirs finds that class because set-up and reference share a namespace"
     ),
-    ("humaneval_plus", "HumanEval/32"): (
-        "theirs is wrong: evalplus 0.3.1 fails every solution of it (mended in its master)"
-    ),
-    ("humaneval_plus", "HumanEval/83"): LATE,
-    ("humaneval_plus", "HumanEval/139"): LATE,
-    ("mbpp_plus", "Mbpp/599"): LATE,
+    ("humaneval_plus", "HumanEval/83", "failed"): LATE,
+    ("humaneval_plus", "HumanEval/139", "failed"): LATE,
+    ("mbpp_plus", "Mbpp/599", "failed"): LATE,
 }
-"""(benchmark, task) -> why the two sides differ on it, and which is right."""
+"""(benchmark, task, their verdict) -> why ours differs, and which is right."""
 
 VERSION = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
 PEER = """\
@@ -299,7 +298,7 @@ def render(result: dict[str, Any]) -> str:
     lines += ["", "| task | kind | ours | theirs | why |", "|---|---|---|---|---|"]
     lines += [
         f"| {spec}: {one['task_id']} | {one['kind']} | {one['ours']} | {one['theirs']} | "
-        f"{REASONS.get((spec, one['task_id']), 'unexplained')} |"
+        f"{REASONS.get((spec, one['task_id'], one['theirs']), 'unexplained')} |"
         for spec, found in result["benchmarks"].items()
         for one in found["differences"]
     ]
