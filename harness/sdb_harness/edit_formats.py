@@ -26,6 +26,12 @@ Files = Mapping[str, str]
 
 MAX_NAME = 250
 """Longest line that can be a file's name; a paragraph above a fence is none."""
+MAX_CHARS = 1 << 20
+"""Longest file that repeated matches or indentation may make: a short reply could double it at
+every edit."""
+MAX_SEARCHED = 1 << 25
+"""Characters of files that the edits of one reply search at most, some seconds; what comes behind
+is malformed."""
 
 
 class Edited(NamedTuple):
@@ -162,9 +168,12 @@ def apply_diff(reply: str, files: Files) -> Edited:
     fault = _read_edits(split_lines(reply), files, edits)
     if fault:
         return Edited(dict(files), "diff", (fault,))
-    edited = dict(files)
-    faults = []
+    edited, faults, searched = dict(files), list[str](), 0
     for number, edit in enumerate(edits, 1):
+        searched += sum(map(len, edited.values()))
+        if searched > MAX_SEARCHED:
+            faults.append(f"block {number} and those behind it: too much to search")
+            break
         if fault := _apply_edit(edited, edit):
             faults.append(f"block {number}: {fault}")
     return Edited(edited, "diff" if edits else "diff_no_edit", tuple(faults))
@@ -307,6 +316,8 @@ def _replace_indented(lines: list[str], wanted: list[str], new: list[str]) -> st
         added = {line[: len(line) - len(part)] for line, part in pairs if line.strip()}
         if len(added) == 1:
             (indent,) = added
+            if sum(map(len, lines)) + len(indent) * len(new) > MAX_CHARS:
+                return ""
             new = [indent + line if line.strip() else line for line in new]
             return "".join(lines[:at] + new + lines[at + len(wanted) :])
     return ""
@@ -378,6 +389,7 @@ def apply_udiff(reply: str, files: Files) -> Edited:
     of its context. A hunk that changes nothing, or that stood there before, is passed over.
     """
     edited, faults, seen = dict(files), list[str](), set[tuple[str, str]]()
+    searched = 0
     last = next(iter(files)) if len(files) == 1 else ""
     for path, lines in _find_hunks(split_lines(reply), edited):
         last = path or last
@@ -386,6 +398,10 @@ def apply_udiff(reply: str, files: Files) -> Edited:
         if key in seen or _keep(hunk, "-") == _keep(hunk, "+"):
             continue
         seen.add(key)
+        searched += len(edited.get(last, ""))
+        if searched > MAX_SEARCHED:
+            faults.append(f"hunk {len(seen)} and those behind it: too much to search")
+            break
         if fault := _apply_hunk(edited, last, hunk):
             faults.append(f"hunk {len(seen)}: {fault}")
     return Edited(edited, "udiff" if seen else "udiff_no_edit", tuple(faults))
@@ -460,10 +476,11 @@ def _replace_hunk(text: str, hunk: _Hunk) -> str:
     before, after = _keep(hunk, "-"), _keep(hunk, "+")
     if not before or (len("".join(before.split())) < _FEW and text.count(before) > 1):
         return ""
-    if before in text:
-        return text.replace(before, after)
-    text, before, after = (f"{one.strip(chr(10))}\n" for one in (text, before, after))
-    return text.replace(before, after) if before in text else ""
+    if before not in text:
+        text, before, after = (f"{one.strip(chr(10))}\n" for one in (text, before, after))
+    count = text.count(before)
+    size = len(text) + count * (len(after) - len(before))
+    return text.replace(before, after) if count and size <= MAX_CHARS else ""
 
 
 def _replace_changes(text: str, hunk: _Hunk) -> str:

@@ -189,6 +189,9 @@ class TestExcessCode:
         spans = [(lines.start, lines.stop - 1) for lines in list_statements(source)]
         assert sorted(spans) == [(2, 2), (4, 6), (9, 10), (11, 11), (12, 14)]
 
+    def test_no_depth_of_a_decorator_ends_the_count(self) -> None:
+        assert len(list(list_statements(f"@a{'.b' * 900}\ndef f(): pass\n"))) == 2
+
     def test_lines_are_counted_as_upstream_counts_them(self, benchmark: Benchmark) -> None:
         problem = replace(
             benchmark.problems[0],

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdb_harness import edit_formats
 from sdb_harness.edit_formats import (
     EDIT_FORMATS,
+    MAX_CHARS,
     Edited,
     apply_diff,
     apply_udiff,
@@ -255,3 +257,35 @@ def test_time_is_linear_in_the_reply(name: str, reply: str) -> None:
     started = time.process_time()
     EDIT_FORMATS[name](reply, files)
     assert time.process_time() - started < 20.0  # quadratic in the lines would take minutes
+
+
+def write_block(search: str, replace: str) -> str:
+    return f"leap.py\n```\n<<<<<<< SEARCH\n{search}=======\n{replace}>>>>>>> REPLACE\n```\n"
+
+
+DOUBLING = "".join(f"@@ @@\n def leap(year):\n+a{i}\n+def leap(year):\n" for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("name", "reply"),
+    [
+        ("udiff", f"```diff\n--- leap.py\n+++ leap.py\n{DOUBLING}```\n"),
+        ("diff", write_block("", " " * 9000 + "x\n") + write_block("x\n", "y\n" * 9000)),
+    ],
+)
+def test_a_short_reply_makes_no_huge_file(name: str, reply: str) -> None:
+    edited = EDIT_FORMATS[name](reply, FILES)
+    assert len(edited.files["leap.py"]) <= MAX_CHARS
+    assert edited.faults
+
+
+def test_edits_that_search_too_much_are_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edit_formats, "MAX_SEARCHED", 3 * len(FILES["leap.py"]))
+    blocks = "".join(write_block(f"nothing {i}\n", "a\n") for i in range(9))
+    hunks = "".join(f"@@ @@\n-nothing {i}\n+a\n" for i in range(9))
+    for edited in (
+        apply_diff(blocks, FILES),
+        apply_udiff(f"```diff\n--- leap.py\n+++ leap.py\n{hunks}```\n", FILES),
+    ):
+        assert len(edited.faults) == 4
+        assert "too much to search" in edited.faults[-1]
