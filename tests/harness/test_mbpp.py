@@ -185,6 +185,17 @@ class TestPlus:
 
 
 @needs_data
+def test_the_references_that_need_an_import_pass_the_listed_assertions() -> None:
+    benchmark = load_benchmark("mbpp_plus:tests=listed")
+    needy = [problem for problem in benchmark.problems if problem.problem_id in benchmark.notes]
+    assert "Mbpp/596" in benchmark.notes
+    with open_sandbox() as sandbox:
+        pairs = [(problem, problem.solution) for problem in needy]
+        verdicts = judge_programs(benchmark, sandbox, pairs)
+    assert all(verdict.is_passed for verdict in verdicts)
+
+
+@needs_data
 @pytest.mark.parametrize(
     ("spec", "num_problems"),
     [
