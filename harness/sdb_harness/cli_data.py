@@ -70,6 +70,8 @@ def decontaminate(
     for path in filter(None, (clean, report)):
         if path.resolve() == data.resolve():
             raise UserError(f"{path} is the data itself; write what is found to another file")
+    if clean and report and clean.resolve() == report.resolve():
+        raise UserError(f"--clean and --report are both {clean}; name two files")
     benchmarks = [load_benchmark(spec) for spec in against]
     index = NgramIndex(benchmarks)
     num_documents, overlapping = 0, 0

@@ -146,6 +146,7 @@ def test_damaged_files_are_named_and_the_data_are_never_written_over(tmp_path: P
         (whole, ("--clean", str(data)), "is the data itself"),
         (whole, ("--report", str(tmp_path / "." / data.name)), "is the data itself"),
         (whole, ("--clean", str(tmp_path / "no" / "x")), "cannot write"),
+        (whole, ("--clean", "x", "--report", "./x"), "name two files"),
     ):
         data.write_bytes(content)
         result = CliRunner().invoke(main, [*arguments, *options])
