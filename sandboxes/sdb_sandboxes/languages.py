@@ -19,13 +19,8 @@ COMPILER_JVM = (*JVM, "-Xmx512m", "-Xss4m", "-XX:CICompilerCount=1")
 COMPILE_LIMITS = ResourceLimits(
     cpu_s=30.0, wall_s=600.0, memory_bytes=2 << 30, output_bytes=1 << 20, file_bytes=64 << 20
 )
-KOTLIN = ":".join(
-    f"/usr/share/java/{name}.jar"
-    for name in (
-        *("kotlin-compiler", "kotlin-stdlib", "kotlin-reflect", "libtrove-intellij"),
-        "org.jetbrains.annotations-common",
-    )
-)
+KOTLIN_LIBRARY = "/opt/kotlin/kotlin-stdlib.jar"
+KOTLIN = f"/opt/kotlin/kotlin-compiler.jar:{KOTLIN_LIBRARY}"
 SCALA = "/usr/share/scala-2.11/lib"
 SCALA_COMPILER = ":".join(
     f"{SCALA}/scala-{name}.jar" for name in ("compiler", "library", "reflect")
@@ -98,12 +93,12 @@ LANGUAGES: dict[str, Language] = {
         compile=(
             *("/usr/bin/java", *COMPILER_JVM, "-XX:SharedArchiveFile=/opt/sdbench/kotlinc.jsa"),
             *("-cp", KOTLIN, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"),
-            *("-no-stdlib", "-no-reflect", "-nowarn", "-cp", "/usr/share/java/kotlin-stdlib.jar"),
+            *("-no-stdlib", "-no-reflect", "-nowarn", "-cp", KOTLIN_LIBRARY),
             *("-d", ".", "{files}"),
         ),
         run=(
             *("/usr/bin/java", *JVM, "-Xmx{heap_mb}m", "-ea"),
-            *("-cp", ".:/usr/share/java/kotlin-stdlib.jar", "{stem}Kt"),
+            *("-cp", f".:{KOTLIN_LIBRARY}", "{stem}Kt"),
         ),
         num_tasks=32,
         is_address_space_bound=False,
@@ -112,7 +107,7 @@ LANGUAGES: dict[str, Language] = {
             *("-cp", KOTLIN, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-version"),
         ),
         published_as="mbkp",
-        note="top-level main of the first file; Debian's Kotlin is 1.3, so newer syntax fails",
+        note="top-level main of the first file",
     ),
     "scala": Language(
         image="scala",

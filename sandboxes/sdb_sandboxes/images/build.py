@@ -58,10 +58,11 @@ IMAGES = {
         Image("py", "python"),
         Image("py-numpy", "python", "py-numpy.txt"),
         Image("py-bigcode", "python", "py-bigcode.txt"),
+        Image("kotlin", "kotlin", "kotlin.txt"),
         *(
             Image(name, name)
             for name in (
-                *("cpp", "java", "kotlin", "scala", "javascript", "typescript", "go", "php"),
+                *("cpp", "java", "scala", "javascript", "typescript", "go", "php"),
                 *("ruby", "perl", "csharp", "rust", "bash", "d", "julia", "lua", "r", "racket"),
             )
         ),
