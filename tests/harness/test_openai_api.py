@@ -728,7 +728,10 @@ def test_a_run_goes_on_past_html_and_cut_streams(
         arguments += ["--generator", f"openai:{server.url},model=toy", "--protocol", "base"]
         result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
-    (line,) = result.stderr.splitlines()
+    *reasons, line = result.stderr.splitlines()
+    assert len(reasons) == 2
+    told = "note: 1 programs of minipy:num_problems=4 not generated: "
+    assert all(reason.startswith(told) for reason in reasons)
     assert line.startswith("sdbench: 2 programs could not be generated or judged")
     (path,) = tmp_path.glob("*/store.sqlite")
     with Store.open_for_reading(path) as store:
