@@ -105,7 +105,9 @@ def decontaminate(
             num_documents += len(batch)
             overlapping += len(overlaps)
             bar.update(task, completed=file.tell())
-    share = overlapping / num_documents if num_documents else 0.0
+        if not num_documents:
+            raise UserError(f"{data} holds no document; give JSON lines, one document each")
+    share = overlapping / num_documents
     click.echo(
         f"{overlapping:,} of {num_documents:,} documents ({share:.3%}) share {NGRAM_WORDS} words "
         "in a row with a problem"

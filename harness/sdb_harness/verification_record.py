@@ -28,6 +28,7 @@ from sdb_harness.verification import (
     run_trial,
     verify_published,
 )
+from sdb_reference_model.files import write_text
 from sdb_sandboxes.by_language import LanguageSandbox
 from sdb_sandboxes.sandbox import Sandbox
 
@@ -223,11 +224,9 @@ class Record:
             (self._path, json.dumps(self.rows, indent=1) + "\n"),
             (self._path.with_suffix(".md"), render_markdown(self.rows)),
         ):
-            scratch = path.with_name(f".{path.name}.new")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                scratch.write_text(text)
-                scratch.replace(path)
+                write_text(path, text)
             except OSError as error:
                 raise UserError(
                     f"cannot write the record {path}: {error.strerror}; name another file"

@@ -128,6 +128,17 @@ def test_bad_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [data]  # no part of what would have been clean
 
 
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_data_without_documents_are_no_clean_data(text: str, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(text)
+    arguments = ["decontaminate", str(data), "--against", "humaneval"]
+    result = CliRunner().invoke(main, [*arguments, "--clean", str(tmp_path / "clean.jsonl")])
+    assert result.exit_code == 2
+    assert f"{data} holds no document; give JSON lines" in result.output
+    assert list(tmp_path.iterdir()) == [data]
+
+
 def test_a_link_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with write_whole(tmp_path / "link") as file:
