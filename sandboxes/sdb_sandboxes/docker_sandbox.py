@@ -186,7 +186,7 @@ class ContainerHost:
         # Podman names its default by its path.
         self.runtime = runtime or Path(str(engine.info.get("DefaultRuntime") or "runc")).name
         # Podman knows no limit on inodes; there they count against the container's memory alone.
-        self.inodes = "" if engine.is_podman else ",nr_inodes=1024"
+        self.inodes = "" if engine.is_podman else ",nr_inodes=32768"
         self.closed_folders = ("/run", "/tmp", "/var/tmp") if engine.is_podman else ()
         self.max_limits = max_limits
         self.users = UserIds()

@@ -118,7 +118,7 @@ def test_containers_are_hardened_and_never_shared(engine: Engine, sandbox: Docke
         assert host["LogConfig"]["Type"] == "none"
         assert host["Memory"] == host["MemorySwap"] > 0
         assert 0 < host["PidsLimit"] < 200
-        assert "nr_inodes=1024" in host["Tmpfs"]["/work"]
+        assert "nr_inodes=32768" in host["Tmpfs"]["/work"]
         assert all(not mount["RW"] for mount in container.attrs["Mounts"])
         assert config["Hostname"] == "sandbox"
         assert config["Tty"] is config["OpenStdin"] is False

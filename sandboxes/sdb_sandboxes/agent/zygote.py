@@ -122,7 +122,7 @@ class Zygote:
         owner = self.uid if self.uid is not None else os.geteuid()
         if self.has_jail:
             kernel.libc.umount2(self.work.encode(), 2)
-            options = f"size={2 * file_bytes},nr_inodes=1024,mode=700,uid={owner}"
+            options = f"size={2 * file_bytes},nr_inodes=32768,mode=700,uid={owner}"
             flags = kernel.NOSUID | kernel.NODEV
             kernel.mount("tmpfs", self.work, "tmpfs", flags, options)
         else:
