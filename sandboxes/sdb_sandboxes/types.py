@@ -256,6 +256,9 @@ class SuiteCheck:
     """`python`, or a row of `languages.PROJECTS`, for example `go-test`."""
     more_paths: tuple[str, ...] = field(default=(), repr=False)
     """Where further files of a program go that is the text of several (`projects.join_files`)."""
+    is_pytest: bool = field(default=False, repr=False)
+    """Whether pytest runs the tests of Python, which then may take its fixtures; the sandbox has to
+    have it."""
 
 
 @dataclass(frozen=True, slots=True)

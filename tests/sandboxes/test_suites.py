@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.open import open_sandbox
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import ResourceLimits, Status, SuiteCheck
@@ -52,6 +53,54 @@ IDS = tuple(
     )
 )
 CHECK = SuiteCheck((("shop_test.py", TESTS), ("helper.py", "FIVE = 5\n")), IDS, "shop.py")
+FIXTURES = """
+import unittest
+import pytest
+import shop
+from shop import *
+
+@pytest.fixture
+def items():
+    yield [1, 2, 3]
+    assert total([]) == 0
+
+class TestTotal:
+    def setup_method(self):
+        self.none = []
+    def test_sum(self, items):
+        assert total(items) == 6
+    def test_empty(self):
+        assert total(self.none) == 0
+    def test_printed(self, capsys):
+        print(total([4]))
+        assert capsys.readouterr().out == "4\\n"
+
+class CaseTest(unittest.TestCase):
+    def test_five(self):
+        for n in (1, 2):
+            with self.subTest(n):
+                self.assertEqual(total([n, 5 - n]), 5)
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_many(n):
+    assert total([n]) == n
+
+def test_patched(monkeypatch, tmp_path):
+    (tmp_path / "two").write_text("2")
+    monkeypatch.setattr(shop, "tax", lambda: 2)
+    assert total([1, len(list(tmp_path.iterdir()))]) == 4
+
+def test_left_out():
+    assert False
+"""
+FIXTURE_IDS = tuple(
+    f"shop_test.{name}"
+    for name in (
+        *("TestTotal.test_sum", "TestTotal.test_empty", "TestTotal.test_printed"),
+        *("CaseTest.test_five", "test_many", "test_patched"),
+    )
+)
+FIXTURE_CHECK = SuiteCheck((("shop_test.py", FIXTURES),), FIXTURE_IDS, "shop.py", is_pytest=True)
 
 
 @pytest.fixture(
@@ -61,6 +110,12 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     if request.param == "docker":
         request.getfixturevalue("engine")
     with open_sandbox(request.param, num_slots=1) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def pytest_sandbox(engine: Engine) -> Iterator[Sandbox]:
+    with open_sandbox("docker:py-numpy", num_slots=1) as sandbox:
         yield sandbox
 
 
@@ -111,13 +166,20 @@ PATCH_ALL = (
     "    if name.startswith('assert') and 'Raises' not in name:\n"
     "        setattr(unittest.TestCase, name, lambda *a, **k: None)\n"
 )
-FORGE = (
-    "import os, json, struct\n"
-    f"body = json.dumps({{'tests': [[i, True] for i in {IDS}]}}).encode()\n"
-    "for fd in range(3, 64):\n"
-    "    try: os.write(fd, struct.pack('<I', len(body)) + body)\n"
-    "    except OSError: pass\n"
-)
+
+
+def write_forgery(ids: tuple[str, ...]) -> str:
+    """Source that sends the report of tests which all passed to whoever may listen."""
+    return (
+        "import os, json, struct\n"
+        f"body = json.dumps({{'tests': [[i, True] for i in {ids}]}}).encode()\n"
+        "for fd in range(3, 64):\n"
+        "    try: os.write(fd, struct.pack('<I', len(body)) + body)\n"
+        "    except OSError: pass\n"
+    )
+
+
+FORGE = write_forgery(IDS)
 LIAR = (
     "class Liar(int):\n    def __eq__(self, o): return True\n"
     "    def __ne__(self, o): return False\n    __hash__ = int.__hash__\n"
@@ -181,6 +243,98 @@ def test_cheats_fail(sandbox: Sandbox, name: str) -> None:
     verdict = verify(sandbox, CHEATS[name], CHECK, LIMITS)
     assert verdict.status in REFUSED, verdict
     assert verify(sandbox, SHOP, CHECK, LIMITS).is_passed
+
+
+WRONG = "\ndef tax(): return 1\ndef total(items): return 0\n"
+EVERY_PHASE = "{test: {'setup', 'call', 'teardown'} for test in plugins[0].tests.values()}"
+PYTEST_CHEATS = {
+    **{name: cheat.replace(FORGE, write_forgery(FIXTURE_IDS)) for name, cheat in CHEATS.items()},
+    "skips every test": "import pytest\npytestmark = pytest.mark.skip" + WRONG,
+    "expects every test to fail": "import pytest\npytestmark = pytest.mark.xfail" + WRONG,
+    "skips in a call": (
+        "import pytest\ndef tax(): return 1\ndef total(items): pytest.skip('no')\n"
+    ),
+    "ends the session": (
+        "import pytest\ndef tax(): return 1\ndef total(items): pytest.exit('done', 0)\n"
+    ),
+    "tests of its own": WRONG + "def test_sum(): pass\nclass TestTotal:\n"
+    "    def test_sum(self): pass\n    def test_empty(self): pass\n",
+    "a fixture that leaves": (
+        "import os, pytest\n@pytest.fixture(autouse=True)\ndef leave():\n    os._exit(0)" + WRONG
+    ),
+    "a fixture of pytest's name": LIAR.replace("int", "str")
+    + "import pytest\n@pytest.fixture\ndef capsys():\n    class Captured:\n"
+    "        def readouterr(self): return self\n        out = err = Liar()\n"
+    "    return Captured()\ndef tax(): return 1\n"
+    "def total(items): return 5 if items == [4] else sum(items) * tax()\n",
+    "a conftest": (
+        "open('conftest.py', 'w').write('def pytest_runtest_call(item): return True\\n'\n"
+        "'def pytest_pyfunc_call(pyfuncitem): return True\\n')" + WRONG
+    ),
+    "settings": "open('pytest.ini', 'w').write('[pytest]\\naddopts = --collect-only\\n')" + WRONG,
+    "settings of the environment": (
+        "import os\nos.environ['PYTEST_ADDOPTS'] = '--setup-only'" + WRONG
+    ),
+    "a plugin of the environment": (
+        "import os\nos.environ['PYTEST_PLUGINS'] = 'shop'\n"
+        "def pytest_runtest_makereport(item, call): call.excinfo = None" + WRONG
+    ),
+    "patched reports": (
+        "import _pytest.reports as reports\nmake = reports.TestReport.from_item_and_call\n"
+        "def lie(item, call):\n    call.excinfo = None\n    return make(item, call)\n"
+        "reports.TestReport.from_item_and_call = staticmethod(lie)" + WRONG
+    ),
+    "the runner's own plugin": (
+        "import sys\nmain = sys.modules['__main__']\nmain.Phases.list_outcomes = "
+        "lambda self: [[test, True] for test in self.tests.values()]" + WRONG
+    ),
+    "a main of its own": (
+        "import pytest\n"
+        f"pytest.main = lambda args, plugins: plugins[0].passed.update({EVERY_PHASE})" + WRONG
+    ),
+}
+PYTEST_FORGERIES = (
+    *("a fixture of pytest's name", "a plugin of the environment", "patched reports"),
+    *("the runner's own plugin", "a main of its own"),
+)
+"""What looks like passed tests until the control; everything else fails before it."""
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", PYTEST_CHEATS)
+def test_cheats_fail_under_pytest(pytest_sandbox: Sandbox, name: str) -> None:
+    verdict = verify(pytest_sandbox, PYTEST_CHEATS[name], FIXTURE_CHECK, LIMITS)
+    assert verdict.status in REFUSED, verdict
+    if name in PYTEST_FORGERIES:
+        assert verdict.detail == FORGED
+    assert verify(pytest_sandbox, SHOP, FIXTURE_CHECK, LIMITS).is_passed
+
+
+@pytest.mark.docker
+def test_pytest_runs_the_data_set_s_tests_with_their_fixtures(pytest_sandbox: Sandbox) -> None:
+    program = f"{SHOP}def test_of_its_own(): assert False\n"
+    verdict = verify(pytest_sandbox, program, FIXTURE_CHECK, LIMITS)
+    assert (verdict.status, verdict.detail, verdict.trust_level) == ("passed", "", "L1")
+    assert (verdict.num_tests, verdict.num_tests_passed, verdict.num_tests_run) == (6, 6, 6)
+    for change, failed, num_passed in (
+        (("* tax()", "or 1"), "TestTotal.test_sum", 3),  # by the fixture's end alone
+        (("* tax()", "* (1 + (items == [2]))"), "test_many", 4),
+        (("* tax()", "* (1 + (items == [2, 3])) * tax()"), "CaseTest.test_five", 5),
+        (("sum(items)", "+sum(items) + 0 * len(open('none').read())"), "TestTotal.test_sum", 0),
+    ):
+        verdict = verify(pytest_sandbox, program.replace(*change), FIXTURE_CHECK, LIMITS)
+        assert verdict.status is Status.WRONG_ANSWER
+        assert verdict.detail == f"shop_test.{failed} failed"
+        assert verdict.num_tests_passed == num_passed
+    verdict = verify(pytest_sandbox, "import none", FIXTURE_CHECK, LIMITS)
+    assert (verdict.status, verdict.num_tests_run) == (Status.RUNTIME_ERROR, 0)
+    assert verdict.detail == "the tests could not be loaded: ModuleNotFoundError"
+
+
+def test_a_sandbox_without_pytest_says_so(sandbox: Sandbox) -> None:
+    verdict = verify(sandbox, SHOP, FIXTURE_CHECK, LIMITS)
+    assert verdict.status is Status.RUNTIME_ERROR
+    assert verdict.detail == "the tests could not be loaded: ModuleNotFoundError"
 
 
 def test_the_control_finds_out_what_passes_anything(sandbox: Sandbox) -> None:

@@ -21,6 +21,12 @@ import unittest
 from typing import Any
 
 MAX_REPORT_BYTES = 1 << 22
+PYTEST_OPTIONS = (
+    *("-q", "-s", "-p", "no:cacheprovider", "--noconftest", "--disable-plugin-autoload"),
+    *("-c", os.devnull, "--rootdir=.", "--confcutdir=.", "--basetemp=.pytest"),
+    *("--assert=plain", "--import-mode=importlib"),
+)
+"""Pytest alone, without settings or plugins of other packages, in the one folder there is."""
 
 
 class Record(unittest.TestResult):
@@ -74,6 +80,42 @@ def run_modules(names: dict[str, bool]) -> list[list[Any]]:
     return found
 
 
+class Phases:
+    """A plugin of pytest: which phases of each test passed, whatever its parameters."""
+
+    def __init__(self, tests: dict[str, str]) -> None:
+        self.tests, self.spoiled = tests, set[str]()
+        self.passed: dict[str, set[str]] = {}
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        test = self.tests[report.nodeid.partition("[")[0]]
+        self.passed.setdefault(test, set()).add(report.when)
+        if not report.passed or hasattr(report, "wasxfail"):
+            self.spoiled.add(test)
+
+    def list_outcomes(self) -> list[list[Any]]:
+        """[id, whether it was set up, called and torn down without an error] of every test."""
+        return [
+            [test, phases == {"setup", "call", "teardown"} and test not in self.spoiled]
+            for test, phases in self.passed.items()
+        ]
+
+
+def run_pytest(names: dict[str, bool], tests: list[str]) -> list[list[Any]]:
+    """These tests of these modules by pytest and none that the program brings along."""
+    import pytest
+
+    nodes: dict[str, str] = {}
+    for name in names:
+        importlib.import_module(name)
+        path = name.replace(".", "/") + ".py"
+        own = [test for test in tests if test.startswith(f"{name}.")]
+        nodes |= {f"{path}::{test[len(name) + 1 :].replace('.', '::')}": test for test in own}
+    phases = Phases(nodes)
+    pytest.main([*PYTEST_OPTIONS, *nodes], plugins=[phases])
+    return phases.list_outcomes()
+
+
 def is_left_out(test: Any) -> bool:
     """Whether a test is marked in its source as one that is never run."""
     method = getattr(test, test.id().rpartition(".")[2])
@@ -99,10 +141,11 @@ def run_function(function: Any) -> bool:
     return True
 
 
-def serve_child(line: int, names: dict[str, bool]) -> None:
+def serve_child(line: int, names: dict[str, bool], tests: list[str]) -> None:
     """Run everything and tell the parent; the end of this process is the end of the tests."""
     try:
-        report: dict[str, Any] = {"tests": run_modules(names)}
+        found = run_pytest(names, tests) if tests else run_modules(names)
+        report: dict[str, Any] = {"tests": found}
     except BaseException as error:
         traceback.print_exc()
         report = {"error": type(error).__name__}
@@ -129,9 +172,9 @@ def read_report(line: int) -> Any:
 
 
 def main() -> None:
-    """Fork, wait, report. `sys.argv` is the script's name alone; names stand in the order file."""
+    """Fork, wait, report. `sys.argv` is the script's name alone; the order says what to run."""
     with open("_suite.json") as file:
-        names = json.load(file)
+        order = json.load(file)
     os.unlink("_suite.json")
     os.environ["HOME"] = os.getcwd()  # nltk and librosa cannot be imported without one
     reader, writer = os.pipe()
@@ -142,7 +185,7 @@ def main() -> None:
         os.dup2(null, 0)
         os.dup2(2, 1)
         try:
-            serve_child(writer, names)
+            serve_child(writer, order["modules"], order["pytest"])
         finally:
             os._exit(0)
     os.close(writer)

@@ -1,11 +1,13 @@
-"""L1 for Python: unittest cases and test functions in the program's own interpreter.
+"""L1 for Python: tests of unittest or pytest in the program's own interpreter.
 
 Place in the flow: `verify` with a `SuiteCheck`; for tests that replace parts of the program's
 modules (mocks), subclass its classes or hand it objects of third-party packages, as BigCodeBench
 does, and for projects of several files. Every run gets a fresh folder: first the program's file,
 then the trusted test files. The report comes from a parent process that outlives the program
 (`suite_runner.py`) and is read after all processes are dead; it must name exactly the tests of the
-data set. Whoever passes must fail a control with an expected value made wrong, else: forged.
+data set. Unittest cases, plain classes and plain functions need the standard library alone; tests
+that take fixtures are run by pytest (`SuiteCheck.is_pytest`), where the sandbox has it. Whoever
+passes must fail a control with an expected value made wrong, else: forged.
 
 What it does not do: it is no proof. Program and tests share an interpreter, so a program that
 knows the tests by heart can tell a control from the original. Rewards from L1 are to be reported
@@ -71,8 +73,11 @@ def list_files(program: str, check: SuiteCheck) -> tuple[tuple[str, str], ...]:
     else:
         files = {check.program_path: program, path: tests, **dict(others)}
     modules = {find_module(test, files): False for test in check.test_ids}
-    order = ("_suite.json", json.dumps({name: name in check.test_ids for name in modules}))
-    return ((RUNNER_PATH, read_runner()), order, *files.items())
+    order = {
+        "modules": {name: name in check.test_ids for name in modules},
+        "pytest": check.test_ids if check.is_pytest else (),
+    }
+    return ((RUNNER_PATH, read_runner()), ("_suite.json", json.dumps(order)), *files.items())
 
 
 def find_module(test_id: str, files: dict[str, str]) -> str:
