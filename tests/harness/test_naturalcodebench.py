@@ -122,19 +122,37 @@ def test_four_files_give_four_groups(benchmark: Benchmark) -> None:
     assert only.revision != benchmark.revision
 
 
-def test_what_a_suite_cannot_run_is_not_judged(benchmark: Benchmark) -> None:
+def test_tests_that_need_pytest_are_told_from_plain_ones(benchmark: Benchmark) -> None:
     plain, fixture, raises = benchmark.problems[:3]
     assert isinstance(plain.check, SuiteCheck)
     assert plain.check.test_ids == (
         "test_solution.TestDouble.test_two",
         "test_solution.TestDouble.test_zero",
     )
-    assert plain.modules == ()
-    assert isinstance(fixture.check, ExitCodeCheck)
-    assert raises.modules == ("pytest",)
-    assert "fixtures" in fixture.not_judged
-    setup = f"{PLAIN['testcases']}\n    def setup_method(self):\n        self.two = 2\n"
-    assert "setup methods" in make_problem(PLAIN | {"testcases": setup}, "python", "en").not_judged
+    assert (plain.modules, plain.check.is_pytest) == ((), False)
+    assert isinstance(fixture.check, SuiteCheck)
+    assert fixture.check.test_ids == ("test_solution.test_file",)
+    assert (fixture.modules, fixture.check.is_pytest) == (("pytest",), True)
+    assert isinstance(raises.check, SuiteCheck)
+    assert (raises.modules, raises.check.is_pytest) == (("pytest",), False)
+    for more, is_pytest in (
+        ("    def setup_method(self):\n        self.two = 2\n", True),
+        ("    @pytest.fixture(autouse=True)\n    def one(self):\n        yield 1\n", True),
+        ("    @pytest.mark.parametrize('n', [1])\n    def test_n(self, n): pass\n", True),
+        ("    @staticmethod\n    def setup_double():\n        return 2\n", False),
+        ("def setup_function():\n    pass\n", True),
+    ):
+        row = PLAIN | {"testcases": f"{PLAIN['testcases']}\n{more}"}
+        check = make_problem(row, "python", "en").check
+        assert isinstance(check, SuiteCheck)
+        assert check.is_pytest is is_pytest
+
+
+def test_what_cannot_be_run_is_not_judged() -> None:
+    for tests in ("double(2) == 4", "def test_two(:"):
+        problem = make_problem(PLAIN | {"testcases": tests}, "python", "en")
+        assert isinstance(problem.check, ExitCodeCheck)
+        assert problem.not_judged == "its tests are no source with test functions"
     assert "files" in make_problem(PLAIN | {"_id": 188}, "python", "en").not_judged
     imports = {
         "testcases": f"import numpy as np\n\n{PLAIN['testcases']}",
@@ -148,11 +166,20 @@ def test_references_pass_and_the_rest_is_named(benchmark: Benchmark) -> None:
     with LanguageSandbox("embedded") as sandbox:
         findings = {finding.name: finding for finding in verify_judging(python, sandbox)}
     reference = findings["reference"]
-    assert reference.num_passed == reference.num_programs >= 1
+    assert reference.num_passed == reference.num_programs == 1
     assert reference.exceptions == ()
-    assert sum((reference.not_judged or {}).values()) == 3 - reference.num_programs
-    assert any("pytest's fixtures" in reason for reason in reference.not_judged or {})
+    assert reference.not_judged == {"needs pytest, which this sandbox lacks": 2}
     assert findings["empty"].num_passed == 0
+
+
+@pytest.mark.docker
+def test_pytest_judges_where_the_sandbox_has_it(benchmark: Benchmark, engine: Engine) -> None:
+    python = load_benchmark("naturalcodebench:language=python,prompt=en")
+    with LanguageSandbox("docker:py-numpy", num_slots=1) as sandbox:
+        findings = {finding.name: finding for finding in verify_judging(python, sandbox)}
+    reference, empty = findings["reference"], findings["empty"]
+    assert (reference.num_programs, reference.num_passed) == (3, 3)
+    assert (empty.num_programs, empty.num_passed) == (3, 0)
 
 
 @pytest.mark.parametrize(

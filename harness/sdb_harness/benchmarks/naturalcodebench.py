@@ -6,11 +6,12 @@ with `ncb_python_en.jsonl` and so on, 70 development problems each. Options: `la
 `java`) and `prompt` (`en`, `zh`), joined by `+`; all if not given. The Seed reports give each of
 the four scores, and the mean of the two languages' totals.
 
-Tests run as a suite (L1 with a negative control), Java's by JUnit in the image `java`. What cannot
-be judged here is counted as not judged: tests that take pytest's fixtures, parameters or setup
-methods, Python problems whose packages (pytest included) the sandbox lacks, and tests that need
-files, or in Java libraries, which only upstream's container has. Upstream's standard input full of
-ones is not given.
+Tests run as a suite (L1 with a negative control), Java's by JUnit in the image `java`, Python's by
+pytest (`--sandbox docker:py-bigcode`) where they need its fixtures or setup methods. What cannot be
+judged here is counted as not judged: Python problems whose packages (pytest included) the sandbox
+lacks, and tests that need files, or in Java libraries, which only upstream's container has.
+Upstream's standard input full of ones is not given, and tests that an answer brings along, which
+upstream runs too, are not run.
 
 Choice: upstream cuts a Java answer by regular expressions into one file for each class, so that
 several may be public. Here it stays one file whose types are not public, which tests of the same
@@ -50,7 +51,7 @@ LIMITS = ResourceLimits(cpu_s=60.0, wall_s=840.0)
 """Upstream gives a test run 840 seconds of wall time; to Java 420, and 420 to its compiler."""
 NEEDS_FILES = {
     "java": (141, 160, 185, 189),
-    "python": (154, 160, 161, 165, 173, 175, 188),
+    "python": (154, 160, 161, 165, 168, 170, 173, 175, 188, 189),
 }
 """Problems whose tests read files that only upstream's container has."""
 FAULTS = {
@@ -58,10 +59,13 @@ FAULTS = {
     for prompt in PROMPTS
     for number, why in {
         161: "its reference uses OneHotEncoder(sparse=...), which scikit-learn has no longer",
-        187: "its reference fails its own tests",
+        166: "its reference uses DataFrame._append, which pandas has no longer",
+        187: "its tests expect the labels of scikit-learn 1.2, whose KMeans began ten times",
     }.items()
 }
-"""Python problems that SandboxFusion leaves out, as places 30 and 56; the papers' scores do not."""
+"""Python problems whose references need older packages than the image `py-bigcode` has: 166 and 187
+pass with pandas 1.5.3 and scikit-learn 1.2.1, upstream's. SandboxFusion leaves 161 and 187 out, as
+places 30 and 56; the papers' scores do not."""
 
 
 def load(options: Mapping[str, str]) -> Benchmark:
@@ -124,6 +128,8 @@ def make_problem(row: Mapping[str, Any], language: str, prompt: str) -> Problem:
         write_java(take_java(solution, ()).code) if is_java else take_python(solution, ()).code
     )
     modules = set() if is_java else find_packages(reference, row["testcases"], row["setup_code"])
+    if isinstance(check, SuiteCheck) and check.is_pytest:
+        modules.add("pytest")
     return Problem(
         problem_id=f"{group}/{row['_id']}",
         prompt="",
@@ -148,22 +154,22 @@ def find_packages(*sources: str) -> set[str]:
     return found - {"solution"}
 
 
-NOT_HERE = ExitCodeCheck("python project with pytest", "pytest", "solution.py")
+NOT_HERE = ExitCodeCheck("python project without tests", "pytest", "solution.py")
 """The check of a problem that is not judged, in a language that no sandbox has."""
 
 
 def make_check(row: Mapping[str, Any]) -> Check:
-    """The tests as a suite, if a suite can run them."""
+    """The tests as a suite, if there are any."""
     tests = f"from solution import *\n{row['testcases']}\n{row['setup_code']}\n"
     if re.search(r"\bpytest\b", tests):
         tests = f"import pytest\n{tests}"
     try:
-        ids = list_tests(ast.parse(tests))
+        ids, is_pytest = list_tests(ast.parse(tests))
     except SyntaxError:
-        ids = None
+        return NOT_HERE
     if not ids:
         return NOT_HERE
-    return SuiteCheck((("test_solution.py", tests),), tuple(ids))
+    return SuiteCheck((("test_solution.py", tests),), tuple(ids), is_pytest=is_pytest)
 
 
 def make_java_check(row: Mapping[str, Any]) -> SuiteCheck:
@@ -181,7 +187,7 @@ NO_FILES = "its tests read files that only upstream's container has"
 def explain_python(row: Mapping[str, Any], check: Check) -> str:
     """Why the tests of a Python problem cannot run here; empty if they can."""
     if not isinstance(check, SuiteCheck):
-        return "its tests need pytest's fixtures, parameters or setup methods"
+        return "its tests are no source with test functions"
     return NO_FILES if row["_id"] in NEEDS_FILES["python"] else ""
 
 
@@ -200,27 +206,33 @@ def explain_java(row: Mapping[str, Any]) -> str:
     return ""
 
 
-SETUP = ("setup_method", "setup_class", "teardown_method", "teardown_class")
-"""What pytest calls around the tests of a plain class."""
+SETUP = re.compile("(setup|teardown)_(method|class|function|module)$")
+"""What pytest calls around the tests of a file or of a plain class."""
 
 
-def list_tests(tree: ast.Module) -> list[str] | None:
-    """The ids of all tests; None if one needs more than to be called."""
-    ids = []
+def list_tests(tree: ast.Module) -> tuple[list[str], bool]:
+    """The ids of all tests, and whether one needs pytest for more than to be called."""
+    ids: list[str] = []
+    is_pytest = False
     for node in tree.body:
+        is_unittest = False
         functions: list[tuple[str, ast.stmt, int]] = []
         if isinstance(node, ast.ClassDef) and (node.name.startswith("Test") or node.bases):
-            if not node.bases and any(getattr(part, "name", "") in SETUP for part in node.body):
-                return None
+            is_unittest = bool(node.bases)
             functions = [(f"{node.name}.", part, 1) for part in node.body]
         elif isinstance(node, ast.FunctionDef):
             functions = [("", node, 0)]
         for prefix, part, num_own in functions:
-            if isinstance(part, ast.FunctionDef) and part.name.startswith("test"):
-                if len(part.args.args) != num_own or part.decorator_list:
-                    return None
+            if not isinstance(part, ast.FunctionDef):
+                continue
+            if part.name.startswith("test"):
                 ids.append(f"test_solution.{prefix}{part.name}")
-    return ids
+                is_pytest |= len(part.args.args) != num_own or bool(part.decorator_list)
+            elif not is_unittest:
+                is_pytest |= bool(SETUP.match(part.name)) or any(
+                    "fixture" in ast.unparse(decorator) for decorator in part.decorator_list
+                )
+    return ids, is_pytest
 
 
 def ask_chat(problem: Problem) -> tuple[ChatMessage, ...]:
