@@ -36,6 +36,7 @@ texts, and is never used up by a text of less than some thousand lines that is a
 
 _CONTINUED = re.compile(r"(?:else|elif|except|finally)\b")
 _WARNINGS = threading.Lock()
+"""Filters of warnings are those of the whole process."""
 
 
 def sanitise(text: str, entry_point: str) -> str:
@@ -141,11 +142,20 @@ def is_python(source: str) -> bool:
     return _parse(source) is not None
 
 
+def parse_quietly(source: str, path: str = "<unknown>") -> ast.Module:
+    """`ast.parse` without its warnings of invalid escapes, which are no matter of syntax.
+
+    Raises:
+        SyntaxError, ValueError, MemoryError, RecursionError: the source is no module.
+    """
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source, path)
+
+
 def _parse(source: str) -> ast.Module | None:
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes: no matter of syntax
-            return ast.parse(source)
+        return parse_quietly(source)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
 
