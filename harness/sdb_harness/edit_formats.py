@@ -11,7 +11,7 @@ Source: the formats as aider documents them (`edit-formats`), and what its coder
 commit 5dc9490b): a name above the fence in bold or quotes, a last fence left open, lines that are
 all indented otherwise than in the file, elided ones written as `...`, another file that holds the
 searched lines, hunks with wrong context. What it does not do: for `udiff`, lines that a hunk leaves
-out, and indentation that differs; and aider's up to three questions back to the model.
+out, and indentation that differs.
 """
 
 import difflib
@@ -34,6 +34,23 @@ MAX_SEARCHED = 1 << 25
 is malformed."""
 
 
+class Edit(NamedTuple):
+    """Lines of a file to find and those that take their place, as the reply has them."""
+
+    path: str
+    search: str
+    replace: str
+
+
+class Unread(NamedTuple):
+    """Why nothing of a reply was applied."""
+
+    lacks: str
+    """`name`, `divider` or `end`."""
+    text: str = ""
+    """The reply up to there."""
+
+
 class Edited(NamedTuple):
     """Files after the edits of one reply."""
 
@@ -41,6 +58,13 @@ class Edited(NamedTuple):
     rule: str
     faults: tuple[str, ...]
     """One line per malformed edit; empty if the reply is well formed."""
+    paths: tuple[str, ...] = ()
+    """The files that its edits name, or change instead, empty where a hunk names none; none if the
+    reply could not be read."""
+    failed: tuple[Edit, ...] = ()
+    """Edits whose lines no file holds."""
+    num_applied: int = 0
+    unread: Unread | None = None
 
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
@@ -97,7 +121,7 @@ def apply_whole(reply: str, files: Files) -> Edited:
     faults: list[str] = []
     blocks = list(_find_whole_blocks(split_lines(reply), files, faults))
     if faults:
-        return Edited(dict(files), "whole", tuple(faults))
+        return Edited(dict(files), "whole", tuple(faults), unread=Unread("name"))
     edited = dict(files)
     best: dict[str, int] = {}
     for block in blocks:
@@ -106,7 +130,8 @@ def apply_whole(reply: str, files: Files) -> Edited:
         elif block.source < best.get(block.path, 3):
             best[block.path] = block.source
             edited[block.path] = block.text
-    return Edited(edited, "whole" if blocks else "whole_no_edit", tuple(faults))
+    paths = tuple(dict.fromkeys(block.path for block in blocks))
+    return Edited(edited, "whole" if blocks else "whole_no_edit", tuple(faults), paths)
 
 
 def _find_whole_blocks(lines: list[str], files: Files, faults: list[str]) -> Iterator[_Block]:
@@ -151,12 +176,6 @@ _NUM_PLACES = 100
 """Runs of lines, equal but for their indentation, that are looked at for one search."""
 
 
-class _Edit(NamedTuple):
-    path: str
-    search: str
-    replace: str
-
-
 def apply_diff(reply: str, files: Files) -> Edited:
     """Apply search/replace blocks in order, each to the file as the earlier ones left it.
 
@@ -164,23 +183,33 @@ def apply_diff(reply: str, files: Files) -> Edited:
     not hold belongs to the first file that does. An empty search part makes a new file, or adds to
     the end of one. Where a block has no name or no end, nothing of the reply is applied.
     """
-    edits: list[_Edit] = []
-    fault = _read_edits(split_lines(reply), files, edits)
-    if fault:
-        return Edited(dict(files), "diff", (fault,))
+    edits: list[Edit] = []
+    unread = _read_edits(split_lines(reply), files, edits)
+    if unread:
+        what = ": no file's name above it" if unread.lacks == "name" else " has no end"
+        return Edited(dict(files), "diff", (f"block {len(edits) + 1}{what}",), unread=unread)
     edited, faults, searched = dict(files), list[str](), 0
+    paths, failed, num_applied = dict[str, None](), list[Edit](), 0
     for number, edit in enumerate(edits, 1):
         searched += sum(map(len, edited.values()))
         if searched > MAX_SEARCHED:
             faults.append(f"block {number} and those behind it: too much to search")
+            failed += edits[number - 1 :]
             break
-        if fault := _apply_edit(edited, edit):
-            faults.append(f"block {number}: {fault}")
-    return Edited(edited, "diff" if edits else "diff_no_edit", tuple(faults))
+        path, fault = _apply_edit(edited, edit)
+        paths[path] = None
+        if not fault:
+            num_applied += 1
+            continue
+        faults.append(f"block {number}: {fault}")
+        if is_safe_path(edit.path):
+            failed.append(edit)
+    rule = "diff" if edits else "diff_no_edit"
+    return Edited(edited, rule, tuple(faults), tuple(paths), tuple(failed), num_applied)
 
 
-def _read_edits(lines: list[str], files: Files, edits: list[_Edit]) -> str:
-    """Collect the blocks of a reply; returns what is wrong with the first that cannot be read."""
+def _read_edits(lines: list[str], files: Files, edits: list[Edit]) -> Unread | None:
+    """Collect the blocks of a reply; returns what the first lacks that cannot be read."""
     path, position = "", 0
     while position < len(lines):
         line = lines[position]
@@ -189,20 +218,19 @@ def _read_edits(lines: list[str], files: Files, edits: list[_Edit]) -> str:
             while position < len(lines) and not lines[position].strip().startswith("```"):
                 position += 1
         elif _HEAD.fullmatch(line.strip()):
-            number = len(edits) + 1
             is_new = bool(_DIVIDER.fullmatch("".join(lines[position + 1 : position + 2]).strip()))
             above = lines[max(0, position - _NUM_ABOVE) : position]
             path = _find_path_above(above, files, is_new=is_new) or path
             if not path:
-                return f"block {number}: no file's name above it"
+                return Unread("name", "".join(lines[: position + 1]))
             search, middle = _take_until(lines, position + 1, (_DIVIDER,))
             replace, end = _take_until(lines, middle, (_TAIL, _DIVIDER))
             if middle < 0 or end < 0:
-                return f"block {number} has no end"
-            edits.append(_Edit(path, search, replace))
+                return Unread("divider" if middle < 0 else "end", "".join(lines))
+            edits.append(Edit(path, search, replace))
             position = end - 1
         position += 1
-    return ""
+    return None
 
 
 def _opens_block(lines: list[str], position: int) -> bool:
@@ -251,10 +279,10 @@ def _take_until(
     return "", -1
 
 
-def _apply_edit(files: dict[str, str], edit: _Edit) -> str:
-    """Apply one block to `files`; returns what was wrong, empty if nothing."""
+def _apply_edit(files: dict[str, str], edit: Edit) -> tuple[str, str]:
+    """Apply one block to `files`; returns (path, what was wrong), empty if nothing."""
     if not is_safe_path(edit.path):
-        return f"no file can be named {edit.path[:80]!r}"
+        return edit.path, f"no file can be named {edit.path[:80]!r}"
     is_new = not edit.search.strip()
     for path in (edit.path,) if is_new else dict.fromkeys((edit.path, *files)):
         search, replace = _unwrap(edit.search, path), _unwrap(edit.replace, path)
@@ -262,11 +290,12 @@ def _apply_edit(files: dict[str, str], edit: _Edit) -> str:
         found = replace_lines(text, search, replace) if search.strip() else text + replace
         if found:
             files[path] = found
-            return ""
+            return path, ""
     if is_new:
-        return f"it leaves {edit.path} empty"
-    known = edit.path in files
-    return f"{edit.path} does not hold the searched lines" if known else f"no file {edit.path!r}"
+        return edit.path, f"it leaves {edit.path} empty"
+    if edit.path in files:
+        return edit.path, f"{edit.path} does not hold the searched lines"
+    return edit.path, f"no file {edit.path!r}"
 
 
 def _unwrap(text: str, path: str) -> str:
@@ -386,25 +415,35 @@ def apply_udiff(reply: str, files: Files) -> Edited:
 
     A hunk's lines without its `+` lines must stand in the file; they become its lines without the
     `-` ones, wherever they stand. If they do not, each of its changes is tried with less and less
-    of its context. A hunk that changes nothing, or that stood there before, is passed over.
+    of its context. A hunk that changes nothing, or that stood there before, is passed over. One
+    without a file's name belongs to the file of the hunk before it; where there is none, nothing of
+    the reply is applied, and the reply is well formed all the same, as aider counts.
     """
     edited, faults, seen = dict(files), list[str](), set[tuple[str, str]]()
-    searched = 0
-    last = next(iter(files)) if len(files) == 1 else ""
+    paths, failed, searched, last = dict[str, None](), list[Edit](), 0, ""
     for path, lines in _find_hunks(split_lines(reply), edited):
         last = path or last
         hunk = [_sign_line(line) for line in lines]
+        before, after = _keep(hunk, "-"), _keep(hunk, "+")
+        if any(sign != " " for sign, _ in hunk):
+            paths[last] = None
         key = last, "".join(sign + text for sign, text in hunk)
-        if key in seen or _keep(hunk, "-") == _keep(hunk, "+"):
+        if key in seen or before == after:
             continue
+        if not last:
+            return Edited(dict(files), "udiff", (), ("",))
         seen.add(key)
         searched += len(edited.get(last, ""))
         if searched > MAX_SEARCHED:
             faults.append(f"hunk {len(seen)} and those behind it: too much to search")
+            failed.append(Edit(last, before, after))
             break
         if fault := _apply_hunk(edited, last, hunk):
             faults.append(f"hunk {len(seen)}: {fault}")
-    return Edited(edited, "udiff" if seen else "udiff_no_edit", tuple(faults))
+            if is_safe_path(last):
+                failed.append(Edit(last, before, after))
+    rule, num_applied = "udiff" if seen else "udiff_no_edit", len(seen) - len(faults)
+    return Edited(edited, rule, tuple(faults), tuple(paths), tuple(failed), num_applied)
 
 
 _Hunk = list[tuple[str, str]]
@@ -454,8 +493,6 @@ def _find_changed(old: str, new: str, files: Files) -> str:
 
 def _apply_hunk(files: dict[str, str], path: str, hunk: _Hunk) -> str:
     """Apply one hunk to `files`; returns what was wrong, empty if nothing."""
-    if not path:
-        return "no file's name above it"
     if not is_safe_path(path):
         return f"no file can be named {path[:80]!r}"
     text = files.get(path, "")

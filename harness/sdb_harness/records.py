@@ -189,8 +189,9 @@ class Completion(Wire):
     error: str = ""
     """Why `finish_reason` is `refused` or `error`."""
     num_tries: int = Field(default=1, gt=0)
-    """How many replies it took, where a failed one is asked again. Counters and times are then
-    those of all replies, one after the other; text and finish reason are the last one's."""
+    """How many times its program was tested, where a failed one is asked again. Counters and times
+    are then those of all replies, one after the other, those to questions back included; text and
+    finish reason are the last one's."""
 
     @property
     def tok_s_user(self) -> float | None:

@@ -320,6 +320,7 @@ class _Judged:
     verdict: Verdict
     observation: str | None = None
     """What the model is shown of a failure, where it is asked again."""
+    num_tries: int = 1
 
 
 def judge_cell(
@@ -414,33 +415,36 @@ def run_tries(
 ) -> int:
     """Ask, judge, and ask those that failed again with what their tests said; returns the faults.
 
-    All samples take one try, then all of them are judged, then the next one: nothing is executed
-    while a model generates. A sample that passed or has no try left gets its rows: the completion
-    with the counters of all its tries, and the verdict. A rerun goes on where the last one ended.
+    All samples reply once, then all of them are judged, then the next time: nothing is executed
+    while a model generates. A reply that calls for a question back gets it in place of test output,
+    and is not judged. A sample that passed or has no try left gets its rows: the completion with
+    the counters of all its replies, and the verdict. A rerun goes on where the last one ended.
     """
     cell_hash = planned.cell.compute_hash()
     problems = {problem.problem_id: problem for problem in planned.benchmark.problems}
     judge_of_benchmark = Judge(planned.benchmark, sandbox)
     num_faults = 0
-    for number in range(protocol.num_tries):
-        is_last = number == protocol.num_tries - 1
+    for number in range(protocol.num_replies):
 
         def keep_try(prompted: Prompted, completion: Completion, number: int = number) -> None:
             key = prompted.problem.problem_id, prompted.sample_index
             store.add_try(cell_hash, *key, number, run_id, completion)
 
+        if not planned.keys - list_judged(store, cell_hash):
+            break
         todo = list_open_tries(planned, protocol, store, number)
         num_faults += generate_programs(
             planned.cell, todo, generator, store, run_id, observer, keep_try
         )
         tries = store.list_tries(cell_hash)
 
-        def judge(problem_id: str, index: int, *, is_last: bool = is_last) -> Sequence[_Judged]:
+        def judge(problem_id: str, index: int, texts: Sequence[str]) -> Sequence[_Judged]:
             problem = problems[problem_id]
-            texts = [one.completion.text for one in tries[problem_id, index]]  # noqa: B023
+            num_tries = protocol.count_tries(problem, texts)
             program, rule = protocol.extract_tries(problem, texts)
             verdict = judge_twice(judge_of_benchmark, problem, program)
-            judged = _Judged(problem_id, index, program, rule, verdict)
+            judged = _Judged(problem_id, index, program, rule, verdict, num_tries=num_tries)
+            is_last = num_tries == protocol.num_tries
             if verdict.is_passed or is_last or verdict.status is Status.INFRASTRUCTURE:
                 return [judged]
             shown = protocol.observe(sandbox, problem, program, planned.benchmark.limits)
@@ -454,7 +458,10 @@ def run_tries(
             if judged.observation is not None:
                 store.add_observation(cell_hash, *key, number, judged.observation)
                 return
-            whole = join_tries([one.completion for one in tries[key]])  # noqa: B023
+            whole = join_tries(
+                [one.completion for one in tries[key]],  # noqa: B023
+                judged.num_tries,
+            )
             group = problems[judged.problem_id].group
             store.add_completion(
                 cell_hash, judged.problem_id, group, judged.sample_index, run_id, whole
@@ -466,11 +473,15 @@ def run_tries(
             observer.advance("judge")
 
         left = planned.keys - list_judged(store, cell_hash)
-        waiting = [
-            partial(judge, *key)
-            for key, made in tries.items()
-            if key in left and len(made) == number + 1 and made[-1].observation is None
-        ]
+        waiting = []
+        for key, made in tries.items():
+            if key not in left or len(made) != number + 1 or made[-1].observation is not None:
+                continue
+            texts = [one.completion.text for one in made]
+            if question := protocol.find_question(problems[key[0]], texts):
+                store.add_observation(cell_hash, *key, number, question)
+            else:
+                waiting.append(partial(judge, *key, texts))
         num_faults += judge_programs(planned, waiting, sandbox, store, run_id, observer, keep)
     return num_faults
 
@@ -484,7 +495,7 @@ def list_judged(store: Store, cell_hash: str) -> set[tuple[str, int]]:
 def list_open_tries(
     planned: PlannedCell, protocol: MultiTurnProtocol, store: Store, number: int
 ) -> list[Prompted]:
-    """List the samples whose try `number` (from 0) has to be generated."""
+    """List the samples whose reply `number` (from 0) has to be generated."""
     cell_hash = planned.cell.compute_hash()
     tries, done = store.list_tries(cell_hash), list_judged(store, cell_hash)
     todo = []
@@ -505,30 +516,29 @@ def show_try(stored: StoredTry) -> Try:
     return Try(stored.completion.text, stored.observation or "")
 
 
-def join_tries(tries: Sequence[Completion]) -> Completion:
-    """One completion with the counters and times of all tries, one after the other.
+def join_tries(replies: Sequence[Completion], num_tries: int) -> Completion:
+    """One completion with the counters and times of all replies, one after the other.
 
-    Text and finish reason are the last one's. Commit sizes are kept where every try has them.
+    Text and finish reason are the last one's. Commit sizes are kept where every reply has them.
     """
-    *earlier, last = tries
     before_s = 0.0
     times_s: list[float] = []
-    for one in tries:
+    for one in replies:
         times_s += [before_s + time_s for time_s in one.commit_times_s]
         before_s += one.e2e_s
-    has_sizes = all(len(one.commit_tokens) == len(one.commit_times_s) for one in tries)
-    return last.model_copy(
+    has_sizes = all(len(one.commit_tokens) == len(one.commit_times_s) for one in replies)
+    return replies[-1].model_copy(
         update={
-            "token_ids": tuple(token for one in tries for token in one.token_ids),
-            "output_tokens": sum(one.output_tokens for one in tries),
-            "nfe_prefill": sum(one.nfe_prefill for one in tries),
-            "nfe_denoise": sum(one.nfe_denoise for one in tries),
-            "nfe_commit": sum(one.nfe_commit for one in tries),
+            "token_ids": tuple(token for one in replies for token in one.token_ids),
+            "output_tokens": sum(one.output_tokens for one in replies),
+            "nfe_prefill": sum(one.nfe_prefill for one in replies),
+            "nfe_denoise": sum(one.nfe_denoise for one in replies),
+            "nfe_commit": sum(one.nfe_commit for one in replies),
             "commit_times_s": tuple(times_s),
-            "commit_tokens": tuple(size for one in tries for size in one.commit_tokens)
+            "commit_tokens": tuple(size for one in replies for size in one.commit_tokens)
             if has_sizes
             else (),
             "e2e_s": before_s,
-            "num_tries": len(earlier) + 1,
+            "num_tries": num_tries,
         }
     )

@@ -173,6 +173,7 @@ class TestPrompts:
         presets = find_templates(make_benchmark(), name, 3)
         assert len({str(preset.build_prompt(problem)) for preset in presets.values()}) == 3
         assert len({preset.extract(problem, "no") for preset in presets.values()}) == 1
+        assert {getattr(preset, "num_questions", 0) for preset in presets.values()} == {3}
 
     def test_aider_s_own_chat_has_its_turns_in_its_order(self) -> None:
         problem = make_problem(ROW, "python", CLOSING)
@@ -402,13 +403,18 @@ class Silent:
 
 
 def run_once(
-    model: Generator, folder: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+    model: Generator,
+    folder: Path,
+    sandbox: LanguageSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str = "whole",
 ) -> tuple[int, Silent]:
     from sdb_harness import stages, sweep
 
     monkeypatch.setattr(sweep, "load_benchmark", lambda spec: make_benchmark())
     monkeypatch.setattr(stages, "load_generator", lambda spec: model)
-    asked = parse_sweep({"name": "t", "benchmarks": ["aider_edit"], "generators": ["canonical"]})
+    sweep_file = {"name": "t", "benchmarks": ["aider_edit"], "generators": ["canonical"]}
+    asked = parse_sweep({**sweep_file, "protocol": protocol})
     hardware = describe_hardware()
     cells = resolve_cells(asked, hardware.compute_hash()).cells
     observer = Silent()
@@ -482,6 +488,48 @@ class TestTries:
         assert len(model.prompts) == 1  # the first try is not made again
         assert "FAIL: test_1997" in str(model.prompts[0])
         assert read_row(tmp_path)[2].num_tries == 2
+
+    def test_replies_to_questions_back_are_no_tries(
+        self, tmp_path: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        block = "leap.py\n<<<<<<< SEARCH\n    {}\n=======\n    {}\n>>>>>>> REPLACE\n"
+        wrong, unknown = block.format("past", "return 1"), block.format("pass", "return yaer")
+        name = "leaderboard-diff"
+        broken = ScriptedModel(wrong, unknown, "error", "error")
+        assert run_once(broken, tmp_path, sandbox, monkeypatch, name)[0] == 1
+        first, second, third, _ = map(str, broken.prompts)
+        assert "1 SEARCH/REPLACE block failed to match!" not in first
+        assert "1 SEARCH/REPLACE block failed to match!" in second
+        assert "undefined name 'yaer'" in third
+        # The next run goes on with the same question; the first tests fail, the second pass.
+        fine, right = (
+            block.format("return yaer", "return True"),
+            block.format("return True", "return year % 4 == 0"),
+        )
+        model = ScriptedModel(fine, right)
+        assert run_once(model, tmp_path, sandbox, monkeypatch, name)[0] == 0
+        assert str(model.prompts[0]) == third
+        assert "FAIL: test_1997" in str(model.prompts[1])
+        assert len({*broken.seeds, *model.seeds}) == 4
+        status, rule, completion = read_row(tmp_path)
+        assert (status, rule, completion.num_tries) == ("passed", "diff_malformed", 2)
+        assert (completion.output_tokens, completion.e2e_s) == (8, 4.0)  # of all four replies
+        with Store.open_for_reading(tmp_path / "store.sqlite") as store:
+            assert score_tries(list(store.iterate_rows())) == TryScores(1, 0, 100, 0)
+            ((tries,),) = [store.list_tries(row.cell_hash).values() for row in store.iterate_rows()]
+        assert [bool(one.observation) for one in tries] == [True, True, True, False]
+
+    def test_a_model_that_never_conforms_is_asked_back_three_times_a_try(
+        self, tmp_path: Path, sandbox: LanguageSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = ScriptedModel(*["leap.py\n<<<<<<< SEARCH\n"] * 8)
+        assert run_once(model, tmp_path, sandbox, monkeypatch, "leaderboard-diff")[0] == 0
+        assert ["Expected `=======`" in str(prompt[-1]) for prompt in model.prompts] == [  # type: ignore[index]
+            *(False, True, True, True),
+            *(False, True, True, True),
+        ]
+        status, rule, completion = read_row(tmp_path)
+        assert (status, rule, completion.num_tries) == ("wrong_answer", "diff_malformed", 2)
 
 
 HAS_DATA = (Path(os.environ.get("SDBENCH_DATA", "/none")) / "aider_edit_python133").is_dir()

@@ -25,6 +25,10 @@ TWO = {"src/a.h": "int a;\n", "src/a.cpp": "int a = 1;\nint b = 2;\n"}
 NEW = "def leap(year):\n    return year % 4 == 0\n"
 
 
+def read(edited: Edited) -> tuple[dict[str, str], str, tuple[str, ...]]:
+    return edited.files, edited.rule, edited.faults
+
+
 class TestWhole:
     @pytest.mark.parametrize(
         "name",
@@ -32,7 +36,7 @@ class TestWhole:
     )
     def test_the_name_stands_above_the_fence(self, name: str) -> None:
         reply = f"Here it is.\n\n{name}\n```python\n{NEW}```\nDone.\n"
-        assert apply_whole(reply, FILES) == Edited({"leap.py": NEW}, "whole", ())
+        assert read(apply_whole(reply, FILES)) == ({"leap.py": NEW}, "whole", ())
 
     def test_the_last_fence_may_be_open(self) -> None:
         assert apply_whole(f"leap.py\n```\n{NEW}", FILES).files == {"leap.py": NEW}
@@ -56,10 +60,10 @@ class TestWhole:
     def test_a_block_without_a_name_spoils_the_reply(self) -> None:
         reply = "a.h\n```\nint x;\n```\n\n```\nint y;\n```\n"
         fault = "a block without a file's name"
-        assert apply_whole(reply, TWO) == Edited(TWO, "whole", (fault,))
+        assert read(apply_whole(reply, TWO)) == (TWO, "whole", (fault,))
 
     def test_faults_are_named(self) -> None:
-        assert apply_whole("I cannot.", FILES) == Edited(FILES, "whole_no_edit", ())
+        assert read(apply_whole("I cannot.", FILES)) == (FILES, "whole_no_edit", ())
         assert apply_whole("```\nx\n```", TWO).faults == ("a block without a file's name",)
         escaped = apply_whole("../../etc/passwd\n```\nx\n```", TWO)
         assert escaped.files == TWO
@@ -73,7 +77,7 @@ def make_block(search: str, replace: str, name: str = "leap.py") -> str:
 class TestDiff:
     def test_a_block_replaces_equal_lines(self) -> None:
         reply = "I will.\n\n" + make_block("    pass\n", "    return year % 4 == 0\n")
-        assert apply_diff(reply, FILES) == Edited({"leap.py": NEW}, "diff", ())
+        assert read(apply_diff(reply, FILES)) == ({"leap.py": NEW}, "diff", ())
 
     def test_blocks_build_on_each_other_and_inherit_the_name(self) -> None:
         reply = make_block("int a = 1;\n", "int a = 3;\n", "src/a.cpp")
@@ -103,7 +107,7 @@ class TestDiff:
         ],
     )
     def test_faults_are_named_and_leave_the_files(self, reply: str, fault: str) -> None:
-        assert apply_diff(reply, FILES) == Edited(FILES, "diff", (fault,))
+        assert read(apply_diff(reply, FILES)) == (FILES, "diff", (fault,))
 
     @pytest.mark.parametrize(
         ("search", "replace", "wanted"),
@@ -116,8 +120,10 @@ class TestDiff:
         ],
     )
     def test_what_aider_forgives(self, search: str, replace: str, wanted: str) -> None:
-        assert apply_diff(make_block(search, replace, "a.cpp"), TWO) == Edited(
-            {**TWO, "src/a.cpp": wanted}, "diff", ()
+        assert read(apply_diff(make_block(search, replace, "a.cpp"), TWO)) == (
+            {**TWO, "src/a.cpp": wanted},
+            "diff",
+            (),
         )
 
     def test_names_and_marks_as_aider_reads_them(self) -> None:
@@ -128,13 +134,13 @@ class TestDiff:
             f"This changes it:\n{block}",  # no name: the other files are searched
             f"a.cpp\n  {block.replace('>>>>>>> REPLACE', '=======')}",
         ):
-            assert apply_diff(reply, TWO) == Edited(wanted, "diff", ()), reply
+            assert read(apply_diff(reply, TWO)) == (wanted, "diff", ()), reply
         commands = f"```bash\ncd a\ncat <<X\n{block}```\n"
-        assert apply_diff(commands, TWO) == Edited(TWO, "diff_no_edit", ())
+        assert read(apply_diff(commands, TWO)) == (TWO, "diff_no_edit", ())
 
     def test_a_block_that_cannot_be_read_spoils_the_reply(self) -> None:
         reply = make_block("    pass\n", "    return 1\n") + "leap.py\n<<<<<<< SEARCH\nx\n"
-        assert apply_diff(reply, FILES) == Edited(FILES, "diff", ("block 2 has no end",))
+        assert read(apply_diff(reply, FILES)) == (FILES, "diff", ("block 2 has no end",))
 
     def test_what_can_be_applied_is(self) -> None:
         reply = make_block("absent\n", "x\n") + make_block("    pass\n", "    return 1\n")
@@ -149,19 +155,21 @@ class TestUdiff:
             "```diff\n--- leap.py\n+++ leap.py\n@@ ... @@\n def leap(year):\n-    pass\n"
             "+    return year % 4 == 0\n```\n"
         )
-        assert apply_udiff(reply, FILES) == Edited({"leap.py": NEW}, "udiff", ())
+        assert read(apply_udiff(reply, FILES)) == ({"leap.py": NEW}, "udiff", ())
 
     def test_two_files_and_an_open_fence(self) -> None:
         reply = (
             "```diff\n--- a/src/a.h\n+++ b/src/a.h\n@@ @@\n-int a;\n+int z;\n"
             "--- src/a.cpp\n+++ src/a.cpp\n@@ -1 +1 @@\n int a = 1;\n-int b = 2;\n"
         )
-        assert apply_udiff(reply, TWO) == Edited(
-            {"src/a.h": "int z;\n", "src/a.cpp": "int a = 1;\n"}, "udiff", ()
+        assert read(apply_udiff(reply, TWO)) == (
+            {"src/a.h": "int z;\n", "src/a.cpp": "int a = 1;\n"},
+            "udiff",
+            (),
         )
 
     def test_faults_are_named(self) -> None:
-        assert apply_udiff("no", FILES) == Edited(FILES, "udiff_no_edit", ())
+        assert read(apply_udiff("no", FILES)) == (FILES, "udiff_no_edit", ())
         missing = "```diff\n--- leap.py\n+++ leap.py\n@@ @@\n-absent\n+x\n```\n"
         assert apply_udiff(missing, FILES).faults == (
             "hunk 1: leap.py does not hold the searched lines",
@@ -171,9 +179,9 @@ class TestUdiff:
         head = "```diff\n--- leap.py\n+++ leap.py\n@@ ... @@\n"
         wrong_context = f"{head} def leap(y):\n-    pass\n+    return 1\n```\n"
         edited = apply_udiff(wrong_context, FILES)
-        assert edited == Edited({"leap.py": "def leap(year):\n    return 1\n"}, "udiff", ())
+        assert read(edited) == ({"leap.py": "def leap(year):\n    return 1\n"}, "udiff", ())
         nothing = f"{head} def leap(year):\n     pass\n```\n"
-        assert apply_udiff(nothing, FILES) == Edited(FILES, "udiff_no_edit", ())
+        assert read(apply_udiff(nothing, FILES)) == (FILES, "udiff_no_edit", ())
         twice = {"leap.py": "    return False\nx\n    return False\n"}
         everywhere = f"{head}-    return False\n+    return True\n```\n"
         assert apply_udiff(everywhere, twice).files["leap.py"].count("True") == 2

@@ -74,7 +74,7 @@ class PromptProtocol(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One reply that failed, and what the model is shown of how its program did."""
+    """One reply that failed, and what the model is shown of how its program did, or is asked."""
 
     text: str
     observation: str
@@ -82,11 +82,28 @@ class Try:
 
 @runtime_checkable
 class MultiTurnProtocol(PromptProtocol, Protocol):
-    """A preset that asks again after a failure, with the output of the tests."""
+    """A preset that asks again after a failure, with the output of the tests.
+
+    A try ends with the tests. Before them the model may be asked back about its last reply, so a
+    try may hold several replies.
+    """
 
     @property
     def num_tries(self) -> int:
-        """How often a sample is asked at the most."""
+        """How often a sample's program is tested at the most."""
+        ...
+
+    @property
+    def num_replies(self) -> int:
+        """How often a sample is asked at the most, questions back included."""
+        ...
+
+    def find_question(self, problem: Problem, texts: Sequence[str]) -> str:
+        """What the model is asked back about the last of these replies; empty if it is tested."""
+        ...
+
+    def count_tries(self, problem: Problem, texts: Sequence[str]) -> int:
+        """How many of these replies were or will be tested."""
         ...
 
     def ask_again(self, problem: Problem, tries: Sequence[Try]) -> Prompt:

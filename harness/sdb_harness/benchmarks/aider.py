@@ -11,22 +11,28 @@ control.
 
 The presets `leaderboard`, `leaderboard-diff` and `leaderboard-udiff` ask in aider's own words
 (`aider_messages.py`). Choice: in all others the closing sentences of each request are aider's, and
-the format is explained in this project's words, so a score can differ a little from aider's own.
-Aider's questions back after malformed edits or a linter's finding (up to three for each try) are
-left out, new files that a model adds are not kept, and what a model is shown of failing Python
-tests is unittest's output, where polyglot's own image has pytest.
+the format is explained in this project's words, so a score can differ from aider's own.
+
+Before any test runs, those presets, `seed` and their other wordings ask the model back about
+malformed edits and what a linter finds in edited Python (`aider_questions.py`), up to three times a
+try. What became of a reply is computed again from the replies before it; stored are the replies and
+what each was answered. The other presets do not ask back.
+
+In all of them, new files that a model adds are not kept, and what a model is shown of failing
+Python tests is unittest's output, where polyglot's own image has pytest.
 """
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from sdb_harness.benchmarks import ChatMessage, Prompt, Try
+from sdb_harness.benchmarks.aider_questions import ask_about_edits, ask_about_python
 from sdb_harness.benchmarks.exercises import Exercise, leave_early, read_exercise
-from sdb_harness.edit_formats import EDIT_FORMATS
+from sdb_harness.edit_formats import EDIT_FORMATS, Edited
 from sdb_harness.records import Problem, SampleRow
 from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
@@ -66,6 +72,8 @@ FORMATS = {
     ),
 }
 """Edit format -> system prompt."""
+VERSIONS = {"udiff": 3}
+"""Edit format -> version of its presets, where it is not 2. udiff 3: no file is guessed."""
 
 
 def make_problem(row: Mapping[str, Any], language: str, closing: str) -> Problem:
@@ -126,6 +134,19 @@ def drop_skipped(text: str) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one reply."""
+
+    edited: Edited
+    files: dict[str, str]
+    """The exercise's files after it."""
+    finding: str
+    """What the linter says of well-formed edits; empty if nothing."""
+    is_asked: bool
+    """Whether something is asked back: there is something to ask, and a question left."""
+
+
 RUNNER = """\
 import io, os, sys, unittest
 folder, shown = os.getcwd(), io.StringIO()
@@ -157,6 +178,13 @@ class EditProtocol:
     num_tries: int = NUM_TRIES
     stop: tuple[str, ...] = ()
     version: int = 2
+    num_questions: int = 0
+    """How often a model is asked back in one try."""
+
+    @property
+    def num_replies(self) -> int:
+        """Those to questions back included."""
+        return self.num_tries * (1 + self.num_questions)
 
     @property
     def source(self) -> str:
@@ -170,9 +198,10 @@ class EditProtocol:
     def steps(self) -> str:
         """The steps by name, for the record."""
         shown = "all" if self.max_lines is None else f"the first {self.max_lines}"
+        asked = f"; questions back {self.num_questions} a try" if self.num_questions else ""
         return (
             f"version {self.version}; {type(self).__name__}, wording {self.wording}; format "
-            f"{self.edit_format}; tries {self.num_tries}; test output {shown} lines"
+            f"{self.edit_format}; tries {self.num_tries}; test output {shown} lines{asked}"
         )
 
     def choose_stop(self, problem: Problem) -> tuple[str, ...]:
@@ -194,17 +223,41 @@ class EditProtocol:
         return ChatMessage("system", rules), ChatMessage("user", text)
 
     def ask_again(self, problem: Problem, tries: Sequence[Try]) -> Prompt:
-        """The chat so far, the files as the replies left them, and what the tests said."""
+        """The chat so far, the files as the replies left them, and what the tests or aider said."""
         messages = list(self.open_chat(problem, ""))
-        starter = read_files(problem, problem.starter)
-        failure = self.failure.format(files=name_files(starter))
-        for number, one in enumerate(tries, start=1):
-            now, _ = self.extract_tries(problem, [made.text for made in tries[:number]])
-            request = f"{one.observation}\n{failure}"
+        failure = self.failure.format(files=name_files(read_files(problem, problem.starter)))
+        steps = self.follow(problem, [one.text for one in tries])
+        for number, (one, step) in enumerate(zip(tries, steps, strict=True), start=1):
+            request = one.observation if step.is_asked else f"{one.observation}\n{failure}"
             if number == len(tries):
-                request = f"{show_files(read_files(problem, now))}\n{request}"
+                request = f"{show_files(step.files)}\n{request}"
             messages += [ChatMessage("assistant", one.text), ChatMessage("user", request)]
         return tuple(messages)
+
+    def follow(self, problem: Problem, texts: Sequence[str]) -> Iterator[Step]:
+        """What became of each reply, one after the other."""
+        files, num_asked = read_files(problem, problem.starter), 0
+        for text in texts:
+            edited = EDIT_FORMATS[self.edit_format](text, files)
+            files = {path: edited.files[path] for path in files}
+            finding, is_wrong = "", bool(edited.unread or edited.failed)
+            if self.num_questions and not is_wrong:
+                changed = {path: text for path, text in files.items() if path in edited.paths}
+                finding = ask_about_python(problem.problem_id, changed)
+            is_asked = (is_wrong or bool(finding)) and num_asked < self.num_questions
+            num_asked = num_asked + 1 if is_asked else 0
+            yield Step(edited, files, finding, is_asked)
+
+    def find_question(self, problem: Problem, texts: Sequence[str]) -> str:
+        """About malformed edits, else about what the linter found."""
+        *_, last = self.follow(problem, texts)
+        if not last.is_asked:
+            return ""
+        return last.finding or ask_about_edits(self.edit_format, last.edited, tuple(last.files))
+
+    def count_tries(self, problem: Problem, texts: Sequence[str]) -> int:
+        """Those after which nothing is asked back."""
+        return sum(not step.is_asked for step in self.follow(problem, texts))
 
     def extract(self, problem: Problem, text: str) -> tuple[str, str]:
         """(the edited files as one program, rule) after one reply."""
@@ -215,13 +268,10 @@ class EditProtocol:
 
         The rule says if any reply was malformed, or else if the last one edited nothing.
         """
-        files, is_well_formed, rule = read_files(problem, problem.starter), True, ""
-        for text in texts:
-            edited = EDIT_FORMATS[self.edit_format](text, files)
-            is_well_formed &= not edited.faults
-            rule = edited.rule
-            files = {path: edited.files[path] for path in files}
-        return join_files(files), rule if is_well_formed else f"{self.edit_format}_malformed"
+        steps = list(self.follow(problem, texts))
+        is_well_formed = not any(step.edited.faults for step in steps)
+        rule = steps[-1].edited.rule if is_well_formed else f"{self.edit_format}_malformed"
+        return join_files(steps[-1].files), rule
 
     def observe(
         self, sandbox: Sandbox, problem: Problem, program: str, limits: ResourceLimits
@@ -277,7 +327,7 @@ def make_protocols(failure: str, max_lines: int | None) -> dict[str, EditProtoco
     """Three wordings for each edit format; `whole` first, as in the Seed reports."""
     return {
         name if wording == 1 else f"{name}/{wording}": EditProtocol(
-            name, failure, max_lines, wording=wording
+            name, failure, max_lines, wording=wording, version=VERSIONS.get(name, 2)
         )
         for name in FORMATS
         for wording in (1, 2, 3)

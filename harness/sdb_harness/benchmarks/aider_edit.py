@@ -9,14 +9,8 @@ exercises that pass after at most two tries.
 from collections.abc import Mapping
 
 from sdb_harness.benchmarks import Benchmark
-from sdb_harness.benchmarks.aider import (
-    FIELDS,
-    EditProtocol,
-    make_problem,
-    make_protocols,
-    write_cheat,
-)
-from sdb_harness.benchmarks.aider_messages import LeaderboardProtocol, make_leaderboard
+from sdb_harness.benchmarks.aider import FIELDS, make_problem, make_protocols, write_cheat
+from sdb_harness.benchmarks.aider_messages import LeaderboardProtocol, make_leaderboard, paraphrase
 from sdb_harness.benchmarks.choices import check_options
 from sdb_harness.benchmarks.conversions import ExerciseTree
 from sdb_harness.benchmarks.data_files import DataFile, read_rows
@@ -54,9 +48,9 @@ Fix the code in {files} to resolve the errors.
 _SEED = "The Seed reports, whose score is pass_rate_2; unknown is the release of aider: "
 REPORTED = {
     **make_leaderboard(FAILURE, 50),
-    "seed": LeaderboardProtocol("whole", FAILURE, 50, _SEED, version=3),
-    "seed/2": EditProtocol("whole", FAILURE, 50, wording=2),
-    "seed/3": EditProtocol("whole", FAILURE, 50, wording=3),
+    "seed": LeaderboardProtocol("whole", FAILURE, 50, _SEED, version=4),
+    "seed/2": paraphrase("whole", FAILURE, 50, 2),
+    "seed/3": paraphrase("whole", FAILURE, 50, 3),
 }
 
 

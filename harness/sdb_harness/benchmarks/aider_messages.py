@@ -9,9 +9,12 @@ the first of the second were measured with these words; later releases differ in
 those for a model that aider has no settings for: system prompt, examples, the files, the request,
 and the rules once more.
 
-What it does not do: aider's questions back after a malformed reply or where its linter finds an
-undefined name or an error of syntax (up to three a try), its summary of long chats, and other
-fences than three backquotes, which no exercise needs.
+As in aider, a reply stands twice in the chat where the linter found something, so two turns of the
+assistant follow each other.
+
+What it does not do: aider's summary of long chats, new files, other fences than three backquotes,
+which no exercise needs, and leave out a reply that its length cut off, which aider does not apply.
+Files that a reply mentions are never added to a chat: without git, aider knows no others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +23,7 @@ from pathlib import PurePosixPath
 
 from sdb_harness.benchmarks import ChatMessage, Prompt, Try
 from sdb_harness.benchmarks.aider import EditProtocol, name_files, read_files
+from sdb_harness.benchmarks.aider_questions import MAX_QUESTIONS
 from sdb_harness.records import Problem
 
 PLATFORM = """\
@@ -400,13 +404,17 @@ def open_chat(edit_format: str) -> tuple[ChatMessage, ...]:
 class LeaderboardProtocol(EditProtocol):
     """An edit format in aider's words. Implements `MultiTurnProtocol`."""
 
+    version: int = 3
+    num_questions: int = MAX_QUESTIONS
+
     @property
     def source(self) -> str:
         """Whose protocol it is, and what is known to differ."""
         return self.reported_by + (
             f"aider's benchmark in edit format {self.edit_format}, {self.num_tries} tries, "
-            "temperature 0, in its own words of release 0.70.0; no questions back after a "
-            "malformed reply or a linter's finding"
+            "temperature 0, in its own words of release 0.70.0, with its questions back; other "
+            "languages than Python are not linted, new files are not kept, and unittest's output "
+            "is shown of Python"
         )
 
     def build_prompt(self, problem: Problem) -> Prompt:
@@ -415,21 +423,23 @@ class LeaderboardProtocol(EditProtocol):
 
     def ask_again(self, problem: Problem, tries: Sequence[Try]) -> Prompt:
         """What was edited before stands in front of the files, an open request behind them."""
-        files = starter = read_files(problem, problem.starter)
-        failure = self.failure.format(files=name_files(starter))
+        files = read_files(problem, problem.starter)
+        failure = self.failure.format(files=name_files(files))
         done: list[ChatMessage] = []
         current = [ChatMessage("user", problem.statement)]
-        for number, one in enumerate(tries, start=1):
-            current.append(ChatMessage("assistant", one.text))
-            program, _ = self.extract_tries(problem, [made.text for made in tries[:number]])
-            before, files = files, read_files(problem, program)
-            if files != before:
-                current += [
+        steps = self.follow(problem, [one.text for one in tries])
+        for one, step in zip(tries, steps, strict=True):
+            files, reply = step.files, ChatMessage("assistant", one.text)
+            current.append(reply)
+            if step.edited.paths:
+                done += [
+                    *current,
                     ChatMessage("user", "I updated the files."),
                     ChatMessage("assistant", "Ok."),
                 ]
-                done, current = done + current, []
-            current.append(ChatMessage("user", f"{one.observation}{failure}"))
+                current = [reply] if step.finding else []
+            asked = one.observation if step.is_asked else f"{one.observation}{failure}"
+            current.append(ChatMessage("user", asked))
         last = ChatMessage("user", f"{current[-1].content}\n\n{RULES[self.edit_format]}")
         return (*open_chat(self.edit_format), *done, *present_files(files), *current[:-1], last)
 
@@ -445,6 +455,16 @@ def present_files(files: Mapping[str, str]) -> tuple[ChatMessage, ChatMessage]:
     )
 
 
+def paraphrase(edit_format: str, failure: str, max_lines: int | None, wording: int) -> EditProtocol:
+    """A preset in this project's words that asks back in aider's."""
+    return EditProtocol(
+        *(edit_format, failure, max_lines),
+        wording=wording,
+        version=3,
+        num_questions=MAX_QUESTIONS,
+    )
+
+
 def make_leaderboard(failure: str, max_lines: int | None) -> dict[str, EditProtocol]:
     """The three edit formats in aider's words, and as `/2` and `/3` in this project's.
 
@@ -455,6 +475,5 @@ def make_leaderboard(failure: str, max_lines: int | None) -> dict[str, EditProto
         name = "leaderboard" if edit_format == "whole" else f"leaderboard-{edit_format}"
         presets[name] = LeaderboardProtocol(edit_format, failure, max_lines)
         for wording in (2, 3):
-            paraphrase = EditProtocol(edit_format, failure, max_lines, wording=wording)
-            presets[f"{name}/{wording}"] = paraphrase
+            presets[f"{name}/{wording}"] = paraphrase(edit_format, failure, max_lines, wording)
     return presets
