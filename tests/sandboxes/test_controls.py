@@ -95,3 +95,23 @@ def test_a_suite_is_asked_everywhere_at_once() -> None:
     assert "f(0) == 0" in control
     assert re.search(r"assertEqual\(f\(2\), _[0-9a-f]{8}\(g\(\)\)\)", control)
     ast.parse(control)
+
+
+def test_a_test_without_an_expected_value_can_be_made_to_fail() -> None:
+    source = (
+        "class T:\n\tdef test_a(self):\n\t\tassert f(1) == 1\n\tdef test_b(self): f(1); f(2)\n"
+        "def test_c():\n    @decorate\n    def inner():\n        pass\n    for i in f(1):\n"
+        "        assert i == 1\ndef test_d(\n    é, x):\n        'why'\n"
+    )
+    control, names = draw_suite_control(source, fails_others=True)
+    assert names == ["T.test_a", "T.test_b", "test_c", "test_d"]
+    assert control.replace("assert False; ", "").count("assert False") == 2
+    found = {
+        node.name: node.body[0]
+        for node in ast.walk(ast.parse(control))
+        if isinstance(node, ast.FunctionDef)
+    }
+    for name in ("test_b", "test_c", "test_d"):
+        assert ast.unparse(found[name]) == "assert False"
+    assert ast.unparse(found["test_a"]) != "assert f(1) == 1"
+    assert draw_suite_control(source)[1] == ["T.test_a"]

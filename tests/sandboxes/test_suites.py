@@ -352,10 +352,19 @@ def test_the_control_finds_out_what_passes_anything(sandbox: Sandbox) -> None:
     assert verify(sandbox, program, replace(check, num_controls=0), LIMITS).is_passed
 
 
-def test_a_suite_without_a_place_for_a_control_says_so(sandbox: Sandbox) -> None:
-    check = SuiteCheck(
-        (("t.py", "import shop\ndef test_a(): shop.tax()"),), ("t.test_a",), "shop.py"
-    )
+def test_made_up_results_are_found_out_where_no_value_is_expected(sandbox: Sandbox) -> None:
+    tests = "import shop\ndef test_a():\n    for n in (1, 2): assert shop.total([n]) == n\n"
+    check = SuiteCheck((("t.py", tests),), ("t.test_a",), "shop.py")
+    verdict = verify(sandbox, SHOP, check, LIMITS)
+    assert (verdict.status, verdict.detail) == (Status.PASSED, "")
+    patch = "import sys\nsys.modules['__main__'].run_function = lambda f: True\n"
+    for cheat in (f"{write_forgery(check.test_ids)}os._exit(0)", f"{patch}total = None"):
+        verdict = verify(sandbox, cheat, check, LIMITS)
+        assert (verdict.status, verdict.detail) == (Status.WRONG_ANSWER, FORGED)
+
+
+def test_a_script_without_a_place_for_a_control_says_so(sandbox: Sandbox) -> None:
+    check = SuiteCheck((("t.py", "import shop\nshop.tax()"),), ("t",), "shop.py")
     verdict = verify(sandbox, SHOP, check, LIMITS)
     assert (verdict.status, verdict.detail) == (Status.PASSED, UNCONTROLLED)
 

@@ -4,7 +4,8 @@ Place in the flow: `objects.py` and `suites.py` run a program that passed once m
 control from here; who passes that as well has not been tested. Values are changed where the test
 states them as literals, in the text itself and to another of their type, so that nothing else of
 the source tells a control from the original; where there is no such place, an expected expression
-is wrapped in a function that changes its value, or a condition is turned round.
+is wrapped in a function that changes its value, or a condition is turned round. A test of a suite
+in the program's interpreter that has none of these gets a statement that fails.
 
 What it does not do: it changes nothing inside loops, branches and helper functions, which may not
 be reached, and it does not prove that a change matters.
@@ -68,8 +69,13 @@ def list_controls(tests: str) -> list[str]:
     return [source.write([edit]) for edit in source.list_edits(list_certain(source.tree.body))]
 
 
-def draw_suite_control(tests: str) -> tuple[str, list[str]]:
+def draw_suite_control(tests: str, fails_others: bool = False) -> tuple[str, list[str]]:
     """A control with an expected value made wrong in every test that has one.
+
+    Args:
+        tests: Source that defines the tests.
+        fails_others: Whether the others begin with a statement that fails, which at least who makes
+            up results does not know of.
 
     Returns:
         The source and the tests that cannot pass it: `Class.method` or the function's name. One
@@ -78,7 +84,10 @@ def draw_suite_control(tests: str) -> tuple[str, list[str]]:
     source = Source(tests)
     edits, names = list[Edit](), list[str]()
     for name, body in list_test_bodies(source.tree.body):
-        if choices := source.list_edits(list_certain(body)):
+        choices = source.list_edits(list_certain(body))
+        if fails_others and not choices:
+            choices = [source.fail_before(body[0])]
+        if choices:
             edits.append(secrets.choice(choices))
             names.append(name)
     return source.write(edits), names
@@ -155,6 +164,17 @@ class Source:
         if not is_text and not isinstance(leaf.value, int | float):
             return None
         return start, end, change_literal(literal, "python").encode()
+
+    def fail_before(self, first: ast.stmt) -> Edit:
+        """A statement that fails in front of the first of a function."""
+        lines = [first.lineno, *(node.lineno for node in getattr(first, "decorator_list", ()))]
+        start = self.starts[min(lines) - 1]
+        line = self.data[start : self.starts[min(lines)]]
+        indent = line[: len(line) - len(line.lstrip())]
+        if len(lines) == 1 and first.col_offset > len(indent):
+            start += first.col_offset
+            return start, start, b"assert False; "
+        return start, start, indent + b"assert False\n"
 
     def turn_round(self, statement: ast.stmt) -> Iterator[Edit]:
         """A condition that must not hold."""
