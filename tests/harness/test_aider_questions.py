@@ -1,11 +1,15 @@
 """Aider's questions back: its own words, its linter's findings, and that none is long."""
 
 import hashlib
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from sdb_harness.benchmarks import MultiTurnProtocol, Try
+from sdb_harness.benchmarks.aider import RUNNER, EditProtocol, clean_output
 from sdb_harness.benchmarks.aider_messages import LeaderboardProtocol
 from sdb_harness.benchmarks.aider_questions import (
     MAX_ASKED_CHARS,
@@ -178,6 +182,33 @@ def test_a_talk_goes_as_with_aider(name: str) -> None:
     asked, found = talk(edit_format, files, replies)
     assert found == per_try
     assert hashlib.sha256(repr(asked).encode()).hexdigest()[:16] == digest
+
+
+class TestOutput:
+    @pytest.mark.parametrize(("max_lines", "shows_pytest"), [(None, True), (50, False)])
+    def test_polyglot_shows_pytest_s_where_there_is_one(
+        self, max_lines: int | None, shows_pytest: bool, tmp_path: Path
+    ) -> None:
+        """The interpreter of these tests has pytest, and the program is ours."""
+        protocol = LeaderboardProtocol("whole", "", max_lines)
+        assert protocol.shows_pytest is shows_pytest
+        assert ("pytest" in protocol.source) is shows_pytest
+        assert not EditProtocol("whole", "", max_lines).shows_pytest
+        tests = "import unittest, leap\nclass A(unittest.TestCase):\n    def test_b(self):\n"
+        (tmp_path / "leap_test.py").write_text(f"{tests}        self.assertTrue(leap.leap(1))\n")
+        (tmp_path / "leap.py").write_text(LEAP)
+        (tmp_path / "main.py").write_text(f"NAME, SHOWS_PYTEST = 'leap', {shows_pytest}\n{RUNNER}")
+        command = [sys.executable, "main.py"]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        text = clean_output(result.stdout, max_lines)
+        if shows_pytest:
+            assert "\nrootdir: leap\n" in text
+            assert text.endswith(
+                "\nFAILED leap_test.py::A::test_b - AssertionError: None is not true\n"
+                "============================== 1 failed  ==============================="
+            )
+        else:
+            assert text.startswith("F\n====\nFAIL: test_b (leap_test.A.test_b)\n----\n")
 
 
 class TestEdits:

@@ -18,8 +18,10 @@ malformed edits and what a linter finds in edited Python (`aider_questions.py`),
 try. What became of a reply is computed again from the replies before it; stored are the replies and
 what each was answered. The other presets do not ask back.
 
-In all of them, new files that a model adds are not kept, and what a model is shown of failing
-Python tests is unittest's output, where polyglot's own image has pytest.
+In all of them, new files that a model adds are not kept. What a model is shown of failing Python
+tests is unittest's output, as in aider's first benchmark. Polyglot's presets that ask back show
+pytest's, as aider does, where the sandbox has it (`docker:py-numpy`; aider had release 8). Choice:
+unittest's elsewhere, rather than pytest in every image; the image is recorded with the run.
 """
 
 import ast
@@ -72,8 +74,6 @@ FORMATS = {
     ),
 }
 """Edit format -> system prompt."""
-VERSIONS = {"udiff": 3}
-"""Edit format -> version of its presets, where it is not 2. udiff 3: no file is guessed."""
 
 
 def make_problem(row: Mapping[str, Any], language: str, closing: str) -> Problem:
@@ -148,17 +148,22 @@ class Step:
 
 
 RUNNER = """\
-import io, os, sys, unittest
-folder, shown = os.getcwd(), io.StringIO()
+import contextlib, io, os, sys, unittest
+folder, shown, pytest = os.getcwd(), io.StringIO(), None
+if SHOWS_PYTEST:
+    with contextlib.suppress(ImportError):
+        import pytest
 sys.path.insert(0, folder)
-suite = unittest.defaultTestLoader.discover(".", pattern="*_test.py")
-unittest.TextTestRunner(stream=shown).run(suite)
+if pytest:
+    with contextlib.redirect_stdout(shown):
+        pytest.main(["-p", "no:cacheprovider"])
+else:
+    suite = unittest.defaultTestLoader.discover(".", pattern="*_test.py")
+    unittest.TextTestRunner(stream=shown).run(suite)
 sys.stdout.write(shown.getvalue().replace(folder, NAME))
 """
 """Shows a model what its tests say; the verdict comes from elsewhere. `NAME` is the exercise's, in
 place of the folder, as aider shows it."""
-SHOWN_TESTS = "exercise_test.py"
-"""What a test file is called there whose own name the check does not keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +182,14 @@ class EditProtocol:
     without a turn of the system."""
     num_tries: int = NUM_TRIES
     stop: tuple[str, ...] = ()
-    version: int = 2
+    version: int = 3
     num_questions: int = 0
     """How often a model is asked back in one try."""
+
+    @property
+    def shows_pytest(self) -> bool:
+        """Whether pytest's output is shown of Python where the sandbox has it: polyglot's chat."""
+        return self.max_lines is None and self.num_questions > 0
 
     @property
     def num_replies(self) -> int:
@@ -199,6 +209,7 @@ class EditProtocol:
         """The steps by name, for the record."""
         shown = "all" if self.max_lines is None else f"the first {self.max_lines}"
         asked = f"; questions back {self.num_questions} a try" if self.num_questions else ""
+        asked += "; pytest where the sandbox has it" if self.shows_pytest else ""
         return (
             f"version {self.version}; {type(self).__name__}, wording {self.wording}; format "
             f"{self.edit_format}; tries {self.num_tries}; test output {shown} lines{asked}"
@@ -282,9 +293,10 @@ class EditProtocol:
         if isinstance(check, SuiteCheck) and check.language != "python":
             result, _, text = run_project(sandbox, program, check, limits)
         else:
-            tests = check.files if isinstance(check, SuiteCheck) else ((SHOWN_TESTS, check.tests),)
+            path = f"{PurePosixPath(problem.entry_point).stem}_test.py"  # as Exercism names it
+            tests = check.files if isinstance(check, SuiteCheck) else ((path, check.tests),)
             name = problem.problem_id.partition("/")[2]
-            runner = f"NAME = {name!r}\n{RUNNER}"
+            runner = f"NAME, SHOWS_PYTEST = {name!r}, {self.shows_pytest}\n{RUNNER}"
             files = {"main.py": runner, problem.entry_point: program, **dict(tests)}
             request = ProgramRequest("python", tuple(files.items()), ("",), limits)
             result = sandbox.run_program(request)
@@ -327,7 +339,7 @@ def make_protocols(failure: str, max_lines: int | None) -> dict[str, EditProtoco
     """Three wordings for each edit format; `whole` first, as in the Seed reports."""
     return {
         name if wording == 1 else f"{name}/{wording}": EditProtocol(
-            name, failure, max_lines, wording=wording, version=VERSIONS.get(name, 2)
+            name, failure, max_lines, wording=wording
         )
         for name in FORMATS
         for wording in (1, 2, 3)

@@ -404,17 +404,18 @@ def open_chat(edit_format: str) -> tuple[ChatMessage, ...]:
 class LeaderboardProtocol(EditProtocol):
     """An edit format in aider's words. Implements `MultiTurnProtocol`."""
 
-    version: int = 3
     num_questions: int = MAX_QUESTIONS
 
     @property
     def source(self) -> str:
         """Whose protocol it is, and what is known to differ."""
+        shown = "unittest's output is shown of Python"
+        if self.shows_pytest:
+            shown = "pytest's output is shown of Python where the sandbox has it, else unittest's"
         return self.reported_by + (
             f"aider's benchmark in edit format {self.edit_format}, {self.num_tries} tries, "
             "temperature 0, in its own words of release 0.70.0, with its questions back; other "
-            "languages than Python are not linted, new files are not kept, and unittest's output "
-            "is shown of Python"
+            f"languages than Python are not linted, new files are not kept, and {shown}"
         )
 
     def build_prompt(self, problem: Problem) -> Prompt:
@@ -458,10 +459,7 @@ def present_files(files: Mapping[str, str]) -> tuple[ChatMessage, ChatMessage]:
 def paraphrase(edit_format: str, failure: str, max_lines: int | None, wording: int) -> EditProtocol:
     """A preset in this project's words that asks back in aider's."""
     return EditProtocol(
-        *(edit_format, failure, max_lines),
-        wording=wording,
-        version=3,
-        num_questions=MAX_QUESTIONS,
+        edit_format, failure, max_lines, wording=wording, num_questions=MAX_QUESTIONS
     )
 
 
