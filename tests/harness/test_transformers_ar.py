@@ -255,6 +255,9 @@ def test_bad_input_is_one_line_with_the_way_out(tmp_path: Path) -> None:
     base = load(f"{write_model(tmp_path / 'base', has_template=False)},device=cpu")
     with pytest.raises(UserError, match="no chat template, so it is a base model"):
         encode_prompt(base.tokenizer, (ChatMessage("user", "f"),))
+    base.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(UserError, match=r"refuses the turns user user: roles must alternate; "):
+        encode_prompt(base.tokenizer, (ChatMessage("user", "f"),) * 2)
 
 
 def test_code_of_a_checkpoint_runs_only_if_that_was_asked_for(

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from sdb_harness.benchmarks import Gap, Prompt
 from sdb_harness.errors import UserError, name_nearest
@@ -265,7 +266,8 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
     """Token ids of a prompt, with the tokens that the tokenizer itself puts in front.
 
     Raises:
-        UserError: the tokenizer has no chat template, or no fill-in-the-middle tokens.
+        UserError: the tokenizer has no chat template or one that refuses the turns, or no
+            fill-in-the-middle tokens.
     """
     if isinstance(prompt, Gap):
         family = find_family(tokenizer.get_vocab())
@@ -284,12 +286,19 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
             "protocol that continues source, such as base"
         )
     is_open = prompt[-1].role == "assistant"
-    text = tokenizer.apply_chat_template(
-        [{"role": turn.role, "content": turn.content} for turn in prompt],
-        tokenize=False,
-        add_generation_prompt=not is_open,
-        continue_final_message=is_open,
-    )
+    try:
+        text = tokenizer.apply_chat_template(
+            [{"role": turn.role, "content": turn.content} for turn in prompt],
+            tokenize=False,
+            add_generation_prompt=not is_open,
+            continue_final_message=is_open,
+        )
+    except TemplateError as error:
+        roles = " ".join(turn.role for turn in prompt)
+        raise UserError(
+            f"transformers: this tokenizer's chat template refuses the turns {roles}: {error}; "
+            "choose another protocol"
+        ) from None
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # the template wrote them
 
 
