@@ -66,7 +66,7 @@ def print_rows(console: Console, rows: "Mapping[str, Row]") -> None:
 def print_published(console: Console, findings: "Sequence[PublishedFinding]") -> None:
     """One row per language: pass@1 of the shipped samples here and as published."""
     table = Table(
-        *("language", "samples", "pass@1 here", "published", "difference", "forged"),
+        *("language", "samples", "pass@1 here", "published", "difference", "forged or loose"),
         "do not compile",
     )
     for finding in findings:
