@@ -60,7 +60,7 @@ FAULTS = {
     for number, why in {
         161: "its reference uses OneHotEncoder(sparse=...), which scikit-learn has no longer",
         166: "its reference uses DataFrame._append, which pandas has no longer",
-        187: "its tests expect the labels of scikit-learn 1.2, whose KMeans began ten times",
+        187: "its tests expect the labels that KMeans gave before scikit-learn 1.3",
     }.items()
 }
 """Python problems whose references need older packages than the image `py-bigcode` has: 166 and 187
