@@ -13,7 +13,8 @@ As in aider, a reply stands twice in the chat where the linter found something, 
 assistant follow each other.
 
 What it does not do: aider's summary of long chats, new files, other fences than three backquotes,
-which no exercise needs, and leave out a reply that its length cut off, which aider does not apply.
+which are needed only after an edit that puts some into a file, and leave out a reply that its
+length cut off, which aider does not apply.
 Files that a reply mentions are never added to a chat: without git, aider knows no others.
 """
 

@@ -10,7 +10,8 @@ Choice: Python is read by Python's own parser and `undefined_names.py`, no other
 aider reads all languages with tree-sitter too, whose grammars are many packages; of Python it adds
 only more marked lines to an error of syntax, of the others it finds errors of syntax, which a model
 here sees in what the compiler says instead, a try later. Left out with it: what only CPython's
-compiler finds (`return` outside of a function), and new files.
+compiler finds (`return` outside of a function), and new files. Errors of syntax are those of the
+interpreter that runs the harness, in its words; aider's image had 3.11.
 """
 
 import ast
