@@ -103,10 +103,10 @@ def test_problems_that_are_known_to_be_broken_are_faults(
     monkeypatch.setenv("SDBENCH_DATA", str(tmp_path))
     (tmp_path / "naturalcodebench").mkdir()
     for language in ("python", "java"):
-        row = (JAVA if language == "java" else PLAIN) | {"_id": 161}
+        row = (JAVA if language == "java" else PLAIN) | {"_id": 187}
         path = tmp_path / "naturalcodebench" / f"ncb_{language}_en.jsonl"
         path.write_text(json.dumps(row) + "\n")
-    assert list(load_benchmark("naturalcodebench:prompt=en").faults) == ["python-en/161"]
+    assert list(load_benchmark("naturalcodebench:prompt=en").faults) == ["python-en/187"]
 
 
 def test_four_files_give_four_groups(benchmark: Benchmark) -> None:

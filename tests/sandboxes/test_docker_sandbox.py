@@ -701,6 +701,21 @@ def test_every_image_has_a_recipe_with_a_pinned_base() -> None:
         assert not image.requirements or (build.FOLDER / image.language / image.requirements)
 
 
+def test_an_image_names_whole_lists_of_packages_in_one_version_each() -> None:
+    images = [image for image in IMAGES.values() if image.requirements]
+    wanted = {image.name: build.list_requirements(image) for image in images}
+    assert wanted["py-numpy"] == ["py-numpy.txt"]
+    # Both, for an engine that builds every stage before the one that is asked for.
+    assert wanted["py-bigcode"] == ["py-numpy.txt", "py-bigcode.txt"]
+    assert wanted["kotlin"] == ["kotlin.txt"]
+    for image in images:
+        lines = (build.FOLDER / image.language / image.requirements).read_text().splitlines()
+        pins = [line for line in lines if not line.startswith("#")]
+        assert all(pin.count("==") == 1 for pin in pins), image
+        names = {pin.partition("==")[0].lower() for pin in pins}
+        assert len(names) == len(pins) > 0, image
+
+
 def test_a_recipe_changes_with_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(build.FOLDER / "python", tmp_path / "python")
     monkeypatch.setattr(build, "FOLDER", tmp_path)

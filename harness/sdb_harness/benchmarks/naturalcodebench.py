@@ -58,14 +58,12 @@ FAULTS = {
     f"python-{prompt}/{number}": why
     for prompt in PROMPTS
     for number, why in {
-        161: "its reference uses OneHotEncoder(sparse=...), which scikit-learn has no longer",
-        166: "its reference uses DataFrame._append, which pandas has no longer",
         187: "its tests expect the labels that KMeans gave before scikit-learn 1.3",
     }.items()
 }
-"""Python problems whose references need older packages than the image `py-bigcode` has: 166 and 187
-pass with pandas 1.5.3 and scikit-learn 1.2.1, upstream's. SandboxFusion leaves 161 and 187 out, as
-places 30 and 56; the papers' scores do not."""
+"""Python problems whose references need older packages than the image `py-bigcode` has: 187 passes
+with scikit-learn 1.2.1, upstream's. SandboxFusion leaves 161 and 187 out, as places 30 and 56; the
+papers' scores do not."""
 
 
 def load(options: Mapping[str, str]) -> Benchmark:

@@ -116,8 +116,9 @@ def build_image(
         if is_airgapped:
             arguments["BASE"] = build_base(engine, image.release, report)
             if image.requirements:
-                arguments["PIP_OPTIONS"] = "--no-index --find-links /wheels"
-                fetch_wheels(FOLDER / image.language / image.requirements, Path(wheels), report)
+                arguments["PIP_OPTIONS"] = "--no-index --no-deps --find-links /wheels"
+                for name in list_requirements(image):
+                    fetch_wheels(FOLDER / image.language / name, Path(wheels), report)
         context = pack_context(FOLDER / image.language, Path(wheels))
         return build_context(engine, image, context, arguments, {LABEL: recipe}, report)
 
@@ -132,13 +133,23 @@ def compute_recipe(image: Image) -> str:
     return digest.hexdigest()[:16]
 
 
+def list_requirements(image: Image) -> list[str]:
+    """Its list of packages, and those of the stages before it: old builders build these too."""
+    names = [other.requirements for other in IMAGES.values() if other.language == image.language]
+    return [name for name in names[: names.index(image.requirements) + 1] if name]
+
+
 def fetch_wheels(requirements: Path, folder: Path, report: Callable[[str], None]) -> None:
-    """Let this machine's pip fetch the packages, from whatever index it is configured for."""
+    """Let this machine's pip fetch these packages, from whatever index it is configured for.
+
+    No others: a list is whole, and of some packages only a part is wanted.
+    """
     version, abi = PYTHON_TAGS
     arch = platform.machine()
     report(f"fetching the packages of {requirements.name}")
     command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"),
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+        *("--only-binary", ":all:"),
         *("--python-version", version, "--implementation", "cp", "--abi", abi, "--abi", "abi3"),
         *("--abi", "none", "--dest", str(folder), "--requirement", str(requirements)),
     ]
