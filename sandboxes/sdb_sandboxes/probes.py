@@ -90,7 +90,8 @@ for number in range(60):
 return True
 """
 FILES = """
-for number in range(20_000):
+# More than the 32,768 inodes of a work folder.
+for number in range(40_000):
     open(f'n{number}', 'wb').close()
 return True
 """

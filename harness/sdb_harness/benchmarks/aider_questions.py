@@ -6,7 +6,7 @@ Place in the flow: `LeaderboardProtocol` (`aider_messages.py`) shows a model the
 Apache License 2.0, copyright of its authors), and the form in which CPython, flake8 7.1 and
 grep-ast print what they find.
 
-Choice: Python is read by Python's own parser and `undefined_names.py`, no other language is linted.
+Choice: Python is read by Python's own parser and pyflakes, no other language is linted.
 aider reads all languages with tree-sitter too, whose grammars are many packages; of Python it adds
 only more marked lines to an error of syntax, of the others it finds errors of syntax, which a model
 here sees in what the compiler says instead, a try later. Left out with it: what only CPython's
@@ -25,7 +25,6 @@ from pathlib import PurePosixPath
 
 from sdb_harness.edit_formats import Edit, Edited, split_lines
 from sdb_harness.sanitise import parse_quietly
-from sdb_harness.undefined_names import find_undefined
 
 MAX_QUESTIONS = 3
 """In one try, `max_reflections` of aider."""
@@ -196,17 +195,16 @@ def ask_about_python(problem_id: str, files: Mapping[str, str]) -> str:
 def _lint(path: str, name: str, source: str) -> str:
     try:
         module = parse_quietly(source, path)
-        uses = find_undefined(module)
+        found = find_names(module)
     except SyntaxError as error:
         text, marked = _spell_syntax_error(name, source, error)
         heads: dict[int, set[int]] = {}
     except (ValueError, MemoryError, RecursionError):
         return ""
     else:
-        if not uses:
+        if not found:
             return ""
-        found = [(use.line, use.column + 1, f"F821 undefined name '{use.name}'") for use in uses]
-        text, marked = _spell_findings(name, source, found), {use.line - 1 for use in uses}
+        text, marked = _spell_findings(name, source, found), {line - 1 for line, _, _ in found}
         heads = _find_heads(module, marked, source.splitlines())
     shown = _show_lines(source.splitlines(), marked, heads)
     lines = "lines" if len(marked) > 1 else "line"
@@ -214,6 +212,20 @@ def _lint(path: str, name: str, source: str) -> str:
         f"# Fix any errors below, if possible.\n\n{text}\n"
         f"## See relevant {lines} below marked with █.\n\n{name}:\n{shown}"
     )
+
+
+def find_names(module: ast.Module) -> list[tuple[int, int, str]]:
+    """(line and column from 1, words) of each name that nothing defines, or not before its use."""
+    from pyflakes.checker import Checker
+    from pyflakes.messages import UndefinedLocal, UndefinedName
+
+    codes = {UndefinedName: "F821", UndefinedLocal: "F823"}
+    return [
+        (one.lineno, one.col + 1, f"{codes[type(one)]} {one.message % one.message_args}")
+        for kind in codes
+        for one in sorted(Checker(module).messages, key=lambda one: one.lineno)
+        if type(one) is kind
+    ]
 
 
 def _spell_syntax_error(name: str, source: str, error: SyntaxError) -> tuple[str, set[int]]:
