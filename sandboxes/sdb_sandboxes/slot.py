@@ -98,6 +98,7 @@ class Zygote:
             "memory_bytes": limits.memory_bytes,
             "file_bytes": limits.file_bytes,
             "num_processes": limits.num_processes,
+            "allow_programs": limits.allow_programs,
         }
         try:
             rights = struct.pack(f"{len(descriptors)}i", *descriptors)

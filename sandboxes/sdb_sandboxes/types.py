@@ -39,6 +39,10 @@ class ResourceLimits:
     num_processes: int = 32
     answer_bytes: int = field(default=32 << 20, repr=False)
     """Bytes of all answers to the calls of one run, as they travel (status `OUTPUT`)."""
+    allow_programs: bool = field(default=False, repr=False)
+    """Whether a Python program may start other programs, those of the image and what it writes
+    itself. In containers only: elsewhere the programs would be the host's, and none can be started.
+    They count against the same limits and die with the run."""
 
 
 Calls = tuple[tuple[str, tuple[object, ...]], ...]

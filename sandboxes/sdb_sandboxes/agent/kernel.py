@@ -74,8 +74,9 @@ READ_ONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = (
 )  # fmt: skip
 NUM_DESCRIPTORS = 64
 ALLOWED_FOR_COMMANDS = "118-119 221" if IS_ARM else "59 142 144"
-"""Added for compilers and interpreters: execve, and one's own scheduling (Mono sets what is set
-already; limits count CPU seconds, whatever the priority)."""
+"""Added for compilers and interpreters, and for Python programs that may start others: execve, and
+one's own scheduling (Mono sets what is set already; limits count CPU seconds, whatever the
+priority)."""
 TOOLS = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/proc"),
     *(f"/dev/{name}" for name in ("zero", "full", "random", "urandom")),

@@ -50,6 +50,8 @@ PRELOADED = (
 megabyte and every library that is here costs every fork 0.03 ms."""
 ANCILLARY_BYTES = _socket.CMSG_SPACE(8 * 4)
 SIGKILL = int(signal.SIGKILL)
+STARTING = ("command", "starter")
+"""Cells that may execute what the image has and what lies in their folder."""
 HIGH = 100
 """The server's own descriptors start here; those that come with an order lie below."""
 
@@ -152,15 +154,24 @@ class Zygote:
         except FileNotFoundError:
             return False
 
+    def find_job(self) -> str:
+        """What the next cell is: its role, a command, or a candidate that may start programs.
+
+        The last in a container only, where all that it can start is the image's or its own.
+        """
+        job = str(self.order.get("job", self.role))
+        is_starter = self.order["allow_programs"] and self.has_container and job == "candidate"
+        return "starter" if is_starter else job
+
     def prepare_rules(self, job: str) -> None:
         """Landlock's rules for the next cell: those of the last one, if its folder is the same."""
         if not self.landlock or self.rules_for == job:
             return
-        last, is_command = self.rules, job == "command"
+        last, can_execute = self.rules, job in STARTING
         if last >= 0:
             os.close(last)
-        readable = kernel.list_tool_paths() if is_command else self.readable
-        rules = kernel.build_landlock_rules(self.landlock, readable, self.work, is_command)
+        readable = kernel.list_tool_paths() if can_execute else self.readable
+        rules = kernel.build_landlock_rules(self.landlock, readable, self.work, can_execute)
         self.rules, self.rules_for = keep(rules), job
         if self.rules != last:
             self.locks = None
@@ -189,7 +200,7 @@ class Zygote:
             limits=limits,
             uid=self.uid,
             rules=(*base_rules, self.rules) if self.rules >= 0 else (),
-            code=self.filters[is_command],
+            code=self.filters[job in STARTING],
             has_own_pids=self.has_own_pids,
             line=VERDICT if job == "tests" else CHANNEL,
             proc=self.proc,
@@ -207,7 +218,7 @@ class Zygote:
             self.locks = None
         if self.ready_bytes != self.order["file_bytes"] and not self.order.get("keeps_folder"):
             self.prepare_work(self.order["file_bytes"])
-        job = self.order.get("job", self.role)
+        job = self.find_job()
         self.prepare_rules(job)
         if self.locks is None:
             self.locks = self.prepare_locks(job, descriptors)
@@ -217,6 +228,9 @@ class Zygote:
             try:
                 self.locks.apply()
                 gc.enable()
+                if job == "starter":
+                    for output in (1, 2):
+                        os.set_inheritable(output, True)
                 if job == "command":
                     serve_command(CHANNEL)
                 (serve_candidate if self.role == "candidate" else run_tests)()
