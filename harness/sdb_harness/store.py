@@ -32,7 +32,7 @@ from sdb_sandboxes.types import Verdict
 
 Stage = Literal["generate", "judge"]
 
-STAGE_VERSIONS: dict[Stage, int] = {"generate": 1, "judge": 6}
+STAGE_VERSIONS: dict[Stage, int] = {"generate": 1, "judge": 7}
 """Raise one when that stage would give another result for the same input."""
 
 STORE_NAME = "store.sqlite"

@@ -4,10 +4,12 @@ import ast
 import difflib
 import re
 
+import numpy as np
 import pytest
 
 from sdb_sandboxes.verifiers.controls import draw_controls, draw_suite_control, list_controls
 
+NUMPY = [np.int64(5), np.float32(-1.5), np.bool_(True), np.array([3]), np.array(["a"])]
 SOURCES = {
     "assert f(1) == 2": ["assert f(1) == 1"],
     "assert 2 == f(1)": ["assert 1 == f(1)"],
@@ -29,6 +31,16 @@ SOURCES = {
     "with self.assertRaises(ValueError):\n    f()\n    assert g() == 2\nassert f(1) == 2": [
         "with self.assertRaises(ValueError):\n    f()\n    assert g() == 2\nassert f(1) == 1"
     ],
+    "self.assertAlmostEqual(f(), 0.5)": ["self.assertAlmostEqual(f(), 0.4)"],
+    "self.assertAlmostEqual(f(), 1e-9)": [],
+    "self.assertAlmostEqual(f(), 0.01, places=2)": [],
+    "self.assertAlmostEqual(f(), 0, places=2)": ["self.assertAlmostEqual(f(), 1, places=2)"],
+    "self.assertAlmostEqual(f(), 0, delta=0.5)": [],
+    "self.assertAlmostEqual(f(), 20, delta=0.5)": ["self.assertAlmostEqual(f(), 10, delta=0.5)"],
+    "self.assertAlmostEqual(f(), 20, delta=g())": [],
+    "self.assertAlmostEqual(3 * g(), f(), 0)": [],
+    "assert abs(f() - 7) < 0.1": ["assert abs(f() - 6) < 0.1"],
+    "assert abs(f() - 7) < 1": ["assert not (abs(f() - 7) < 1)"],
     "for i in range(3):\n    assert f(i) == 2": [],
     "if g():\n    assert f(1) == 2": [],
     "def test_a():\n    return\n    assert f(1) == 2": [],
@@ -50,7 +62,7 @@ def test_lists_every_control(source: str) -> None:
 
 @pytest.mark.parametrize(
     "expected",
-    [1, -1, 0.0, 1e308, True, "", b"", [], (), set(), {}, None, {1: 2}],
+    [1, -1, 0.0, 1e308, True, "", b"", [], (), set(), {}, None, {1: 2}, 2j, object(), *NUMPY],
 )
 def test_wrapping_changes_every_value(expected: object) -> None:
     (control,) = list_controls("from __future__ import annotations\nassert f() == expected()")

@@ -92,9 +92,13 @@ FAULTS = {
     for number, why in {
         15: _PROGRAMS,
         101: _NETWORK,
+        111: "what its test reads of a heatmap is masked with the image's packages",
         147: _NETWORK,
+        276: "scipy 1.9: the skewness of equal values is not a number, where upstream's gives 0",
         346: _PROGRAMS,
         590: _NETWORK,
+        726: "needs the data words, which nltk downloads",
+        734: "needs the data averaged_perceptron_tagger, which nltk downloads",
         785: f"{_PROGRAMS}; and writes into /tmp",
         1012: _NETWORK,
         **dict.fromkeys((14, 16, 18, 350, 459, 562, 604, 1028, 1101, 1103, 1104), _PROGRAMS),
@@ -106,9 +110,8 @@ FAULTS = {
         1040: _NETWORK,
     }.items()
 }
-"""References that fail: of the hard part, and of the rest those that need the standard library
-only. In `docker:py-bigcode` those that start programs or write into /tmp pass, and 541. No program
-could pass most of the others, so all scores are lower by the same problems."""
+"""References that fail. Those that start programs or write into /tmp, and 541, pass in the image
+`py-bigcode`. No program could pass most of the others, so all scores are lower by these."""
 ONE_INTERPRETER = frozenset(
     f"BigCodeBench/{number}"
     for number in (

@@ -12,6 +12,7 @@ be reached, and it does not prove that a change matters.
 """
 
 import ast
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -48,9 +49,14 @@ def {name}(value):
         return value + type(value)(b"q" if isinstance(value, bytes) else "q")
     if isinstance(value, (set, frozenset)):
         return value ^ {{"q"}}
-    return {{**value, "q": 0}} if isinstance(value, dict) else [value]
+    if isinstance(value, dict):
+        return {{**value, "q": 0}}
+    try:
+        return value + 1 + abs(value)
+    except Exception:
+        return object()
 """
-"""Another value of the same type."""
+"""Another value of the same type, numpy's included, or one that equals nothing."""
 
 
 Edit = tuple[int, int, bytes]
@@ -221,27 +227,54 @@ def expects_error(item: ast.withitem) -> bool:
 
 def list_expected(statement: ast.stmt) -> Iterator[ast.expr]:
     """The expected values that a statement compares with."""
-    pairs: list[tuple[ast.expr, ast.expr]] = []
     match statement:
         case (
             ast.Assert(test=test)
             | ast.Expr(value=ast.Call(func=ast.Attribute(attr="assertTrue"), args=[test]))
         ):
-            pairs += list_compared(test)
-        case ast.Expr(value=ast.Call(func=ast.Attribute(attr=name), args=[left, right, *_])) if (
-            name in COMPARISONS
-        ):
-            pairs.append((left, right))
-    for left, right in pairs:
-        is_left_literal = is_literal(left) and not is_literal(right)
-        yield left if is_left_literal else right
+            yield from list_compared(test)
+        case ast.Expr(
+            value=ast.Call(func=ast.Attribute(attr=name), args=[left, right, *_]) as call
+        ) if name in COMPARISONS:
+            expected = choose_expected(left, right)
+            if not forgives(expected, read_tolerance(call) if "Almost" in name else 0.0):
+                yield expected
 
 
-def list_compared(test: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
-    """Both sides of `a == b`, and of `abs(a - 78.5) < 0.1`, whose difference may be a lie."""
+def choose_expected(left: ast.expr, right: ast.expr) -> ast.expr:
+    """The side of a comparison that is no answer: the one that is written out, or the right one."""
+    return left if is_literal(left) and not is_literal(right) else right
+
+
+def read_tolerance(call: ast.Call) -> float:
+    """What `assertAlmostEqual` forgives; infinite where it is computed."""
+    given = dict(zip(("first", "second", "places", "msg", "delta"), call.args, strict=False))
+    given |= {keyword.arg or "": keyword.value for keyword in call.keywords}
+    match given.get("delta"), given.get("places"):
+        case (None, None):
+            return 0.5e-7
+        case ast.Constant(value=int() | float() as delta), _:
+            return delta
+        case None, ast.Constant(value=int() as places):
+            return 0.5 * 10.0**-places
+    return math.inf
+
+
+def forgives(expected: ast.expr, tolerance: float) -> bool:
+    """Whether a test may accept a number with another first digit, or one more than a computed one.
+
+    A right answer may be off by the tolerance already, to either side.
+    """
+    values = [leaf.value for leaf in list_leaves(expected)]
+    sizes = [abs(value) or 10 for value in values if isinstance(value, int | float | complex)]
+    return any(size <= 20 * tolerance for size in sizes or [10])
+
+
+def list_compared(test: ast.expr) -> list[ast.expr]:
+    """What `a == b` expects, and `abs(a - 78.5) < 0.1`, whose difference may be a lie."""
     match test:
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
-            return [(left, right)]
+            return [choose_expected(left, right)]
         case ast.Compare(
             left=ast.Call(
                 func=ast.Name(id="abs"),
@@ -250,13 +283,9 @@ def list_compared(test: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
             ops=[ast.Lt() | ast.LtE()],
             comparators=[ast.Constant(value=int() | float() as tolerance)],
         ):
-            # Only where another first digit makes a difference that the test does not forgive.
-            for side in (left, right):
-                match side:
-                    case ast.Constant(value=int() | float() as number) if (
-                        abs(number) > 10 * tolerance
-                    ):
-                        return [(left, right)]
+            expected = choose_expected(left, right)
+            if is_literal(expected) and not forgives(expected, tolerance):
+                return [expected]
     return []
 
 
