@@ -161,7 +161,7 @@ def read_limits(wire: Any, default: ResourceLimits, path: str = "limits") -> Res
     limits: ResourceLimits = read_record(ResourceLimits, given, path)
     for field in fields(limits):
         number = getattr(limits, field.name)
-        if not 0 < number < math.inf:
+        if not isinstance(number, bool) and not 0 < number < math.inf:
             raise WireError(f"{path}.{field.name}={number}; a positive number is needed")
     return limits
 

@@ -52,8 +52,9 @@ MAX_LIMITS = ResourceLimits(
     output_bytes=64 << 20,
     file_bytes=64 << 20,
     num_processes=128,
+    allow_programs=True,
 )
-"""What a request may ask for at most."""
+"""What a request may ask for at most; other programs start in containers only."""
 
 RETRY_AFTER_S = 1
 STOPPING_S = 60
