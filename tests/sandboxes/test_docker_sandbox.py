@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,10 @@ from sdb_sandboxes.docker_sandbox import (
     describe_judge,
     is_dead_judge,
 )
-from sdb_sandboxes.embedded_sandbox import EmbeddedSandbox
 from sdb_sandboxes.engine import Engine
 from sdb_sandboxes.errors import SandboxUnavailable
-from sdb_sandboxes.images import build
-from sdb_sandboxes.images.build import IMAGES, Image, find_images
+from sdb_sandboxes.images.build import IMAGES, Image
 from sdb_sandboxes.open import open_sandbox
-from sdb_sandboxes.sandbox import Sandbox
 from sdb_sandboxes.types import (
     AssertionCheck,
     CallOutcome,
@@ -46,10 +42,8 @@ from sdb_sandboxes.types import (
     ExecutionRequest,
     ExecutionResult,
     FunctionCheck,
-    ProgramRequest,
     ResourceLimits,
     Status,
-    SuiteCheck,
 )
 from sdb_sandboxes.verifiers import verify
 
@@ -256,115 +250,6 @@ def test_cpu_time_of_a_process_that_left_its_family_counts(sandbox: DockerSandbo
     result = sandbox.call_functions(ExecutionRequest(program, (("f", (7,)),), limits))
     assert result.status is Status.CPU_TIME, result
     assert sandbox.call_functions(ECHO).status is Status.PASSED
-
-
-# Programs that a program starts
-
-OPEN = ResourceLimits(wall_s=PATIENCE_S, allow_programs=True)
-STARTER = """
-import os, subprocess
-subprocess.run(["sh", "-c", "echo of the image; echo to stderr >&2"], check=True)
-with open("tool", "w") as file:
-    file.write("#!/bin/sh\\necho its own")
-os.chmod("tool", 0o700)
-subprocess.run(["./tool"], check=True)
-"""
-
-
-def run_script(sandbox: Sandbox, program: str, limits: ResourceLimits) -> ExecutionResult:
-    return sandbox.run_program(ProgramRequest("python", (("main.py", program),), limits=limits))
-
-
-@pytest.mark.docker
-def test_programs_are_started_in_containers_and_only_if_allowed(sandbox: DockerSandbox) -> None:
-    for _ in range(2):  # one run's rules are not the next one's
-        result = run_script(sandbox, STARTER, OPEN)
-        assert result.status is Status.PASSED, result
-        assert result.runs[0].stdout == "of the image\nits own\n"
-        assert result.stderr_tail == "to stderr\n"
-        result = run_script(sandbox, STARTER, ResourceLimits())
-        assert result.status is Status.RUNTIME_ERROR
-        assert "PermissionError" in result.stderr_tail
-    with EmbeddedSandbox(1) as embedded:
-        result = run_script(embedded, STARTER, OPEN)
-        assert result.status is Status.RUNTIME_ERROR
-        assert "PermissionError" in result.stderr_tail
-
-
-@pytest.mark.docker
-def test_started_programs_die_with_the_run(engine: Engine, sandbox: DockerSandbox) -> None:
-    program = (
-        "import subprocess, time\n"
-        "subprocess.Popen(['setsid', 'sh', '-c', 'touch begun; (sleep 600 & sleep 600) & exit'])\n"
-        "import os\nwhile not os.path.exists('begun'): time.sleep(0.01)\n"
-    )
-    (container,) = list_containers(engine)
-    assert run_script(sandbox, program, OPEN).status is Status.PASSED
-    assert len(container.top()["Processes"]) == 1  # the fork server
-    program = "import os; print(os.listdir())"
-    assert run_script(sandbox, program, OPEN).runs[0].stdout == "['main.py']\n"
-
-
-@pytest.mark.docker
-@pytest.mark.parametrize(
-    ("command", "status"),
-    [
-        ("setsid sh -c 'while :; do :; done' & sleep 600", Status.CPU_TIME),
-        ("for i in $(seq 64); do sleep 600 & done", Status.RUNTIME_ERROR),
-        ("python3 -c 'x = bytearray(1 << 29)'", Status.RUNTIME_ERROR),
-    ],
-)
-def test_started_programs_count_against_the_limits(
-    sandbox: DockerSandbox, command: str, status: Status
-) -> None:
-    limits = replace(OPEN, cpu_s=1.0, num_processes=32, memory_bytes=256 << 20)
-    program = f"import subprocess\nsubprocess.run({command!r}, shell=True, check=True)"
-    result = run_script(sandbox, program, limits)
-    assert result.status is status, result
-    assert sandbox.call_functions(ECHO).status is Status.PASSED
-
-
-REACH = """
-import os
-others = [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid()]
-for pid in others:
-    for name in ("mem", "environ", "maps", "fd", "fd/0", "fd/1", "cwd", "root"):
-        for action in (os.listdir, lambda path: open(path, "r+b"), lambda path: open(path, "rb")):
-            try:
-                print("reached", action(f"/proc/{pid}/{name}"))
-            except OSError:
-                pass
-print(len(others), "were tried")
-"""
-REACHING = f"""
-import subprocess
-subprocess.run(["python3", "-c", {REACH!r}], check=True)
-def double(x): return x
-"""
-KILLING = """
-import subprocess
-def double(x): subprocess.run("kill -9 $PPID; kill -9 -1", shell=True)
-"""
-SAYING = """
-import json, subprocess
-report = json.dumps({"report": {"tests": [["test_double.test", True]]}, "nonce": ""})
-def double(x): subprocess.run(["sh", "-c", f"echo '{report}'; echo '{report}' >&2; kill -9 $PPID"])
-"""
-
-
-@pytest.mark.docker
-@pytest.mark.parametrize("program", [REACHING, KILLING, SAYING])
-def test_started_programs_cannot_reach_the_verdict(sandbox: DockerSandbox, program: str) -> None:
-    tests = "from solution import double\ndef test(): assert double(3) == 6\n"
-    check = SuiteCheck((("test_double.py", tests),), ("test_double.test",))
-    verdict = verify(sandbox, program, check, OPEN)
-    assert not verdict.is_passed
-    assert verdict.status is not Status.INFRASTRUCTURE
-    assert "reached" not in verdict.stderr_tail
-    # The fork server, the parent that reports, the child with the tests.
-    assert program != REACHING or "3 were tried" in verdict.stderr_tail
-    right = program.partition("def double")[0] + "def double(x): return 2 * x\n"
-    assert verify(sandbox, right, check, OPEN).is_passed
 
 
 @pytest.mark.docker
@@ -792,70 +677,3 @@ def test_an_engine_without_disk_space_loses_nothing(
         assert list_containers(watcher) == []
         assert list((private.folder / "data" / "containers").iterdir()) == []
         assert list_folders() == folders
-
-
-# Images
-
-
-def test_images_are_found_by_name_and_by_language() -> None:
-    assert [image.name for image in find_images(("py-numpy",))] == ["py-numpy"]
-    assert {"py", "py-numpy", "py-bigcode"} <= {i.name for i in find_images(("python",))}
-    assert find_images(()) == list(IMAGES.values())
-    with pytest.raises(ValueError, match="image 'cobol' does not exist; use a language"):
-        find_images(("cobol",))
-
-
-def test_every_image_has_a_recipe_with_a_pinned_base() -> None:
-    for image in IMAGES.values():
-        lines = (build.FOLDER / image.language / "Dockerfile").read_text().splitlines()
-        (base,) = [line for line in lines if line.startswith("ARG BASE=")]
-        assert base.startswith(f"ARG BASE=debian:{image.release}-slim@sha256:"), image
-        assert len(base.partition("@sha256:")[2]) == 64, image
-        assert f"AS {image.name}" in " ".join(lines), image
-        assert not image.requirements or (build.FOLDER / image.language / image.requirements)
-
-
-def test_an_image_names_whole_lists_of_packages_in_one_version_each() -> None:
-    images = [image for image in IMAGES.values() if image.requirements]
-    wanted = {image.name: build.list_requirements(image) for image in images}
-    assert wanted["py-numpy"] == ["py-numpy.txt"]
-    # Both, for an engine that builds every stage before the one that is asked for.
-    assert wanted["py-bigcode"] == ["py-numpy.txt", "py-bigcode.txt"]
-    assert wanted["kotlin"] == ["kotlin.txt"]
-    for image in images:
-        lines = (build.FOLDER / image.language / image.requirements).read_text().splitlines()
-        pins = [line for line in lines if not line.startswith("#")]
-        assert all(pin.count("==") == 1 for pin in pins), image
-        names = {pin.partition("==")[0].lower() for pin in pins}
-        assert len(names) == len(pins) > 0, image
-
-
-def test_a_recipe_changes_with_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(build.FOLDER / "python", tmp_path / "python")
-    monkeypatch.setattr(build, "FOLDER", tmp_path)
-    before = {name: build.compute_recipe(IMAGES[name]) for name in ("py", "py-numpy")}
-    assert len(set(before.values())) == 2
-    (tmp_path / "python" / "py-numpy.txt").write_text("numpy==1.26\n")
-    assert build.compute_recipe(IMAGES["py"]) == before["py"]
-    assert build.compute_recipe(IMAGES["py-numpy"]) != before["py-numpy"]
-
-
-@pytest.mark.docker
-def test_a_built_image_is_not_built_again(engine: Engine) -> None:
-    said: list[str] = []
-    identity = build.build_image(engine, IMAGES["py"], said.append, is_airgapped=True)
-    assert said == ["sdbench/py is up to date"]
-    assert identity == engine.find_image("sdbench/py").id
-
-
-@pytest.mark.docker
-def test_a_failed_build_says_its_last_words(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = Path(tempfile.mkdtemp())
-    (folder / "python").mkdir()
-    (folder / "python" / "Dockerfile").write_text("FROM sdbench/py AS broken\nRUN exit 7\n")
-    monkeypatch.setattr(build, "FOLDER", folder)
-    with pytest.raises(build.BuildFailed, match="exit 7"):
-        build.build_image(engine, Image("broken", "python"), lambda line: None)
-    shutil.rmtree(folder)

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -183,6 +184,7 @@ def test_a_check_that_is_no_text_is_named() -> None:
 def test_limits_keep_what_is_left_out() -> None:
     limits = read_limits({"cpu_s": 2}, ResourceLimits(wall_s=9.0))
     assert limits == ResourceLimits(cpu_s=2.0, wall_s=9.0)
+    assert read_limits({"allow_programs": True}, limits) == replace(limits, allow_programs=True)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,7 @@ def test_limits_keep_what_is_left_out() -> None:
         ({"wall_s": "9"}, 'limits.wall_s is "9"; float is needed'),
         ({"memory_bytes": 1.5}, "limits.memory_bytes is 1.5; int is needed"),
         ({"num_processes": True}, "limits.num_processes is true; int is needed"),
+        ({"allow_programs": 1}, "limits.allow_programs is 1; bool is needed"),
         (7, "limits is 7; an object is needed"),
     ],
 )

@@ -12,8 +12,7 @@ lacks is not judged and counted apart. `--sandbox docker:py-bigcode` has all but
 with tensorflow, keras, wikipedia or wordninja), in the versions of upstream's evaluation, and has
 nltk's data punkt and stopwords. What differs: Python 3.11 (Debian's), not 3.10, and so numpy 1.23
 instead of 1.21, scipy 1.9 instead of 1.7, scikit-image 0.20 instead of 0.18; packages for which
-upstream names no version are today's. `FAULTS` says why references fail, for the hard part;
-`verify` lists what else does.
+upstream names no version are today's. `FAULTS` says why references fail.
 
 What it does not do: there is no network, which a few tests want, and there are other programs and
 /tmp in that image only.

@@ -85,11 +85,11 @@ class Phases:
 
     def __init__(self, tests: dict[str, str]) -> None:
         self.tests, self.spoiled = tests, set[str]()
-        self.passed: dict[str, set[str]] = {}
+        self.seen: dict[str, set[str]] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         test = self.tests[report.nodeid.partition("[")[0]]
-        self.passed.setdefault(test, set()).add(report.when)
+        self.seen.setdefault(test, set()).add(report.when)
         if not report.passed or hasattr(report, "wasxfail"):
             self.spoiled.add(test)
 
@@ -97,7 +97,7 @@ class Phases:
         """[id, whether it was set up, called and torn down without an error] of every test."""
         return [
             [test, phases == {"setup", "call", "teardown"} and test not in self.spoiled]
-            for test, phases in self.passed.items()
+            for test, phases in self.seen.items()
         ]
 
 
