@@ -290,7 +290,7 @@ PYTEST_CHEATS = {
     ),
     "a main of its own": (
         "import pytest\n"
-        f"pytest.main = lambda args, plugins: plugins[0].passed.update({EVERY_PHASE})" + WRONG
+        f"pytest.main = lambda args, plugins: plugins[0].seen.update({EVERY_PHASE})" + WRONG
     ),
 }
 PYTEST_FORGERIES = (
