@@ -260,6 +260,7 @@ def _add_points(
             text=[label_point(line) if is_front else "" for _, line in points.iterrows()],
             textposition=points["label_place"].tolist(),
             textfont={"size": 11},
+            cliponaxis=False,  # a label of the best point may stand above the axes
             marker={
                 "symbol": symbols,
                 "size": 14 if is_front else 12 if is_baseline else 9,

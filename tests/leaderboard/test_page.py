@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -74,6 +75,18 @@ def test_writes_four_files_with_the_same_bytes_every_time(
         assert first.read_bytes() == second.read_bytes(), name
     assert (tmp_path / "one" / "cells.csv").read_text().count("\n") >= 7
     assert (tmp_path / "one" / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_labels_above_the_axes_are_not_cut(
+    cells_and_rows: tuple[dict[str, Cell], list[SampleRow]], manifest: RunManifest, tmp_path: Path
+) -> None:
+    text, _ = _build(cells_and_rows, manifest, tmp_path)
+    found = re.search(r'id="figures">(.*?)</script>', text)
+    assert found
+    traces = [one for figure in json.loads(found[1]).values() for one in figure["data"]]
+    points = [one for one in traces if one["mode"] == "markers+text" and "error_y" in one]
+    assert points
+    assert all(one["cliponaxis"] is False for one in points)
 
 
 def test_page_loads_nothing_from_anywhere(
