@@ -1,5 +1,6 @@
 """Aider's questions back: its own words, its linter's findings, and that none is long."""
 
+import ast
 import hashlib
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sdb_harness.benchmarks.aider_questions import (
     MAX_ASKED_CHARS,
     ask_about_edits,
     ask_about_python,
+    find_names,
     find_similar,
 )
 from sdb_harness.edit_formats import apply_diff
@@ -265,6 +267,17 @@ class TestLinter:
             "  8│            e = 5\n  9█            return math.sqrt(x)\n 10│\n 11│\n"
             " 12█def leap(year) -> List[int]:\n 13█    return calendar.isleap(year)\n\n"
         )
+
+    def test_a_name_bound_below_its_use_is_found_after_undefined_ones(self) -> None:
+        source = "x = 1\ndef f():\n    print(x)\n    x = 2\n    return y\n"
+        assert find_names(ast.parse(source)) == [
+            (5, 12, "F821 undefined name 'y'"),
+            (
+                *(3, 11),
+                "F823 local variable 'x' defined in enclosing scope on line 1 "
+                "referenced before assignment",
+            ),
+        ]
 
     def test_an_error_of_syntax_is_told_twice(self) -> None:
         source = "def leap(year):\n    if year:\n        return 1\n      return 2\n"
